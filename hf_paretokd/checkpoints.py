@@ -1,0 +1,82 @@
+"""Folders of weights and training state: safetensors for every model, nothing pickled but what the Trainer must keep."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_paretokd.data.sampling import SamplerState
+from hf_paretokd.errors import ModelError
+
+WEIGHTS = "model.safetensors"
+SAMPLER_STATE = "sampler_state.json"
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
+    """Writes a plain checkpoint: weights, configuration, generation configuration, tokenizer."""
+    using_cache = model.config.use_cache
+    model.config.use_cache = True  # the Trainer switches it off for training; whoever loads the checkpoint wants it
+    try:
+        model.save_pretrained(folder)
+    finally:
+        model.config.use_cache = using_cache
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+def load_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Replaces the weights of `model` by those in `folder`, in place.
+
+    Raises:
+        ModelError: the file is missing, corrupt, or belongs to another model.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; {folder} is not a checkpoint of this training")
+    try:
+        weights = safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: corrupt ({error}); take another checkpoint") from None
+    own = model.state_dict()
+    shared = {tensor.data_ptr() for name, tensor in own.items() if name in weights}
+    recomputed = model._keys_to_ignore_on_save or ()
+    lacking = [name for name, tensor in own.items()
+               if name not in weights and tensor.data_ptr() not in shared and name not in recomputed]
+    unfit = [name for name, tensor in weights.items() if name not in own or own[name].shape != tensor.shape]
+    if lacking or unfit:
+        raise ModelError(f"{path}: belongs to another model (first difference: {(lacking + unfit)[0]})")
+    for name, tensor in weights.items():
+        own[name].copy_(tensor)
+
+
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """`checkpoint-N` folders in ascending order of N."""
+    found = [(int(match[1]), path) for path in folder.glob("checkpoint-*")
+             if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and path.is_dir()]
+    return [path for _, path in sorted(found)]
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that holds a training state, or None."""
+    return next((path for path in reversed(checkpoint_folders(folder)) if (path / "trainer_state.json").is_file()), None)
+
+
+def save_sampler_state(state: SamplerState, folder: Path) -> None:
+    """Writes the position of the stream."""
+    (folder / SAMPLER_STATE).write_text(json.dumps(asdict(state), indent=1), "utf-8")
+
+
+def load_sampler_state(folder: Path) -> SamplerState:
+    """Reads the position of the stream.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    try:
+        return SamplerState(**json.loads((folder / SAMPLER_STATE).read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{folder / SAMPLER_STATE}: cannot be read ({error}); take another checkpoint") from None

@@ -1,0 +1,1 @@
+"""From parallel text to token micro-batches: corpus, tokenizer, batches, who is sampled when."""

@@ -1,0 +1,142 @@
+"""A corpus: cleaned parallel text of one or more language pairs, with a count of everything left out.
+
+Rules, in the order they are applied to a row:
+
+| what | training | validation and test |
+|---|---|---|
+| not UTF-8, NUL, wrong columns, missing fields, unequal line counts | error with file and line | the same |
+| a side is empty or blank | skipped, counted | skipped, counted |
+| text holds `</s>`, `<unk>` or `<pad>`, or the source starts with a `>>tag<<` | skipped, counted | skipped, counted |
+| the same pair of texts again | skipped, counted | kept |
+| more tokens than `max_length` | skipped, counted | kept out of the loss, counted; the source is cut for translation |
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hf_paretokd.data.pairs import TAG, LanguagePair, source_tags
+from hf_paretokd.data.readers import (
+    SUFFIXES,
+    Row,
+    find_aligned,
+    read_aligned,
+    read_hub,
+    read_jsonl,
+    read_parquet,
+    read_tsv,
+)
+from hf_paretokd.errors import DataError, RecipeError
+
+SPECIAL_TOKENS = ("</s>", "<unk>", "<pad>")
+
+
+@dataclass
+class DataConfig:
+    """Where the text is. Exactly one of `data_dir`, `hub`, or file patterns in the splits says how it is read.
+
+    Args:
+        pairs: directions to learn, such as `[de-en, fr-en]`.
+        data_dir: folder with line-aligned files `[xx-en/]SPLIT.LANG[.gz]`.
+        hub: id of a Hub data set whose rows have a field for each language or a `translation` field.
+        hub_config: configuration of the Hub data set; `{pair}`, `{source}` and `{target}` are filled in.
+        train: split name, or a `.tsv`, `.jsonl` or `.parquet` file pattern in which `{pair}`, `{source}` and `{target}`
+            are filled in.
+        validation: the same for the validation text.
+        test: the same for the test text.
+        target_tags: `needed` puts `>>xx<<` on the source when there are several target languages, `always` every time.
+    """
+
+    pairs: list[str] = field(default_factory=list)
+    data_dir: str | None = None
+    hub: str | None = None
+    hub_config: str | None = None
+    train: str = "train"
+    validation: str = "validation"
+    test: str = "test"
+    target_tags: str = "needed"
+
+    def __post_init__(self) -> None:
+        if not self.pairs:
+            raise RecipeError("data.pairs: name at least one language pair, such as [de-en]")
+        self.parsed_pairs = [LanguagePair.parse(text) for text in self.pairs]
+        for pair, count in Counter(self.parsed_pairs).items():
+            if count > 1:
+                raise RecipeError(f"data.pairs: {pair} is named {count} times")
+        source_tags(self.parsed_pairs, self.target_tags)
+        if self.data_dir and self.hub:
+            raise RecipeError("data: data_dir and hub exclude each other")
+
+
+@dataclass
+class ParallelText:
+    """Aligned sentences of one pair and split, after cleaning.
+
+    `sources` carry no tags; `skipped` counts the rows left out by reason, `examples` names one place for each reason.
+    """
+
+    pair: LanguagePair
+    split: str
+    sources: list[str]
+    targets: list[str]
+    skipped: Counter = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Row]:
+    """The raw rows of one pair and split (`train`, `validation` or `test`)."""
+    name = getattr(config, split)
+    fill = {"pair": pair, "source": pair.source, "target": pair.target}
+    path = Path(name.format(**fill) if "{" in name else name)
+    kind = SUFFIXES.get(path.suffix)
+    if kind:
+        path = Path(config.data_dir or ".") / path
+        readers = {"tsv": lambda: read_tsv(path), "jsonl": lambda: read_jsonl(path, pair),
+                   "parquet": lambda: read_parquet(path, pair)}
+        return readers[kind]()
+    if config.hub:
+        return read_hub(config.hub, config.hub_config.format(**fill) if config.hub_config else None, name, pair)
+    if not config.data_dir:
+        raise RecipeError(f"data.{split}: {name!r} is no .tsv, .jsonl or .parquet file; give data.data_dir or data.hub")
+    return read_aligned(*find_aligned(Path(config.data_dir), name, pair))
+
+
+def clean(rows: Iterable[Row], pair: LanguagePair, split: str) -> ParallelText:
+    """Applies the rules at the top of this module.
+
+    Raises:
+        DataError: no row is left.
+    """
+    text = ParallelText(pair, split, [], [])
+    seen: set[tuple[str, str]] = set()
+    for row in rows:
+        source, target = row.source.strip(), row.target.strip()
+        if not source or not target:
+            reason = "empty side"
+        elif any(token in side for token in SPECIAL_TOKENS for side in (source, target)) or TAG.match(source):
+            reason = "special token in the text"
+        elif split == "train" and (source, target) in seen:
+            reason = "duplicate pair"
+        else:
+            seen.add((source, target))
+            text.sources.append(source)
+            text.targets.append(target)
+            continue
+        text.skipped[reason] += 1
+        text.examples.setdefault(reason, row.place)
+    if not text.sources:
+        raise DataError(f"{pair}, split {split!r}: no usable sentence pair ({dict(text.skipped) or 'the files are empty'})")
+    return text
+
+
+def load_text(config: DataConfig, split: str) -> dict[LanguagePair, ParallelText]:
+    """All pairs of one split (`train`, `validation` or `test`), cleaned.
+
+    Raises:
+        DataError: a language has no data, or a file breaks a rule; names file and line.
+    """
+    return {pair: clean(open_rows(config, split, pair), pair, split) for pair in config.parsed_pairs}

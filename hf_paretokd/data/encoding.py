@@ -1,0 +1,74 @@
+"""Cleaned text to token ids: one `datasets.DatasetDict` a split, keyed by language pair."""
+
+from collections.abc import Iterator, Mapping
+
+import datasets
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.tokenizer import check_tags
+from hf_paretokd.errors import DataError
+
+FEATURES = datasets.Features({
+    "input_ids": datasets.List(datasets.Value("int32")),
+    "labels": datasets.List(datasets.Value("int32")),
+})
+TOO_LONG = "more tokens than max_length"
+CHUNK = 1000
+
+
+def encode_split(
+    texts: Mapping[LanguagePair, ParallelText],
+    tokenizer: PreTrainedTokenizerBase,
+    tags: Mapping[LanguagePair, str],
+    max_length: int,
+) -> datasets.DatasetDict:
+    """Token ids of one split.
+
+    Args:
+        texts: cleaned text of each pair; sentences longer than `max_length` are added to its `skipped` counts.
+        tags: tag put before each source of a pair, "" for none.
+        max_length: longest side in tokens, tag and `</s>` included.
+
+    Returns:
+        For each pair a data set with `input_ids` and `labels` (lists of ids that end in `</s>`).
+
+    Raises:
+        TokenizerError: a tag is unknown to the tokenizer.
+        DataError: no sentence of a pair is short enough.
+    """
+    check_tags(tokenizer, tags.values())
+    return datasets.DatasetDict({
+        str(pair): encode_pair(text, tokenizer, tags[pair], max_length) for pair, text in texts.items()
+    })
+
+
+def encode_pair(
+    text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str, max_length: int
+) -> datasets.Dataset:
+    """Token ids of one pair, over-long sentences left out."""
+    columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+    for source_ids, target_ids in encode_rows(text, tokenizer, tag):
+        if max(len(source_ids), len(target_ids)) > max_length:
+            text.skipped[TOO_LONG] += 1
+            continue
+        columns["input_ids"].append(source_ids)
+        columns["labels"].append(target_ids)
+    if not columns["labels"]:
+        raise DataError(f"{text.pair}, split {text.split!r}: every sentence has more than {max_length} tokens (max_length)")
+    return datasets.Dataset.from_dict(columns, features=FEATURES)
+
+
+def encode_rows(
+    text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Ids of each row as the tokenizer gives them at inference, with a progress bar on long texts."""
+    with tqdm(total=len(text), desc=f"tokenising {text.pair} {text.split}", disable=len(text) < 5000, leave=False) as bar:
+        for start in range(0, len(text), CHUNK):
+            sources = [tag + source for source in text.sources[start:start + CHUNK]]
+            targets = text.targets[start:start + CHUNK]
+            batch = tokenizer(sources, text_target=targets, return_attention_mask=False, verbose=False)
+            yield from zip(batch["input_ids"], batch["labels"], strict=True)
+            bar.update(len(sources))

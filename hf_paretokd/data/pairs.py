@@ -1,0 +1,55 @@
+"""Language pairs (`de-en`) and target tags (`>>en<<`)."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hf_paretokd.errors import RecipeError
+
+TAG = re.compile(r">>([^<>\s]+)<<")
+TAG_RULES = ("needed", "always")
+
+
+@dataclass(frozen=True, order=True)
+class LanguagePair:
+    """A translation direction, written `source-target`.
+
+    Language codes may hold letters, digits and underscores (`de`, `pt_BR`, `zho_Hans`); the hyphen separates the two.
+    """
+
+    source: str
+    target: str
+
+    @classmethod
+    def parse(cls, text: str) -> "LanguagePair":
+        """Reads `de-en`.
+
+        Raises:
+            RecipeError: the text is not two different language codes joined by one hyphen.
+        """
+        match = re.fullmatch(r"(\w+)-(\w+)", str(text))
+        if match is None or match[1] == match[2]:
+            raise RecipeError(f"language pair {text!r}: expected two different codes joined by a hyphen, such as de-en")
+        return cls(match[1], match[2])
+
+    def __str__(self) -> str:
+        return f"{self.source}-{self.target}"
+
+
+def target_tag(language: str) -> str:
+    """The tag that asks for `language` at the start of a source sentence, in Marian's form `>>xx<<`."""
+    return f">>{language}<<"
+
+
+def source_tags(pairs: Iterable[LanguagePair], rule: str) -> dict[LanguagePair, str]:
+    """Which tag goes before the source text of each pair ("" for none).
+
+    Args:
+        pairs: all directions of one model.
+        rule: `needed` puts tags only when the model has several target languages, `always` puts them everywhere.
+    """
+    if rule not in TAG_RULES:
+        raise RecipeError(f"data.target_tags: {rule!r} is not one of {', '.join(TAG_RULES)}")
+    pairs = list(pairs)
+    tagged = rule == "always" or len({pair.target for pair in pairs}) > 1
+    return {pair: target_tag(pair.target) if tagged else "" for pair in pairs}

@@ -1,0 +1,163 @@
+"""Parallel text from files and data sets, one reader a format; every row knows where it stands.
+
+Text is taken literally: quotes and words such as `NA` have no meaning, only the newline ends a line, and a carriage
+return before it or a byte order mark at the start of a file is dropped.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.errors import DataError
+
+SUFFIXES = {".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+
+
+class Row(NamedTuple):
+    """One sentence pair and the place it came from, such as `train.de:17`."""
+
+    source: str
+    target: str
+    place: str
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines (from 1) of a UTF-8 text file, plain or gzip.
+
+    Raises:
+        DataError: the file is missing, is not readable gzip, or holds a line that is not UTF-8 or has a NUL byte.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    opener = gzip.open if path.suffix == ".gz" else open
+    number = 0
+    try:
+        with opener(path, "rb") as file:
+            for number, raw in enumerate(file, 1):
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise DataError(f"{path}:{number}: not UTF-8 (byte {error.start}); convert the file first") from None
+                if "\0" in line:
+                    raise DataError(f"{path}:{number}: holds a NUL character; is this a text file?")
+                yield number, line.rstrip("\n").removesuffix("\r")
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read after line {number}: {error}") from None
+
+
+def read_aligned(source: Path, target: Path) -> Iterator[Row]:
+    """Rows of two files whose line *n* translate each other.
+
+    Raises:
+        DataError: the files have different numbers of lines, or as `read_lines`.
+    """
+    sources, targets = read_lines(source), read_lines(target)
+    while True:
+        left, right = next(sources, None), next(targets, None)
+        if left is None and right is None:
+            return
+        if left is None or right is None:
+            longer = source if right is None else target
+            lines = (left or right)[0] + sum(1 for _ in (sources if right is None else targets))
+            raise DataError(
+                f"{longer}:{(left or right)[0]}: no partner line; {longer.name} has {lines} lines and "
+                f"{(target if longer is source else source).name} has {(left or right)[0] - 1}: the files are not aligned"
+            )
+        yield Row(left[1], right[1], f"{source}:{left[0]}")
+
+
+def read_tsv(path: Path) -> Iterator[Row]:
+    """Rows of a file with `source<TAB>target` on each line and no header."""
+    for number, line in read_lines(path):
+        columns = line.split("\t")
+        if len(columns) != 2:
+            raise DataError(f"{path}:{number}: expected source<TAB>target, found {len(columns)} column(s)")
+        yield Row(columns[0], columns[1], f"{path}:{number}")
+
+
+def read_jsonl(path: Path, pair: LanguagePair) -> Iterator[Row]:
+    """Rows of JSON lines: `{"de": …, "en": …}`, or the same inside a `translation` field."""
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{number}: not JSON ({error.msg}); one object a line is expected") from None
+        yield record_row(record, pair, f"{path}:{number}")
+
+
+def read_parquet(path: Path, pair: LanguagePair) -> Iterator[Row]:
+    """Rows of a parquet file with a column for each language, or a `translation` column that holds both."""
+    import pyarrow
+    import pyarrow.parquet
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+        number = 0
+        for batch in table.iter_batches():
+            for record in batch.to_pylist():
+                number += 1
+                yield record_row(record, pair, f"{path}: row {number}")
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not readable as parquet ({error})") from None
+
+
+def read_hub(name: str, config: str | None, split: str, pair: LanguagePair) -> Iterator[Row]:
+    """Rows of one split of a Hub data set, streamed through `datasets`."""
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(name, config, split=split)
+    except Exception as error:  # the Hub client raises many kinds; the user needs the name and the reason
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"Hub data set {name!r} (config {config}, split {split}): {reason}") from None
+    for number, record in enumerate(rows, 1):
+        yield record_row(record, pair, f"{name}/{split}: row {number}")
+
+
+def record_row(record: object, pair: LanguagePair, place: str) -> Row:
+    """The two texts of `pair` in a record.
+
+    Raises:
+        DataError: a language is missing or its value is not text.
+    """
+    fields = record.get("translation", record) if isinstance(record, dict) else record
+    if not isinstance(fields, dict):
+        raise DataError(f"{place}: expected an object with the fields {pair.source!r} and {pair.target!r}")
+    for language in (pair.source, pair.target):
+        if not isinstance(fields.get(language), str):
+            raise DataError(f"{place}: field {language!r} is {'not text' if language in fields else 'missing'}")
+    return Row(fields[pair.source], fields[pair.target], place)
+
+
+def find_aligned(folder: Path, split: str, pair: LanguagePair) -> tuple[Path, Path]:
+    """The two files `[xx-en/]SPLIT.LANG[.gz]` of a pair below `folder`.
+
+    Raises:
+        DataError: the folder or one of the files is missing; says which names were tried.
+    """
+    if not folder.is_dir():
+        raise DataError(f"data.data_dir: {folder} is not a folder")
+    places = [folder / str(pair), folder / f"{pair.target}-{pair.source}", folder]
+    for place in places:
+        found = [next((path for path in candidates(place, split, lang) if path.is_file()), None)
+                 for lang in (pair.source, pair.target)]
+        if all(found):
+            return found[0], found[1]
+        if any(found):
+            lacking = pair.target if found[0] else pair.source
+            raise DataError(f"{found[0] or found[1]}: its other side {split}.{lacking}[.gz] is missing in {place}")
+    tried = ", ".join(str(place / f"{split}.{pair.source}[.gz]") for place in places)
+    raise DataError(f"no text for {pair}, split {split!r}; looked for {tried}")
+
+
+def candidates(place: Path, split: str, language: str) -> list[Path]:
+    """File names a side may have, in order of preference."""
+    return [place / f"{split}.{language}", place / f"{split}.{language}.gz"]

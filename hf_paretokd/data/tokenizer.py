@@ -1,0 +1,158 @@
+"""Marian tokenizers from raw text: SentencePiece models, one shared vocabulary, target tags, `<pad>` last."""
+
+import io
+import json
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import sentencepiece
+from transformers import MarianTokenizer, PreTrainedTokenizerBase
+
+from hf_paretokd.data.pairs import TAG, target_tag
+from hf_paretokd.errors import TokenizerError
+
+EOS, UNK, PAD = "</s>", "<unk>", "<pad>"
+MAX_SENTENCES = 2_000_000
+
+
+@dataclass
+class TokenizerConfig:
+    """How the vocabulary is built.
+
+    Args:
+        from_pretrained: folder or Hub id of an existing tokenizer; everything else is ignored then.
+        vocab_size: entries in all, tags and special tokens included.
+        joint: one SentencePiece model for both sides; false trains one for each side over one shared vocabulary.
+        byte_fallback: spell characters outside the vocabulary as bytes and keep the text as it is, so that every text
+            comes back exactly (but for spaces at its ends); false normalises with NMT-NFKC and maps rare characters to
+            `<unk>`.
+        character_coverage: share of the characters in the training text that get an entry of their own.
+    """
+
+    from_pretrained: str | None = None
+    vocab_size: int = 8000
+    joint: bool = True
+    byte_fallback: bool = True
+    character_coverage: float = 0.9998
+
+
+def train_tokenizer(
+    sources: Sequence[str],
+    targets: Sequence[str],
+    output_dir: str | Path,
+    vocab_size: int = 8000,
+    target_languages: Iterable[str] = (),
+    joint: bool = True,
+    byte_fallback: bool = True,
+    character_coverage: float = 0.9998,
+    max_length: int = 512,
+) -> MarianTokenizer:
+    """Builds a `MarianTokenizer` from raw text and saves it.
+
+    Args:
+        sources: source sentences, without tags.
+        targets: target sentences.
+        output_dir: folder for `source.spm`, `target.spm`, `vocab.json` and the tokenizer's configuration.
+        vocab_size: entries in all; the result may be smaller if the text does not fill it.
+        target_languages: languages that get a tag `>>xx<<`.
+        joint, byte_fallback, character_coverage: see `TokenizerConfig`.
+        max_length: longest input in tokens; longer input is cut by `truncation=True`.
+
+    Returns:
+        The tokenizer: `</s>` is 0, `<unk>` is 1, tags come last but for `<pad>`, which has the last id.
+
+    Raises:
+        TokenizerError: `vocab_size` does not fit the text.
+    """
+    folder = Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    tags = [target_tag(language) for language in sorted(set(target_languages))]
+    budget = vocab_size - len(tags) - 2  # </s> and <pad> are ours, SentencePiece counts <unk> itself
+    options = {"byte_fallback": byte_fallback, "character_coverage": character_coverage}
+    if joint:
+        models = [train_sentencepiece(chain(sources, targets), budget, **options)] * 2
+    else:
+        models = [train_sentencepiece(side, budget // 2, **options) for side in (sources, targets)]
+    pieces = dict.fromkeys(chain.from_iterable(map(model_pieces, models)))
+    vocabulary = [EOS, UNK, *pieces, *tags, PAD]
+    for name, model in zip(("source.spm", "target.spm"), models, strict=True):
+        (folder / name).write_bytes(model)
+    (folder / "vocab.json").write_text(
+        json.dumps({piece: index for index, piece in enumerate(vocabulary)}, ensure_ascii=False, indent=1), "utf-8"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # recommends sacremoses, which MarianTokenizer never calls
+        tokenizer = MarianTokenizer(
+            str(folder / "source.spm"), str(folder / "target.spm"), str(folder / "vocab.json"), model_max_length=max_length
+        )
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def train_sentencepiece(
+    sentences: Iterable[str], vocab_size: int, byte_fallback: bool, character_coverage: float
+) -> bytes:
+    """A unigram SentencePiece model (serialised) with `<unk>` as its only special piece.
+
+    Raises:
+        TokenizerError: the text needs more entries than `vocab_size`, or there is none.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            hard_vocab_limit=False,
+            unk_id=0,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            byte_fallback=byte_fallback,
+            character_coverage=character_coverage,
+            normalization_rule_name="identity" if byte_fallback else "nmt_nfkc",
+            remove_extra_whitespaces=not byte_fallback,
+            input_sentence_size=MAX_SENTENCES,
+            shuffle_input_sentence=True,
+            max_sentence_length=16384,
+            num_threads=4,
+            minloglevel=2,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[-1].split("] ")[-1]
+        raise TokenizerError(
+            f"tokenizer.vocab_size: SentencePiece cannot build {vocab_size} pieces from this text ({reason}); "
+            "choose another vocab_size, a lower character_coverage, or give more text"
+        ) from None
+    return model.getvalue()
+
+
+def model_pieces(model: bytes) -> list[str]:
+    """All pieces of a serialised SentencePiece model but `<unk>`."""
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    return [processor.id_to_piece(index) for index in range(processor.get_piece_size()) if index != processor.unk_id()]
+
+
+def check_tags(tokenizer: PreTrainedTokenizerBase, tags: Iterable[str]) -> None:
+    """Refuses tags the tokenizer would turn into `<unk>` without a word.
+
+    Raises:
+        TokenizerError: names the unknown tag and the known ones.
+    """
+    vocabulary = tokenizer.get_vocab()
+    known = sorted(token for token in vocabulary if TAG.fullmatch(token))
+    for tag in tags:
+        if tag and tag not in vocabulary:
+            raise TokenizerError(
+                f"tag {tag} is unknown to the tokenizer (it knows {', '.join(known) or 'none'}); train a tokenizer with this "
+                "target language, or correct the tag"
+            )
+
+
+def check_text_tags(tokenizer: PreTrainedTokenizerBase, sentences: Iterable[str]) -> None:
+    """Applies `check_tags` to the tag at the start of every sentence that has one."""
+    check_tags(tokenizer, {match[0] for sentence in sentences if (match := TAG.match(sentence))})

@@ -1,0 +1,1 @@
+"""Students leave the house: extraction, the translation pipeline, model cards."""

@@ -1,0 +1,25 @@
+"""Errors a user can cause and can mend: one line that says where and what to do."""
+
+
+class ParetoKDError(Exception):
+    """Base of every error this library raises on purpose; the command line prints it without a traceback."""
+
+
+class DataError(ParetoKDError):
+    """A corpus file, line or field cannot be used."""
+
+
+class TokenizerError(ParetoKDError):
+    """A tokenizer cannot be built, loaded or used for this text."""
+
+
+class RecipeError(ParetoKDError):
+    """A recipe file or an option has an unknown name or an impossible value."""
+
+
+class ModelError(ParetoKDError):
+    """A model, depth or checkpoint cannot be used."""
+
+
+class TrainingError(ParetoKDError):
+    """Training cannot start or cannot go on."""

@@ -1,0 +1,1 @@
+"""Validation losses, translation, scores and the results table."""

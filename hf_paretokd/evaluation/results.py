@@ -1,0 +1,96 @@
+"""Scores of many models as a flat list of rows, on disk (`results.json`) and as a table."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.table import Table
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.evaluation.metrics import score_translations
+from hf_paretokd.evaluation.translation import translate
+
+AVERAGE = "average"
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One figure of one model.
+
+    `model` is `teacher`, `student` or `model`; `pair` is a language pair, or `average` over all; `metric` is `bleu`, `chrf`
+    (both with a sacreBLEU signature), `parameters` or `sentences_per_second`; `decoding` says how the text was made;
+    `seconds` is the time the translations took.
+    """
+
+    model: str
+    depth: str
+    peer: int | None
+    pair: str
+    split: str
+    metric: str
+    value: float
+    signature: str | None = None
+    decoding: str | None = None
+    seconds: float | None = None
+
+
+def score_model(
+    name: str,
+    depth: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Mapping[LanguagePair, ParallelText],
+    tags: Mapping[LanguagePair, str],
+    num_beams: int,
+) -> list[ResultRow]:
+    """Translates a split with one model and scores every pair and the average over pairs."""
+    decoding = "greedy" if num_beams == 1 else f"beam {num_beams}"
+    rows, total, split = [], 0.0, ""
+    for pair, text in texts.items():
+        split = text.split
+        start = time.perf_counter()
+        sources = [tags[pair] + source for source in text.sources]
+        hypotheses = translate(model, tokenizer, sources, num_beams, description=f"{name} {depth} {pair}")
+        seconds = time.perf_counter() - start
+        total += seconds
+        for metric, score in score_translations(hypotheses, text.targets, pair.target).items():
+            rows.append(ResultRow(name, depth, None, str(pair), split, metric, score["score"], score["signature"], decoding, seconds))
+    for metric in ("bleu", "chrf"):
+        values = [row.value for row in rows if row.metric == metric]
+        rows.append(ResultRow(name, depth, None, AVERAGE, split, metric, sum(values) / len(values), None, decoding, total))
+    speed = sum(map(len, texts.values())) / total
+    rows.append(ResultRow(name, depth, None, AVERAGE, split, "sentences_per_second", speed, None, decoding, total))
+    rows.append(ResultRow(name, depth, None, AVERAGE, split, "parameters", model.num_parameters()))
+    return rows
+
+
+def write_results(rows: Iterable[ResultRow], path: Path) -> None:
+    """Writes `results.json`."""
+    path.write_text(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_results(path: Path) -> list[ResultRow]:
+    """Reads `results.json`."""
+    return [ResultRow(**row) for row in json.loads(path.read_text("utf-8"))]
+
+
+def results_table(rows: Sequence[ResultRow]) -> Table:
+    """Depth, size, BLEU of every pair and on average, chrF and speed of every model."""
+    pairs = list(dict.fromkeys(row.pair for row in rows if row.metric == "bleu" and row.pair != AVERAGE))
+    decoding = next((row.decoding for row in rows if row.decoding), "")
+    table = Table(title=f"{rows[0].split} · {decoding}")
+    averaged = ["average"] if len(pairs) > 1 else []
+    for heading in ("model", "depth", "parameters", *(f"BLEU {pair}" for pair in pairs), *averaged, "chrF", "sentences/s"):
+        table.add_column(heading, justify="left" if heading in ("model", "depth") else "right")
+    for name, depth in dict.fromkeys((row.model, row.depth) for row in rows):
+        values = {(row.pair, row.metric): row.value for row in rows if (row.model, row.depth) == (name, depth)}
+        table.add_row(
+            name, depth, f"{values[AVERAGE, 'parameters'] / 1e6:.2f} M", *(f"{values[pair, 'bleu']:.1f}" for pair in pairs),
+            *(f"{values[AVERAGE, 'bleu']:.1f}" for _ in averaged), f"{values[AVERAGE, 'chrf']:.1f}",
+            f"{values[AVERAGE, 'sentences_per_second']:.0f}",
+        )
+    return table

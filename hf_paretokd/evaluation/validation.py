@@ -1,0 +1,55 @@
+"""Cross-entropy on validation text for many depths of one model."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from hf_paretokd.data.batches import IGNORED, PairBatches
+from hf_paretokd.data.sampling import MicroBatch, PairDataset
+from hf_paretokd.losses import joint_loss
+from hf_paretokd.models.depth import Depth
+from hf_paretokd.models.head import output_head
+from hf_paretokd.models.states import depth_states
+
+
+@torch.no_grad()
+def validation_sums(
+    model: PreTrainedModel,
+    pairs: Mapping[str, Dataset],
+    batches: Mapping[str, PairBatches],
+    depths: Sequence[Depth],
+    smoothing: float,
+    smoothing_variant: str,
+    rank: int = 0,
+    processes: int = 1,
+) -> Tensor:
+    """Cross-entropies of every pair and depth, from one encoder pass and one decoder pass for each encoder depth.
+
+    Args:
+        model: in evaluation mode.
+        pairs: token ids of each pair.
+        batches: the micro-batches of each pair.
+        depths: the models to measure.
+        smoothing, smoothing_variant: as in training.
+        rank, processes: this process takes the micro-batches ≡ `rank` (mod `processes`).
+
+    Returns:
+        float64 [pairs, depths, 3]: smoothed cross-entropy, NLL (both summed over tokens, in nats) and tokens.
+    """
+    head = output_head(model)
+    data = PairDataset(pairs, model.config.pad_token_id)
+    sums = torch.zeros(len(pairs), len(depths), 3, dtype=torch.float64)
+    position = {depth: index for index, depth in enumerate(depths)}
+    for index, name in enumerate(pairs):
+        for rows in batches[name].in_order()[rank::processes]:
+            batch = data.__getitems__(MicroBatch(0, name, rows))
+            batch = {key: value.to(model.device) for key, value in batch.items() if isinstance(value, Tensor)}
+            targets = batch["labels"][batch["labels"] != IGNORED]
+            for depth, states in depth_states(model, batch, depths):
+                loss = joint_loss([states], [head], targets, smoothing, [1.0], smoothing_variant=smoothing_variant)
+                found = [loss.cross_entropy.item(), loss.nll.item(), targets.numel()]
+                sums[index, position[depth]] += torch.tensor(found, dtype=torch.float64)
+    return sums

@@ -1,0 +1,238 @@
+"""Label-smoothed cross-entropy and distillation as token sums, from hidden states and output heads.
+
+All methods call `joint_loss`. It works in two steps, because the detach rule and the senior rule of All-in-One KD need
+every model's cross-entropy over the whole micro-batch before the divergences can be formed. Both steps walk over the
+tokens in chunks, and the second writes down the gradients of the logits directly, so that only a few [chunk, vocabulary]
+tensors ever live at once. The log-probabilities of step one are kept for step two if they fit into `loss_memory`;
+otherwise step two computes them again, at one more output product for each model. Both forms are exact.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_BYTES = {"cpu": 4 << 20}  # of one [chunk, vocabulary] tensor: what stays in a core's cache; larger elsewhere
+CHUNK_BYTES_ELSEWHERE = 256 << 20
+LOSS_MEMORY = 1 << 30
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """The map from hidden states to logits: `scale · hidden · weightᵀ + bias`, over the entries that can be predicted.
+
+    Args:
+        weight: [vocabulary, width]; for Marian without the row of `<pad>`, which must stay zero.
+        bias: [vocabulary] or None.
+        scale: factor on the hidden states (T5 scales when its embeddings are tied).
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """A term `weight · KL(teacher ‖ student)` between two of the models of a joint loss, named by position.
+
+    Without `teacher_gradient` the teacher's distribution is a constant.
+    """
+
+    teacher: int
+    student: int
+    weight: float
+    teacher_gradient: bool = True
+
+
+@dataclass
+class JointLoss:
+    """Sums over the target tokens of one micro-batch.
+
+    `total` carries the gradient; the rest is detached: `cross_entropy` and `nll` [models] with and without label
+    smoothing, `divergences` [terms] unweighted, in the order of `terms`.
+    """
+
+    total: Tensor
+    cross_entropy: Tensor
+    nll: Tensor
+    terms: Sequence[Divergence]
+    divergences: Tensor
+
+
+def effective_smoothing(smoothing: float, vocabulary: int, variant: str) -> float:
+    """ε of the form (1−ε)·NLL + ε·mean_v(−log p_v) that equals the wanted variant.
+
+    `torch` spreads ε over all V entries; `fairseq` over the V−1 wrong ones with ε on top of the right one's loss:
+    (1−ε−ε/(V−1))·NLL + ε/(V−1)·Σ_v(−log p_v), which is the torch form with ε·V/(V−1).
+    """
+    return smoothing if variant == "torch" else smoothing * vocabulary / (vocabulary - 1)
+
+
+def joint_loss(
+    states: Sequence[Tensor],
+    heads: Sequence[OutputHead],
+    targets: Tensor,
+    smoothing: float,
+    weights: Sequence[float],
+    choose_divergences: Callable[[list[float]], Sequence[Divergence]] = lambda _: (),
+    smoothing_variant: str = "torch",
+    loss_memory: int = LOSS_MEMORY,
+) -> JointLoss:
+    """Σ_models weight · cross-entropy + Σ_terms weight · divergence, as sums over the target tokens.
+
+    The cross-entropy is (1−ε)·NLL + ε·mean_v(−log p_v), the divergence KL(p_t ‖ p_s) = Σ_v p_t·(log p_t − log p_s), all in
+    float32 from logits in autocast's precision. Gradients reach the states, the weights and the biases that require them.
+
+    Args:
+        states: for each model the hidden states [tokens, width] of the non-padding target positions.
+        heads: for each model its output head.
+        targets: [tokens].
+        smoothing: label smoothing ε.
+        weights: for each model the factor on its cross-entropy.
+        choose_divergences: from the models' smoothed cross-entropies over the whole micro-batch to the terms.
+        smoothing_variant: `torch` or `fairseq`, see `effective_smoothing`.
+        loss_memory: bytes that the log-probabilities of all models may take.
+    """
+    epsilon = effective_smoothing(smoothing, heads[0].weight.shape[0], smoothing_variant)
+    scaled = [state if head.scale == 1.0 else state * head.scale for state, head in zip(states, heads, strict=True)]
+    distinct = list({id(head): head for head in heads}.values())
+    owner = [next(i for i, head in enumerate(distinct) if head is mine) for mine in heads]
+    plan = Plan(targets, epsilon, tuple(weights), choose_divergences, tuple(owner), loss_memory)
+    tensors = [*scaled, *(head.weight for head in distinct), *(head.bias for head in distinct)]
+    total, entropies, nll, divergences = FusedJointLoss.apply(plan, *tensors)
+    return JointLoss(total, entropies, nll, plan.terms, divergences)
+
+
+@dataclass
+class Plan:
+    """What `FusedJointLoss` needs beside its differentiable inputs; `owner` gives each model the position of its head.
+
+    `terms` is filled in when the cross-entropies are known.
+    """
+
+    targets: Tensor
+    epsilon: float
+    weights: tuple[float, ...]
+    choose: Callable[[list[float]], Sequence[Divergence]]
+    owner: tuple[int, ...]
+    loss_memory: int
+    terms: Sequence[Divergence] = ()
+
+
+class FusedJointLoss(torch.autograd.Function):
+    """Loss and gradients of `joint_loss` in one walk over the tokens.
+
+    Gradients with respect to the logits z of a token: cross-entropy p − ((1−ε)·onehot + ε/V); divergence, student's side
+    p_s − p_t; teacher's side p_t · (log p_t − log p_s − KL).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, *tensors: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Inputs: states of every model, then weights and biases of every distinct head (see `joint_loss`)."""
+        count, owner = len(plan.owner), plan.owner
+        heads = (len(tensors) - count) // 2
+        states, weights, biases = tensors[:count], tensors[count:count + heads], tensors[count + heads:]
+        device, tokens, vocabulary = states[0].device, len(plan.targets), weights[0].shape[0]
+        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else weights[0].dtype
+        low = [state.detach().to(dtype) for state in states]
+        matrices = [weight.detach().to(dtype) for weight in weights]
+        offsets = [None if bias is None else bias.detach().to(dtype) for bias in biases]
+        chunks = torch.arange(tokens).split(max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES_ELSEWHERE) // (4 * vocabulary)))
+        spans = [slice(int(chunk[0]), int(chunk[-1]) + 1) for chunk in chunks]
+        kept = workspace((count, tokens, vocabulary), device) if 4 * count * tokens * vocabulary <= plan.loss_memory else None
+
+        def log_probs(model: int, span: slice) -> Tensor:
+            logits = F.linear(low[model][span], matrices[owner[model]], offsets[owner[model]])
+            return F.log_softmax(logits, dim=-1, dtype=torch.float32)
+
+        sums = torch.zeros(count, 2, dtype=torch.float32, device=device)  # NLL, Σ_v −log p_v / V
+        for span in spans:
+            for model in range(count):
+                chunk = log_probs(model, span)
+                sums[model, 0] -= chunk.gather(-1, plan.targets[span, None]).sum()
+                sums[model, 1] -= chunk.sum() / vocabulary
+                if kept is not None:
+                    kept[model, span] = chunk
+        nll = sums[:, 0].clone()
+        entropies = (1 - plan.epsilon) * nll + plan.epsilon * sums[:, 1]
+        plan.terms = tuple(plan.choose(entropies.tolist()))
+        divergences = torch.zeros(len(plan.terms), device=device)
+        gradients = [torch.zeros(tensor.shape, device=device) if needed else None
+                     for tensor, needed in zip(tensors, ctx.needs_input_grad[1:], strict=True)]
+        if any(needed is not None for needed in gradients) or plan.terms:
+            for span in spans:
+                every = [log_probs(model, span) if kept is None else kept[model, span] for model in range(count)]
+                slopes = logit_gradients(every, plan, span, divergences)
+                for model, slope in enumerate(slopes):
+                    collect(gradients, slope, model, count + owner[model], heads, low[model][span], matrices[owner[model]], span)
+        ctx.save_for_backward(*(gradient for gradient in gradients if gradient is not None))
+        ctx.present = [gradient is not None for gradient in gradients]
+        ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in tensors]
+        scale = entropies.new_tensor(plan.weights)
+        total = (entropies * scale).sum() + (divergences * divergences.new_tensor([t.weight for t in plan.terms])).sum()
+        ctx.mark_non_differentiable(entropies, nll, divergences)
+        return total, entropies, nll, divergences
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients found on the way, times that of the total."""
+        saved = iter(ctx.saved_tensors)
+        return None, *(
+            (next(saved) * total).to(dtype) if present else None
+            for present, dtype in zip(ctx.present, ctx.dtypes, strict=True)
+        )
+
+
+def logit_gradients(log_probs: Sequence[Tensor], plan: Plan, span: slice, divergences: Tensor) -> list[Tensor]:
+    """Gradients [chunk, vocabulary] of the total with respect to every model's logits; adds to the sums `divergences`."""
+    probs = [each.exp() for each in log_probs]
+    targets = plan.targets[span, None]
+    slopes = []
+    for prob, weight in zip(probs, plan.weights, strict=True):
+        slope = prob * weight
+        if weight:
+            slope.sub_(weight * plan.epsilon / prob.shape[-1])
+            slope.scatter_add_(-1, targets, slope.new_full(targets.shape, -weight * (1 - plan.epsilon)))
+        slopes.append(slope)
+    for index, term in enumerate(plan.terms):
+        if term.teacher == term.student:  # a model does not diverge from itself
+            continue
+        product = (log_probs[term.teacher] - log_probs[term.student]).mul_(probs[term.teacher])  # p_t·(log p_t − log p_s)
+        divergence = product.sum(-1, keepdim=True)
+        divergences[index] += divergence.sum()
+        slopes[term.student].add_(probs[term.student], alpha=term.weight).sub_(probs[term.teacher], alpha=term.weight)
+        if term.teacher_gradient:
+            slopes[term.teacher].add_(product.sub_(probs[term.teacher] * divergence), alpha=term.weight)
+    return slopes
+
+
+def collect(
+    gradients: list[Tensor | None], slope: Tensor, model: int, head: int, heads: int, states: Tensor, matrix: Tensor, span: slice
+) -> None:
+    """Carries one chunk's logit gradients on to states, weight and bias, where wanted."""
+    if gradients[head + heads] is not None:
+        gradients[head + heads] += slope.sum(0)
+    slope = slope.to(matrix.dtype)
+    if gradients[model] is not None:
+        gradients[model][span] = slope @ matrix
+    if gradients[head] is not None:
+        gradients[head] += slope.T @ states
+
+
+_workspaces: dict[torch.device, Tensor] = {}
+
+
+def workspace(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Scratch memory that is used again by the next call; on CPUs fresh memory costs more than the arithmetic on it."""
+    size = torch.Size(shape).numel()
+    if device.type != "cpu":
+        return torch.empty(shape, device=device)
+    if device not in _workspaces or _workspaces[device].numel() < size:
+        _workspaces[device] = torch.empty(size)
+    return _workspaces[device][:size].view(shape)

@@ -1,0 +1,52 @@
+"""The ordinary translation model (the Transformer baseline), through the same code as everything else."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from hf_paretokd.data.batches import IGNORED
+from hf_paretokd.losses import joint_loss
+from hf_paretokd.models.head import output_head
+from hf_paretokd.models.joint import JointModel
+from hf_paretokd.models.slicing import model_depth
+from hf_paretokd.models.states import depth_states
+from hf_paretokd.trainer import TranslationConfig, TranslationTrainer
+
+
+@dataclass
+class PlainConfig(TranslationConfig):
+    """Configuration of ordinary training: nothing beyond `TranslationConfig`."""
+
+
+class PlainModel(JointModel):
+    """One model and its label-smoothed cross-entropy."""
+
+    def __init__(self, model: PreTrainedModel, config: PlainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.smoothing = (config.label_smoothing_factor, config.label_smoothing_variant)
+
+    def named_models(self) -> Iterator[tuple[str, PreTrainedModel]]:
+        """The model, in the folder `model`."""
+        yield "model", self.model
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor | dict[str, Tensor]]:
+        """Summed cross-entropy of one micro-batch."""
+        (_, states), = depth_states(self.model, batch, (model_depth(self.model),))
+        targets = batch["labels"][batch["labels"] != IGNORED]
+        smoothing, variant = self.smoothing
+        loss = joint_loss([states], [output_head(self.model)], targets, smoothing, [1.0], smoothing_variant=variant)
+        return {"loss": loss.total, "logs": {"nll": torch.stack([loss.nll[0], loss.nll.new_tensor(float(targets.numel()))])}}
+
+
+class PlainTrainer(TranslationTrainer):
+    """Trains one `PreTrainedModel` on cross-entropy; arguments as `TranslationTrainer`, with a plain model."""
+
+    _tag_names = ["paretokd"]
+
+    def __init__(self, model: PreTrainedModel, args: PlainConfig, **kwargs: Any) -> None:
+        super().__init__(PlainModel(model, args), args, **kwargs)

@@ -1,0 +1,145 @@
+"""New Marian models and existing checkpoints, ready to be trained."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig, MarianConfig, MarianMTModel, PreTrainedModel
+from transformers import PreTrainedTokenizerBase
+
+from hf_paretokd.errors import ModelError, RecipeError
+from hf_paretokd.models.head import is_marian, secure_pad_row
+from hf_paretokd.models.slicing import layer_list
+
+RESIDUAL_BRANCHES = ("fc1", "fc2", "v_proj", "out_proj")
+INITIALISATIONS = ("residual", "fairseq", "transformers")
+
+
+@dataclass
+class ModelConfig:
+    """Shape of a new Marian model, or the checkpoint to start from.
+
+    Args:
+        from_pretrained: folder or Hub id of a checkpoint to start from; all other fields are ignored then.
+        encoder_layers: layers N of the encoder.
+        decoder_layers: layers N of the decoder.
+        d_model: width of the hidden states.
+        encoder_attention_heads: heads in the encoder.
+        decoder_attention_heads: heads in the decoder.
+        encoder_ffn_dim: width of the encoder's feed-forward layers.
+        decoder_ffn_dim: width of the decoder's feed-forward layers.
+        dropout: dropout on embeddings and residual branches.
+        attention_dropout: dropout on attention weights.
+        activation_dropout: dropout inside the feed-forward layers.
+        activation_function: of the feed-forward layers.
+        max_position_embeddings: rows of the position table: the longest input and output in tokens.
+        initialisation: `residual` (default), `fairseq` or `transformers`, see `initialise`.
+    """
+
+    from_pretrained: str | None = None
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    d_model: int = 512
+    encoder_attention_heads: int = 8
+    decoder_attention_heads: int = 8
+    encoder_ffn_dim: int = 2048
+    decoder_ffn_dim: int = 2048
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    activation_function: str = "relu"
+    max_position_embeddings: int = 512
+    initialisation: str = "residual"
+
+    def __post_init__(self) -> None:
+        if self.initialisation not in INITIALISATIONS:
+            raise RecipeError(f"model.initialisation: {self.initialisation!r} is not one of {', '.join(INITIALISATIONS)}")
+        for side in ("encoder", "decoder"):
+            heads = getattr(self, f"{side}_attention_heads")
+            if heads < 1 or self.d_model % heads:
+                raise RecipeError(f"model.d_model: {self.d_model} is not a multiple of the {heads} {side}_attention_heads")
+
+
+def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """A model to train: new with a seeded initialisation, or from a checkpoint.
+
+    Raises:
+        ModelError: the checkpoint cannot be read, or its vocabulary is not the tokenizer's.
+    """
+    if config.from_pretrained:
+        model = load_model(config.from_pretrained)
+    else:
+        pad = tokenizer.pad_token_id
+        fields = {name: value for name, value in vars(config).items() if name not in ("from_pretrained", "initialisation")}
+        marian = MarianConfig(
+            vocab_size=len(tokenizer), pad_token_id=pad, decoder_start_token_id=pad, eos_token_id=tokenizer.eos_token_id,
+            forced_eos_token_id=tokenizer.eos_token_id, bos_token_id=None, scale_embedding=True, **fields,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = MarianMTModel(marian)
+            initialise(model, config.initialisation)
+        model.generation_config = GenerationConfig(
+            max_length=config.max_position_embeddings, num_beams=1, pad_token_id=pad, decoder_start_token_id=pad,
+            eos_token_id=tokenizer.eos_token_id, forced_eos_token_id=tokenizer.eos_token_id, bad_words_ids=[[pad]],
+        )
+    check_vocabulary(model, tokenizer)
+    secure_pad_row(model)
+    return model
+
+
+def load_model(name: str | Path) -> PreTrainedModel:
+    """A checkpoint from a folder or the Hub, safetensors only.
+
+    Raises:
+        ModelError: it is missing or corrupt.
+    """
+    try:
+        model = AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
+    except Exception as error:  # transformers, safetensors and the Hub client raise many kinds for a bad checkpoint
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"model {name}: no usable checkpoint ({reason})") from None
+    return model
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises a ModelError if model and tokenizer do not belong together."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) != rows if is_marian(model) else len(tokenizer) > rows:
+        raise ModelError(f"the tokenizer has {len(tokenizer)} entries, the model {rows}: they do not belong together")
+    for name in ("pad_token_id", "eos_token_id"):
+        ours, theirs = getattr(model.config, name), getattr(tokenizer, name)
+        if ours != theirs:
+            raise ModelError(f"{name} is {ours} in the model and {theirs} in the tokenizer: they do not belong together")
+
+
+@torch.no_grad()
+def initialise(model: MarianMTModel, scheme: str) -> None:
+    """Re-draws the weights of a new Marian model.
+
+    Marian is post-norm: with the usual schemes the residual branches drown the identity path and the model hardly
+    learns for thousands of updates. `residual` draws embeddings from N(0, 1/d) and matrices Xavier-uniformly, then
+    scales the matrices on the residual branches (values, attention outputs, feed-forward) by (2N)^-0.5 for N layers on
+    that side. `fairseq` draws the same without that factor, query, key and value matrices with gain 2^-0.5.
+    `transformers` leaves the library's default, N(0, 0.02²).
+    """
+    if scheme == "transformers":
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module is not model.lm_head:
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for embedding in {model.get_encoder().embed_tokens, model.get_decoder().embed_tokens}:
+        nn.init.normal_(embedding.weight, std=model.config.d_model**-0.5)
+        embedding.weight[model.config.pad_token_id] = 0
+    for stack in (model.get_encoder(), model.get_decoder()):
+        layers = getattr(stack, layer_list(stack))
+        for name, module in layers.named_modules():
+            kind = name.rpartition(".")[2]
+            if scheme == "residual" and kind in RESIDUAL_BRANCHES:
+                module.weight *= (2 * len(layers)) ** -0.5
+            elif scheme == "fairseq" and kind in ("q_proj", "k_proj", "v_proj"):
+                module.weight *= math.sqrt(0.5)

@@ -1,0 +1,202 @@
+"""Recipes: one YAML file that says everything about a run, with every field open to overrides.
+
+A recipe has the sections `data`, `tokenizer`, `model`, `training` and `evaluation`, and may have one named after each
+method, such as `all_in_one`, whose fields join `training` when that method runs and lie idle when another does.
+"""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+from transformers import HfArgumentParser
+
+from hf_paretokd.data.corpus import DataConfig
+from hf_paretokd.data.tokenizer import TokenizerConfig
+from hf_paretokd.errors import ParetoKDError, RecipeError
+from hf_paretokd.methods.all_in_one import AllInOneConfig, AllInOneTrainer
+from hf_paretokd.methods.plain import PlainConfig, PlainTrainer
+from hf_paretokd.models.building import ModelConfig
+from hf_paretokd.trainer import TranslationConfig, TranslationTrainer
+
+METHODS: dict[str, tuple[type[TranslationConfig], type[TranslationTrainer]]] = {
+    "plain": (PlainConfig, PlainTrainer),
+    "all_in_one": (AllInOneConfig, AllInOneTrainer),
+}
+Section = TypeVar("Section")
+
+
+@dataclass
+class EvaluationConfig:
+    """How the finished models are scored.
+
+    Args:
+        splits: which of `validation` and `test` are translated.
+        num_beams: beam width, 1 for greedy search.
+        depths: students to score; default: all candidates.
+    """
+
+    splits: list[str] = dataclasses.field(default_factory=lambda: ["test"])
+    num_beams: int = 1
+    depths: list[str] | None = None
+
+
+@dataclass
+class Recipe:
+    """A run in sections; `raw` is the mapping it was built from, overrides included."""
+
+    method: str
+    data: DataConfig
+    tokenizer: TokenizerConfig
+    model: ModelConfig
+    training: TranslationConfig
+    evaluation: EvaluationConfig
+    raw: dict[str, Any]
+
+    @property
+    def run_folder(self) -> Path:
+        """`training.output_dir`."""
+        return Path(self.training.output_dir)
+
+    @property
+    def trainer_class(self) -> type[TranslationTrainer]:
+        """The trainer of the method."""
+        return METHODS[self.method][1]
+
+    def save(self, path: Path) -> None:
+        """Writes the recipe with all overrides applied."""
+        path.write_text(yaml.safe_dump(self.raw, sort_keys=False, allow_unicode=True), "utf-8")
+
+
+SECTIONS = {"data": DataConfig, "tokenizer": TokenizerConfig, "model": ModelConfig, "evaluation": EvaluationConfig}
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe.
+
+    Args:
+        path: a YAML file.
+        overrides: command-line words: `--section.field value` for any section, `--field value` for training arguments;
+            values are read as YAML (so JSON works), a flag without a value means true.
+
+    Raises:
+        RecipeError: the file is missing or malformed, or a field is unknown or has an impossible value; says which.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: expected a mapping with the sections method, {', '.join(SECTIONS)} and training")
+    known = ["method", *SECTIONS, "training", *METHODS]
+    for name, value in raw.items():
+        if name not in known:
+            raise RecipeError(f"{path}: unknown section {name!r}{suggestion(name, known)}")
+        if name != "method" and not isinstance(value, dict | None):
+            raise RecipeError(f"{path}: section {name!r} must be a mapping of fields")
+    found = parse_overrides(overrides)
+    for section, field, value in sorted(found, key=lambda each: each[0] is not None):  # the method first
+        if section is None:
+            raw["method"] = value
+            continue
+        if section not in known:
+            raise RecipeError(f"--{section}.{field}: unknown section{suggestion(section, known)}")
+        home = method_section(raw) if section == "training" else None
+        if home and field in (raw.get(home) or {}):
+            section = home
+        raw[section] = {**(raw.get(section) or {}), field: value}
+    return build_recipe(raw, str(path))
+
+
+def build_recipe(raw: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """A recipe from a mapping of sections; errors name `where`."""
+    method = method_section(raw)
+    if method not in METHODS:
+        raise RecipeError(f"{where}: method {method!r} is not one of {', '.join(METHODS)}")
+    sections = {name: parse_section(kind, raw.get(name) or {}, f"{where}: {name}") for name, kind in SECTIONS.items()}
+    fields = {**(raw.get("training") or {}), **(raw.get(method) or {})}
+    training = parse_section(METHODS[method][0], fields, f"{where}: training")
+    return Recipe(method=method, training=training, raw=dict(raw), **sections)
+
+
+def method_section(raw: Mapping[str, Any]) -> str:
+    """The section with the fields of the recipe's own method; those of other methods lie idle."""
+    return raw.get("method", "all_in_one")
+
+
+def parse_overrides(words: Sequence[str]) -> list[tuple[str | None, str, Any]]:
+    """(section, field, value) of every override; section None stands for the method."""
+    found: list[tuple[str | None, str, Any]] = []
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if not word.startswith("--") or len(word) < 3:
+            raise RecipeError(f"{word!r}: expected an override such as --max_steps 100 or --model.d_model 256")
+        name, equals, text = word[2:].partition("=")
+        values = [text] if equals else []
+        while not equals and position < len(words) and not words[position].startswith("--"):
+            values.append(words[position])
+            position += 1
+        value = [parse_value(name, each) for each in values]
+        value = True if not value else value[0] if len(value) == 1 else value
+        section, dot, field = name.partition(".")
+        found.append((section, field, value) if dot else (None if name == "method" else "training", name, value))
+    return found
+
+
+def parse_value(name: str, text: str) -> Any:
+    """A command-line value read as YAML."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"--{name}: {text!r} is not a value in YAML or JSON") from None
+
+
+def parse_section(kind: type[Section], fields: Mapping[str, Any], where: str) -> Section:
+    """A dataclass from a mapping, its names and types checked by `HfArgumentParser`.
+
+    Raises:
+        RecipeError: a field is unknown or its value has the wrong type.
+    """
+    parser = StrictParser(kind, where)
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    words: list[str] = []
+    for name, value in fields.items():
+        if name not in known:
+            raise RecipeError(f"{where}: unknown field {name!r}{suggestion(str(name), known)}")
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+        words += [f"--{name}", *map(str, values)] if isinstance(value, list) else [f"--{name}={values[0]}"]
+    try:
+        return parser.parse_args_into_dataclasses(words, look_for_args_file=False)[0]
+    except ParetoKDError as error:
+        raise type(error)(f"{where}: {error}" if where not in str(error) else str(error)) from None
+    except (ValueError, TypeError, ImportError) as error:
+        raise RecipeError(f"{where}: {' '.join(str(error).split())}") from None
+
+
+class StrictParser(HfArgumentParser):
+    """An argument parser that raises a RecipeError instead of ending the process."""
+
+    def __init__(self, kind: type, where: str) -> None:
+        super().__init__(kind, add_help=False, allow_abbrev=False)
+        self.where = where
+
+    def error(self, message: str) -> NoReturn:
+        """Turns argparse's message into ours."""
+        raise RecipeError(f"{self.where}: {message.replace('argument --', '')}")
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """" (did you mean …?)" when something similar exists."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(known)})" if len(known) < 12 else ""
