@@ -2,10 +2,88 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
+from pathlib import Path
 
-from hf_paretokd.errors import ParetoKDError
+USAGE = """usage: paretokd COMMAND …
+
+  train RECIPE [--resume] [--overwrite] [--field value …]   text to trained, scored students; any field can be overridden
+  demo [--folder DIR] [--resume] [--overwrite] [--field value …]   the same on an embedded corpus, in about five minutes
+  evaluate RUN|MODEL [--field value …]   BLEU and chrF of a run, or of any checkpoint (--data.pairs de-en --data.data_dir …)
+  extract RUN|MODEL DEPTH … --output DIR [--overwrite]   students as plain checkpoints, such as 6-2
+
+Fields are written --section.field value, training arguments --field value; `paretokd train RECIPE --help` lists them.
+"""
+
+
+def train(words: list[str]) -> None:
+    """`paretokd train`."""
+    from hf_paretokd.recipes.train import run
+
+    run(words)
+
+
+def demo(words: list[str]) -> None:
+    """`paretokd demo`: writes the corpus, runs the shipped recipe on it, translates unseen phrases with a saved student."""
+    from importlib.resources import as_file, files
+
+    from hf_paretokd.data.demo_corpus import write_demo_corpus
+    from hf_paretokd.recipes.train import run
+    from hf_paretokd.runs import show_translations
+
+    parser = argparse.ArgumentParser(prog="paretokd demo", add_help=False)
+    parser.add_argument("--folder", type=Path, default=Path("demo"))
+    options, words = parser.parse_known_args(words)
+    text, folder = options.folder / "text", options.folder / "run"
+    if not text.exists():
+        write_demo_corpus(text)
+    with as_file(files("hf_paretokd.recipes").joinpath("demo.yaml")) as recipe:
+        run([str(recipe), f"--data.data_dir={text}", f"--output_dir={folder}", *words])
+    show_translations(folder, "2-2")
+
+
+def evaluate(words: list[str]) -> None:
+    """`paretokd evaluate`."""
+    from hf_paretokd.runs import evaluate_model, evaluate_run
+
+    if not words or words[0].startswith("-"):
+        usage("evaluate: give a run folder or a model")
+    (evaluate_run if (Path(words[0]) / "recipe.yaml").is_file() else evaluate_model)(words[0], words[1:])
+
+
+def extract(words: list[str]) -> None:
+    """`paretokd extract`."""
+    from hf_paretokd.runs import extract_depths
+
+    parser = argparse.ArgumentParser(prog="paretokd extract", description="Write students as plain checkpoints.")
+    parser.add_argument("source", help="a run folder, or any sequence-to-sequence checkpoint")
+    parser.add_argument("depths", nargs="+", help="encoder-decoder layers, such as 6-2")
+    parser.add_argument("--output", type=Path, required=True, help="folder for E-D subfolders")
+    parser.add_argument("--overwrite", action="store_true", help="replace students that are there")
+    options = parser.parse_args(words)
+    extract_depths(options.source, options.depths, options.output, options.overwrite)
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"train": train, "demo": demo, "evaluate": evaluate, "extract": extract}
+
+
+def usage(problem: str) -> None:
+    """Ends with the usage text and exit code 2."""
+    sys.exit(f"{USAGE}\nerror: {problem}")
 
 
 def main() -> int:
-    return 0
+    """Runs one command; errors a user can mend are printed in one line, without a traceback."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if words else 2
+    if words[0] not in COMMANDS:
+        usage(f"unknown command {words[0]!r}")
+    from hf_paretokd.errors import reported
+
+    return reported(lambda: COMMANDS[words[0]](words[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,5 +1,9 @@
 """Errors a user can cause and can mend: one line that says where and what to do."""
 
+from collections.abc import Callable
+
+from rich.console import Console
+
 
 class ParetoKDError(Exception):
     """Base of every error this library raises on purpose; the command line prints it without a traceback."""
@@ -23,3 +27,13 @@ class ModelError(ParetoKDError):
 
 class TrainingError(ParetoKDError):
     """Training cannot start or cannot go on."""
+
+
+def reported(action: Callable[[], None]) -> int:
+    """Runs `action` and returns an exit code; errors of this library are printed in one line."""
+    try:
+        action()
+    except ParetoKDError as error:
+        Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    return 0

@@ -169,7 +169,8 @@ class FusedJointLoss(torch.autograd.Function):
                 every = [log_probs(model, span) if kept is None else kept[model, span] for model in range(count)]
                 slopes = logit_gradients(every, plan, span, divergences)
                 for model, slope in enumerate(slopes):
-                    collect(gradients, slope, model, count + owner[model], heads, low[model][span], matrices[owner[model]], span)
+                    mine = owner[model]
+                    collect(gradients, slope, model, count + mine, heads, low[model][span], matrices[mine], span)
         ctx.save_for_backward(*(gradient for gradient in gradients if gradient is not None))
         ctx.present = [gradient is not None for gradient in gradients]
         ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in tensors]
@@ -213,9 +214,19 @@ def logit_gradients(log_probs: Sequence[Tensor], plan: Plan, span: slice, diverg
 
 
 def collect(
-    gradients: list[Tensor | None], slope: Tensor, model: int, head: int, heads: int, states: Tensor, matrix: Tensor, span: slice
+    gradients: list[Tensor | None],
+    slope: Tensor,
+    model: int,
+    head: int,
+    heads: int,
+    states: Tensor,
+    matrix: Tensor,
+    span: slice,
 ) -> None:
-    """Carries one chunk's logit gradients on to states, weight and bias, where wanted."""
+    """Carries one chunk's logit gradients on to states, weight and bias, where wanted.
+
+    `gradients` holds those of the states of every model, then of all weights, then of all `heads` biases.
+    """
     if gradients[head + heads] is not None:
         gradients[head + heads] += slope.sum(0)
     slope = slope.to(matrix.dtype)

@@ -126,6 +126,18 @@ def build_recipe(raw: Mapping[str, Any], where: str = "recipe") -> Recipe:
     return Recipe(method=method, training=training, raw=dict(raw), **sections)
 
 
+def describe_fields(path: str | Path) -> str:
+    """All fields a recipe of this method may have, with their defaults."""
+    kind = METHODS[load_recipe(path).method][0]
+    own = [(f"--{name}.", section) for name, section in SECTIONS.items()]
+    lines = []
+    for prefix, section in [*own, ("--", kind)]:
+        for field in dataclasses.fields(section):
+            default = field.default if field.default is not dataclasses.MISSING else "…"
+            lines.append(f"{prefix}{field.name} (default: {default}) {field.metadata.get('help', '')}".rstrip())
+    return "\n".join(lines)
+
+
 def method_section(raw: Mapping[str, Any]) -> str:
     """The section with the fields of the recipe's own method; those of other methods lie idle."""
     return raw.get("method", "all_in_one")

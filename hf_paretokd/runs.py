@@ -1,8 +1,7 @@
 """A run's folder: what is made before training, and what is written after it."""
 
-import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, pipeline
 
 from hf_paretokd import checkpoints
 from hf_paretokd.data.corpus import ParallelText, load_text
@@ -18,14 +17,14 @@ from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.tokenizer import train_tokenizer
 from hf_paretokd.delivery.extract import save_students
 from hf_paretokd.errors import ModelError, TokenizerError, TrainingError
-from hf_paretokd.evaluation.results import ResultRow, results_table, score_model, write_results
-from hf_paretokd.models.building import load_model
+from hf_paretokd.evaluation.results import AVERAGE, ResultRow, results_table, score_model, write_results
+from hf_paretokd.models.building import check_vocabulary, load_model
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.slicing import extract_student, model_depth
-from hf_paretokd.recipe import Recipe, load_recipe
+from hf_paretokd.recipe import Recipe, build_recipe, load_recipe, parse_overrides
 from hf_paretokd.trainer import TranslationTrainer
 
-RECIPE, RESULTS, TOKENIZER, TIMES = "recipe.yaml", "results.json", "tokenizer", "times.json"
+RECIPE, RESULTS, TOKENIZER = "recipe.yaml", "results.json", "tokenizer"
 console = Console()
 
 
@@ -102,49 +101,111 @@ def finish_run(recipe: Recipe, trainer: TranslationTrainer) -> None:
         return
     folder = recipe.run_folder
     trainer.save_model(str(folder))
-    (folder / TIMES).write_text(json.dumps(training_times(trainer), indent=1) + "\n", "utf-8")
-    teacher, depths = trainer.model.main_model, list(trainer.validation_depths())
     if recipe.method != "plain":
         save_students(
-            teacher, trainer.processing_class, depths, folder / "students", recipe.method, recipe.data.parsed_pairs, overwrite=True
+            trainer.model.main_model, trainer.processing_class, trainer.validation_depths(), folder / "students",
+            recipe.method, recipe.data.parsed_pairs, overwrite=True,
         )
-    evaluate_run(folder)
+    rows = score_run(folder, load_recipe(folder / RECIPE))
+    write_results([*training_rows(trainer), *rows], folder / RESULTS)
 
 
-def training_times(trainer: TranslationTrainer) -> dict[str, float | int | str]:
-    """Updates, seconds of training (all parts of a resumed run) and the machine's share in them."""
-    state = trainer.state
-    return {
-        "updates": state.global_step, "passes": round(state.epoch or 0, 2), "seconds": round(trainer.seconds_trained, 1),
-        "best_update": state.best_global_step or state.global_step, "processes": trainer.args.world_size,
-        "device": trainer.args.device.type, "threads": torch.get_num_threads(), "torch": torch.__version__,
-        "transformers": version("transformers"), "hf_paretokd": version("hf_paretokd"),
+def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
+    """What the training took, over all parts of a resumed run."""
+    state, main = trainer.state, next(trainer.model.named_models())
+    machine = f"{trainer.args.world_size} × {trainer.args.device.type}, {torch.get_num_threads()} threads"
+    versions = ", ".join(f"{name} {version(name)}" for name in ("hf_paretokd", "torch", "transformers"))
+    figures = {
+        "updates": state.global_step, "best_update": state.best_global_step or state.global_step,
+        "passes": round(state.epoch or 0.0, 2), "training_seconds": round(trainer.seconds_trained, 1),
     }
+    return [ResultRow(main[0], str(model_depth(main[1])), None, AVERAGE, "train", metric, value, f"{machine}; {versions}")
+            for metric, value in figures.items()]
 
 
-def evaluate_run(folder: Path) -> list[ResultRow]:
-    """Scores all models of a finished run on its recipe's splits; writes `results.json` and prints the table.
+def main_folder(folder: Path) -> Path | None:
+    """The folder of a run's teacher or model, if it has been written."""
+    return next((folder / name for name in ("teacher", "model") if (folder / name / checkpoints.WEIGHTS).is_file()), None)
+
+
+def score_run(folder: Path, recipe: Recipe) -> list[ResultRow]:
+    """Scores all models of a trained run on the recipe's splits and prints a table for each.
 
     Raises:
         ModelError: the folder holds no finished training.
     """
-    recipe = load_recipe(folder / RECIPE)
-    main = next((folder / name for name in ("teacher", "model") if (folder / name / checkpoints.WEIGHTS).is_file()), None)
+    main = main_folder(folder)
     if main is None:
         raise ModelError(f"{folder}: has no teacher or model yet; was the training finished? (paretokd train … --resume)")
     model, tokenizer = load_model(main), load_tokenizer(main)
-    tags = source_tags(recipe.data.parsed_pairs, recipe.data.target_tags)
     students = [Depth.parse(path.name) for path in (folder / "students").glob("*-*")]
-    wanted = [Depth.parse(text) for text in recipe.evaluation.depths] if recipe.evaluation.depths is not None else students
+    chosen = recipe.evaluation.depths
+    wanted = students if chosen is None else [Depth.parse(text).within(model_depth(model)) for text in chosen]
+    models = [(main.name, str(model_depth(model)), model)]
+    models += [("student", str(depth), extract_student(model, depth)) for depth in sorted(wanted, reverse=True)]
+    return score_models(models, tokenizer, recipe)
+
+
+def score_models(
+    models: Sequence[tuple[str, str, PreTrainedModel]], tokenizer: PreTrainedTokenizerBase, recipe: Recipe
+) -> list[ResultRow]:
+    """Scores (name, depth, model) triples on the recipe's splits and prints a table for each split."""
+    tags = source_tags(recipe.data.parsed_pairs, recipe.data.target_tags)
     rows: list[ResultRow] = []
     for split in recipe.evaluation.splits:
         texts = load_text(recipe.data, split)
-        found = score_model(main.name, str(model_depth(model)), model, tokenizer, texts, tags, recipe.evaluation.num_beams)
-        for depth in sorted(wanted, reverse=True):
-            student = extract_student(model, depth)
-            found += score_model("student", str(depth), student, tokenizer, texts, tags, recipe.evaluation.num_beams)
-        rows += found
+        found = [row for name, depth, model in models
+                 for row in score_model(name, depth, model, tokenizer, texts, tags, recipe.evaluation.num_beams)]
         console.print(results_table(found))
-    write_results(rows, folder / RESULTS)
+        rows += found
     return rows
 
+
+def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
+    """Scores a run again, with fields of its recipe overridden; fills in `results.json` if the run was cut off before."""
+    path = Path(folder)
+    rows = score_run(path, load_recipe(path / RECIPE, overrides))
+    if not (path / RESULTS).exists():
+        write_results(rows, path / RESULTS)
+
+
+def evaluate_model(name: str, overrides: Sequence[str]) -> None:
+    """Scores any plain checkpoint; data and evaluation fields come from the command line."""
+    raw: dict[str, dict] = {"method": "plain", "training": {"output_dir": "unused"}, "data": {}}
+    for section, field, value in parse_overrides(overrides):
+        raw.setdefault(section or "training", {})[field] = value
+    recipe = build_recipe(raw, "command line")
+    model, tokenizer = load_model(name), load_tokenizer(name)
+    check_vocabulary(model, tokenizer)
+    score_models([("model", str(model_depth(model)), model)], tokenizer, recipe)
+
+
+def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: bool) -> None:
+    """Writes students of a run's teacher, or of any checkpoint, as plain checkpoints.
+
+    Raises:
+        ModelError: a depth does not fit, or a folder is in the way.
+    """
+    wanted = [Depth.parse(depth) for depth in depths]
+    main = main_folder(Path(source)) or source
+    recipe = Path(source) / RECIPE
+    known = load_recipe(recipe) if recipe.is_file() else None
+    teacher, tokenizer = load_model(main), load_tokenizer(main)
+    check_vocabulary(teacher, tokenizer)
+    pairs = known.data.parsed_pairs if known else ()
+    for path in save_students(teacher, tokenizer, wanted, output, known.method if known else "", pairs, overwrite):
+        console.print(str(path), highlight=False)
+
+
+def show_translations(folder: Path, depth: str, count: int = 2) -> None:
+    """Prints a few test sentences of each pair, translated by a saved student through `pipeline("translation")`."""
+    recipe = load_recipe(folder / RECIPE)
+    tags = source_tags(recipe.data.parsed_pairs, recipe.data.target_tags)
+    translator = pipeline("translation", str(folder / "students" / depth))
+    table = Table("pair", "source", "translation", "reference", title=f"Unseen phrases, student {depth}", show_lines=True)
+    for position, (pair, text) in enumerate(load_text(recipe.data, "test").items()):
+        chosen = slice(position * count, (position + 1) * count)
+        results = translator([tags[pair] + source for source in text.sources[chosen]])
+        for source, result, target in zip(text.sources[chosen], results, text.targets[chosen], strict=True):
+            table.add_row(str(pair), source, result["translation_text"], target)
+    console.print(table)

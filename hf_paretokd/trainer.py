@@ -11,7 +11,15 @@ import datasets
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+    TrainerState,
+)
+from transformers.trainer_utils import TrainOutput
 
 from hf_paretokd import checkpoints
 from hf_paretokd.data.batches import side_lengths
@@ -75,6 +83,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     def __post_init__(self) -> None:
         if self.save_steps is None:
             self.save_steps = self.eval_steps or 500
+        if self.eval_strategy == "no":
+            self.load_best_model_at_end = False  # nothing tells which would be best
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # else bf16 and two processes refuse a CPU
         super().__post_init__()
         if self.label_smoothing_variant not in SMOOTHING_VARIANTS:
@@ -114,7 +124,7 @@ class TranslationTrainer(Seq2SeqTrainer):
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         if args.n_gpu > 1:
-            raise TrainingError(f"{args.n_gpu} GPUs in one process: start with torchrun or accelerate launch, one process a GPU")
+            raise TrainingError(f"{args.n_gpu} GPUs in one process: use torchrun or accelerate launch, one process a GPU")
         self.train_pairs, self.eval_pairs = as_pairs(train_dataset), as_pairs(eval_dataset)
         for _, each in model.named_models():
             secure_pad_row(each)
@@ -143,7 +153,7 @@ class TranslationTrainer(Seq2SeqTrainer):
     # ---- Data -----------------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader:
-        """This process's share of the stream, from the update the training stands at."""
+        """The process's share of the stream, from the update the training stands at."""
         if not self.train_pairs:
             raise DataError("training needs a train_dataset")
         sizes = {name: batches.sentences for name, batches in self.train_batches.items()}
@@ -253,12 +263,19 @@ class TranslationTrainer(Seq2SeqTrainer):
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.checkpoint_folder)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
         """Trains; `resume_from_checkpoint=True` continues from the newest checkpoint if there is one."""
         if resume_from_checkpoint is True:
-            found = checkpoints.last_checkpoint(self.checkpoint_folder)
-            resume_from_checkpoint = str(found) if found else None
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            resume_from_checkpoint = checkpoints.last_checkpoint(self.checkpoint_folder)
+        if not resume_from_checkpoint:
+            return super().train(**kwargs)
+        state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
+        if state.global_step < self.args.max_steps:
+            return super().train(resume_from_checkpoint=str(resume_from_checkpoint), **kwargs)
+        self.state = state  # all updates are done, only the end was cut off
+        self._clock.restore(state)
+        self._load_models(Path(state.best_model_checkpoint or resume_from_checkpoint))
+        return TrainOutput(state.global_step, math.nan, {})
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
@@ -303,9 +320,15 @@ class Clock(TrainerCallback):
         return self.before + (time.monotonic() - self.start if self.start else 0.0)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Goes on from the last time in the log."""
-        self.before = next((line["seconds"] for line in reversed(state.log_history) if "seconds" in line), 0.0)
+        """Starts the clock."""
+        self.restore(state)
         self.start = time.monotonic()
+
+    def restore(self, state: TrainerState) -> None:
+        """Goes on from the last time in the log; finds the best checkpoint again if the run folder was moved."""
+        self.before = next((line["seconds"] for line in reversed(state.log_history) if "seconds" in line), 0.0)
+        best = self.trainer.checkpoint_folder / f"checkpoint-{state.best_global_step}"
+        state.best_model_checkpoint = str(best) if best.is_dir() else None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Overwrites the epoch that the Trainer counts from the length of its loader."""

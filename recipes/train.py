@@ -5,14 +5,12 @@ Text → tokenizer → token ids → model → trainer → students on disk → 
 
 import sys
 
-from rich.console import Console
-
 from hf_paretokd.data.corpus import load_text
 from hf_paretokd.data.encoding import encode_split
 from hf_paretokd.data.pairs import source_tags
-from hf_paretokd.errors import ParetoKDError
+from hf_paretokd.errors import RecipeError, reported
 from hf_paretokd.models.building import build_model
-from hf_paretokd.recipe import Recipe, load_recipe
+from hf_paretokd.recipe import Recipe, describe_fields, load_recipe
 from hf_paretokd.runs import finish_run, prepare_run, prepare_tokenizer, report_skips
 
 
@@ -39,19 +37,16 @@ def train(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> None
     finish_run(recipe, trainer)
 
 
-def main(words: list[str]) -> int:
-    """The command line; returns the exit code."""
-    flags = {flag: flag in words for flag in ("--resume", "--overwrite")}
-    words = [word for word in words if word not in flags]
-    try:
-        if not words or words[0].startswith("-"):
-            raise ParetoKDError("give a recipe first: paretokd train recipe.yaml [--resume] [--overwrite] [--field value …]")
-        train(load_recipe(words[0], words[1:]), resume=flags["--resume"], overwrite=flags["--overwrite"])
-    except ParetoKDError as error:
-        Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        return 1
-    return 0
+def run(words: list[str]) -> None:
+    """The command line: RECIPE [--resume] [--overwrite] [--field value …]."""
+    if not words or words[0].startswith("-"):
+        raise RecipeError("give a recipe first: paretokd train recipe.yaml [--resume] [--overwrite] [--field value …]")
+    if "--help" in words:
+        print(describe_fields(words[0]))
+        return
+    fields = [word for word in words[1:] if word not in ("--resume", "--overwrite")]
+    train(load_recipe(words[0], fields), resume="--resume" in words, overwrite="--overwrite" in words)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(reported(lambda: run(sys.argv[1:])))

@@ -42,7 +42,9 @@ class MicroBatchStream:
     Within a pair, the position is the number of earlier draws (see `PairBatches`).
     """
 
-    def __init__(self, pairs: Mapping[str, PairBatches], probabilities: Mapping[str, float], seed: int, peer: int = 0):
+    def __init__(
+        self, pairs: Mapping[str, PairBatches], probabilities: Mapping[str, float], seed: int, peer: int = 0
+    ) -> None:
         self.pairs = pairs
         self.names = list(pairs)
         self.cumulative = np.cumsum([probabilities[name] for name in self.names])

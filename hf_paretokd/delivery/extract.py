@@ -31,13 +31,15 @@ def save_students(
     Raises:
         ModelError: a depth does not fit the teacher, or a folder is there already and `overwrite` is not set.
     """
-    depths = list(depths)
+    depths, full = list(depths), model_depth(teacher)
     for depth in depths:
-        depth.within(model_depth(teacher))
+        depth.within(full)
         if (folder / str(depth)).exists() and not overwrite:
             raise ModelError(f"{folder / str(depth)}: exists already; give --overwrite or another output folder")
-    return [save_student(extract_student(teacher, depth), depth, model_depth(teacher), tokenizer, folder / str(depth), method, pairs)
-            for depth in depths]
+    return [
+        save_student(extract_student(teacher, depth), depth, full, tokenizer, folder / str(depth), method, pairs)
+        for depth in depths
+    ]
 
 
 def save_student(

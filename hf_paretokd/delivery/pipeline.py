@@ -34,7 +34,7 @@ class TranslationPipeline(Pipeline):
         **generate_kwargs: Any,
     ) -> tuple[dict, dict, dict]:
         languages = {name: value for name, value in (("src_lang", src_lang), ("tgt_lang", tgt_lang)) if value}
-        cleaning = {} if clean_up_tokenization_spaces is None else {"clean_up_tokenization_spaces": clean_up_tokenization_spaces}
+        cleaning = {"clean_up_tokenization_spaces": clean_up_tokenization_spaces} if clean_up_tokenization_spaces else {}
         return languages, generate_kwargs, cleaning
 
     def preprocess(self, text: str, src_lang: str | None = None, tgt_lang: str | None = None) -> Any:

@@ -22,8 +22,9 @@ class ResultRow:
     """One figure of one model.
 
     `model` is `teacher`, `student` or `model`; `pair` is a language pair, or `average` over all; `metric` is `bleu`, `chrf`
-    (both with a sacreBLEU signature), `parameters` or `sentences_per_second`; `decoding` says how the text was made;
-    `seconds` is the time the translations took.
+    (both with a sacreBLEU signature), `parameters` or `sentences_per_second`; the split `train` holds `updates`,
+    `best_update`, `passes` and `training_seconds`, with machine and versions as the signature; `decoding` says how the
+    text was made; `seconds` is the time the translations took.
     """
 
     model: str
@@ -58,7 +59,8 @@ def score_model(
         seconds = time.perf_counter() - start
         total += seconds
         for metric, score in score_translations(hypotheses, text.targets, pair.target).items():
-            rows.append(ResultRow(name, depth, None, str(pair), split, metric, score["score"], score["signature"], decoding, seconds))
+            value, signature = score["score"], score["signature"]
+            rows.append(ResultRow(name, depth, None, str(pair), split, metric, value, signature, decoding, seconds))
     for metric in ("bleu", "chrf"):
         values = [row.value for row in rows if row.metric == metric]
         rows.append(ResultRow(name, depth, None, AVERAGE, split, metric, sum(values) / len(values), None, decoding, total))

@@ -1,6 +1,7 @@
 """Translation of many sentences: batched by length, in the order given."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from tqdm.auto import tqdm
@@ -41,7 +42,7 @@ def translate(
     was_training = model.training
     model.eval()
     with tqdm(total=len(ids), desc=description, disable=description is None, leave=False, unit=" sentences") as bar:
-        for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+        for start, end in pairwise(cuts):
             rows = order[start:end]
             batch = tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt").to(model.device)
             longest = min(limit, 2 * batch["input_ids"].shape[1] + 20)  # a model that has not learnt to stop is stopped

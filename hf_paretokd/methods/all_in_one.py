@@ -188,9 +188,7 @@ class AllInOneTrainer(TranslationTrainer):
     ```
     """
 
-    _tag_names = ["paretokd", "all-in-one-kd"]
-    _paper = {"title": "Exploring All-In-One Knowledge Distillation Framework for Neural Machine Translation",
-              "id": "2023.emnlp-main.178"}
+    _tag_names = ("paretokd", "all-in-one-kd")
 
     def __init__(self, model: PreTrainedModel, args: AllInOneConfig, **kwargs: Any) -> None:
         self.candidates = candidate_depths(model_depth(model), args.candidates)

@@ -46,7 +46,7 @@ class PlainModel(JointModel):
 class PlainTrainer(TranslationTrainer):
     """Trains one `PreTrainedModel` on cross-entropy; arguments as `TranslationTrainer`, with a plain model."""
 
-    _tag_names = ["paretokd"]
+    _tag_names = ("paretokd",)
 
     def __init__(self, model: PreTrainedModel, args: PlainConfig, **kwargs: Any) -> None:
         super().__init__(PlainModel(model, args), args, **kwargs)

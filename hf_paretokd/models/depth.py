@@ -29,7 +29,7 @@ class Depth:
         return cls(int(match[1]), int(match[2]))
 
     def within(self, full: "Depth") -> "Depth":
-        """This depth, if a model of depth `full` contains it.
+        """The depth itself, if a model of depth `full` contains it.
 
         Raises:
             ModelError: it has more layers than `full`.

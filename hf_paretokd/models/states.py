@@ -1,7 +1,7 @@
 """Hidden states of the target positions for many depths of one model, sharing every common prefix."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -54,7 +54,9 @@ def depth_states(
             yield Depth(encoder, decoder), decoded.pop(decoder)[real]
 
 
-def run_decoder(model: PreTrainedModel, counts: set[int], input_ids: Tensor, encoded: Tensor, mask: Tensor) -> dict[int, Tensor]:
+def run_decoder(
+    model: PreTrainedModel, counts: set[int], input_ids: Tensor, encoded: Tensor, mask: Tensor
+) -> dict[int, Tensor]:
     """Outputs [rows, target, width] of the decoder's first `counts` layers, reading the encoder states `encoded`."""
     return run_prefixes(
         model.get_decoder(), counts, input_ids=input_ids, encoder_hidden_states=encoded, encoder_attention_mask=mask,
@@ -76,7 +78,7 @@ def recorded(layers: nn.ModuleList, counts: set[int]) -> Iterator[dict[int, Tens
     """Collects the outputs of the layers number `counts` (from 1) while they run."""
     outputs: dict[int, Tensor] = {}
 
-    def keep(count: int):
+    def keep(count: int) -> Callable[[nn.Module, tuple, Tensor | tuple], None]:
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
             outputs[count] = output if isinstance(output, torch.Tensor) else output[0]
         return hook

@@ -1,0 +1,74 @@
+"""A real corpus, tokenizer and small models, made once a session; nothing here needs a network."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import datasets
+import pytest
+import torch
+
+from hf_paretokd import ModelConfig, build_model, encode_split, train_tokenizer
+from hf_paretokd.data.corpus import DataConfig, load_text
+from hf_paretokd.data.demo_corpus import write_demo_corpus
+from hf_paretokd.data.pairs import source_tags
+
+SMALL = {"d_model": 32, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 48,
+         "decoder_ffn_dim": 48, "max_position_embeddings": 96}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)  # faster for models this small
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory) -> Path:
+    """CLDR phrases fr-en and bs-en as line-aligned files."""
+    folder = tmp_path_factory.mktemp("text")
+    write_demo_corpus(folder, {"fr": 1500, "bs": 300}, {"validation": 40, "test": 40})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_config(text_folder) -> DataConfig:
+    return DataConfig(pairs=["fr-en", "bs-en"], data_dir=str(text_folder))
+
+
+@pytest.fixture(scope="session")
+def texts(data_config):
+    return {split: load_text(data_config, split) for split in ("train", "validation", "test")}
+
+
+@pytest.fixture(scope="session")
+def tokenizer(texts, tmp_path_factory):
+    train = texts["train"].values()
+    return train_tokenizer(
+        [line for text in train for line in text.sources], [line for text in train for line in text.targets],
+        tmp_path_factory.mktemp("tokenizer"), vocab_size=900, target_languages=["en"], max_length=96,
+    )
+
+
+@pytest.fixture(scope="session")
+def encoded(texts, tokenizer, data_config) -> dict[str, datasets.DatasetDict]:
+    tags = source_tags(data_config.parsed_pairs, "needed")
+    return {split: encode_split(pairs, tokenizer, tags, 96) for split, pairs in texts.items()}
+
+
+@pytest.fixture
+def new_model(tokenizer):
+    """Builds a small Marian model; keyword arguments override its shape."""
+    def build(seed: int = 3, **shape):
+        return build_model(ModelConfig(**{**SMALL, "encoder_layers": 3, "decoder_layers": 3, "dropout": 0.0, **shape}),
+                           tokenizer, seed)
+    return build
+
+
+@pytest.fixture
+def batch(encoded, tokenizer):
+    """One padded micro-batch of real phrases."""
+    from hf_paretokd.data.batches import collate
+
+    return collate([encoded["train"]["fr-en"][index] for index in range(6)], tokenizer.pad_token_id)

@@ -1,0 +1,142 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from reference import kl, smoothed_cross_entropy, torch_label_smoothing
+
+from hf_paretokd import losses
+from hf_paretokd.losses import Divergence, OutputHead, joint_loss
+
+
+def from_probs(*rows):
+    """States and a head whose logits are exactly the logs of the given distributions."""
+    states = torch.tensor(rows).log().requires_grad_()
+    return states, OutputHead(torch.eye(states.shape[1]))
+
+
+def random_models(count, tokens=37, vocabulary=50, width=8, seed=0):
+    torch.manual_seed(seed)
+    weight, bias = torch.randn(vocabulary + 1, width, requires_grad=True), torch.randn(vocabulary, requires_grad=True)
+    states = [torch.randn(tokens, width, requires_grad=True) for _ in range(count)]
+    return states, OutputHead(weight[:vocabulary], bias), weight, bias, torch.randint(0, vocabulary, (tokens,))
+
+
+def reference(states, head, targets, epsilon, weights, terms):
+    logits = [F.linear(state, head.weight, head.bias) for state in states]
+    total = sum(w * smoothed_cross_entropy(each, targets, epsilon) for w, each in zip(weights, logits, strict=True))
+    for term in terms:
+        teacher = logits[term.teacher] if term.teacher_gradient else logits[term.teacher].detach()
+        total = total + term.weight * kl(teacher, logits[term.student])
+    return total
+
+
+TERMS = (Divergence(0, 1, 2.75, True), Divergence(0, 2, 2.75, False), Divergence(2, 1, 0.5, True))
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 0], ids=["kept", "computed again"])
+@pytest.mark.parametrize("chunk", [1, 10, 1000])
+def test_equals_the_slow_form_with_gradients(memory, chunk, monkeypatch):
+    states, head, weight, bias, targets = random_models(3)
+    monkeypatch.setitem(losses.CHUNK_BYTES, "cpu", chunk * 4 * 50)
+    weights = [1.0, 2.0, 0.0]
+    found = joint_loss(states, [head] * 3, targets, 0.1, weights, lambda _: TERMS, loss_memory=memory)
+    expected = reference(states, head, targets, 0.1, weights, TERMS)
+    assert found.total.item() == pytest.approx(expected.item(), rel=1e-6)
+    inputs = [weight, bias, *states]
+    ours, theirs = torch.autograd.grad(0.3 * found.total, inputs), torch.autograd.grad(0.3 * expected, inputs)
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-6, atol=2e-5 * their.abs().max().item() / 10 + 1e-6)
+    assert (ours[0][-1] == 0).all(), "the row of <pad> gets no gradient at all"
+
+
+def test_two_heads_and_a_frozen_model():
+    states, head, weight, _, targets = random_models(2)
+    other = OutputHead(torch.randn(50, 8))
+    frozen = states[1].detach()
+    terms = (Divergence(1, 0, 0.4, False),)
+    found = joint_loss([states[0], frozen], [head, other], targets, 0.0, [0.6, 0.0], lambda _: terms)
+    logits = F.linear(states[0], head.weight, head.bias)
+    expected = 0.6 * F.cross_entropy(logits, targets, reduction="sum") + 0.4 * kl(F.linear(frozen, other.weight), logits)
+    assert found.total.item() == pytest.approx(expected.item(), rel=1e-6)
+    for ours, theirs in zip(torch.autograd.grad(found.total, [weight, states[0]]),
+                            torch.autograd.grad(expected, [weight, states[0]]), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_is_stored_without_gradients():
+    states, head, _, _, targets = random_models(2)
+    with torch.no_grad():
+        found = joint_loss(states, [head] * 2, targets, 0.1, [1.0, 1.0], lambda _: (Divergence(0, 1, 1.0),))
+    assert not found.total.requires_grad
+    logits = [F.linear(state, head.weight, head.bias) for state in states]
+    assert found.divergences.item() == pytest.approx(kl(*logits).item(), rel=1e-5)
+
+
+def test_bf16_autocast_reaches_the_output_product():
+    states, head, _, _, targets = random_models(1)
+    plain = joint_loss(states, [head], targets, 0.1, [1.0])
+    with torch.autocast("cpu", torch.bfloat16):
+        low = joint_loss(states, [head], targets, 0.1, [1.0])
+    assert low.total.dtype == torch.float32
+    assert low.total.item() != plain.total.item()
+    assert low.total.item() == pytest.approx(plain.total.item(), rel=1e-2)
+
+
+# ---- vectors: KL, cross-entropy, teacher gradient (D-9) --------------------------------------------------------------
+
+TEACHER, STUDENT = (0.6, 0.3, 0.1), (0.5, 0.25, 0.25)
+
+
+def divergence_only(teacher_gradient):
+    (teacher, head), (student, _) = from_probs(TEACHER), from_probs(STUDENT)
+    loss = joint_loss([teacher, student], [head, head], torch.tensor([0]), 0.0, [0.0, 0.0],
+                      lambda _: (Divergence(0, 1, 1.0, teacher_gradient),))
+    return loss, *torch.autograd.grad(loss.total, [teacher, student])
+
+
+def test_kl_value_and_student_gradient():
+    loss, _, student = divergence_only(True)
+    assert loss.total.item() == pytest.approx(0.0724603, abs=1e-6)
+    torch.testing.assert_close(student[0], torch.tensor([-0.1, -0.05, 0.15]), atol=1e-6, rtol=0)
+
+
+def test_kl_direction_matters():
+    (teacher, head), (student, _) = from_probs(TEACHER), from_probs(STUDENT)
+    loss = joint_loss([teacher, student], [head, head], torch.tensor([0]), 0.0, [0.0, 0.0],
+                      lambda _: (Divergence(1, 0, 1.0),))
+    assert loss.total.item() == pytest.approx(0.0923315, abs=1e-6)
+
+
+def test_kl_teacher_gradient_and_detaching():
+    expected = torch.tensor([0.0659168, 0.0329584, -0.0988751])
+    torch.testing.assert_close(divergence_only(True)[1][0], expected, atol=1e-6, rtol=0)
+    assert (divergence_only(False)[1] == 0).all()
+
+
+# ---- vectors: label smoothing (D-11) ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("epsilon", "variant", "expected"), [
+    (0.0, "torch", 0.3566749), (0.1, "torch", 0.5026182), (0.1, "fairseq", 0.5512660), (0.1 * 4 / 3, "torch", 0.5512660),
+])
+def test_label_smoothing_forms(epsilon, variant, expected):
+    states, head = from_probs((0.7, 0.1, 0.1, 0.1))
+    loss = joint_loss([states], [head], torch.tensor([0]), epsilon, [1.0], smoothing_variant=variant)
+    assert loss.cross_entropy.item() == pytest.approx(expected, abs=1e-6)
+    assert loss.nll.item() == pytest.approx(0.3566749, abs=1e-6)
+
+
+def test_label_smoothing_is_torchs():
+    states, head, _, _, targets = random_models(1)
+    logits = F.linear(states[0], head.weight, head.bias)
+    ours = joint_loss(states, [head], targets, 0.1, [1.0]).total.item()
+    assert ours == pytest.approx(torch_label_smoothing(logits, targets, 0.1).item(), rel=1e-6)
+
+
+def test_scale_of_tied_t5():
+    states, head, _, _, targets = random_models(1)
+    scaled = OutputHead(head.weight, head.bias, 0.5)
+    halved = joint_loss([states[0] * 0.5], [head], targets, 0.0, [1.0]).total
+    assert joint_loss(states, [scaled], targets, 0.0, [1.0]).total.item() == pytest.approx(halved.item(), rel=1e-6)
+    assert not math.isnan(halved.item())
