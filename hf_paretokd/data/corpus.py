@@ -65,6 +65,8 @@ class DataConfig:
             if count > 1:
                 raise RecipeError(f"data.pairs: {pair} is named {count} times")
         source_tags(self.parsed_pairs, self.target_tags)
+        for split in ("train", "validation", "test", "hub_config"):
+            filled(self, split, self.parsed_pairs[0])
         if self.data_dir and self.hub:
             raise RecipeError("data: data_dir and hub exclude each other")
 
@@ -87,11 +89,23 @@ class ParallelText:
         return len(self.sources)
 
 
+def filled(config: DataConfig, field_name: str, pair: LanguagePair) -> str | None:
+    """A field with `{pair}`, `{source}` and `{target}` filled in.
+
+    Raises:
+        RecipeError: another name stands in braces.
+    """
+    value = getattr(config, field_name)
+    try:
+        return value.format(pair=pair, source=pair.source, target=pair.target) if value else None
+    except (KeyError, ValueError, IndexError):
+        raise RecipeError(f"data.{field_name}: {value!r} may hold {{pair}}, {{source}} and {{target}} only") from None
+
+
 def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Row]:
     """The raw rows of one pair and split (`train`, `validation` or `test`)."""
-    name = getattr(config, split)
-    fill = {"pair": pair, "source": pair.source, "target": pair.target}
-    path = Path(name.format(**fill) if "{" in name else name)
+    name = filled(config, split, pair)
+    path = Path(name)
     kind = SUFFIXES.get(path.suffix)
     if kind:
         path = Path(config.data_dir or ".") / path
@@ -99,7 +113,7 @@ def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Ro
                    "parquet": lambda: read_parquet(path, pair)}
         return readers[kind]()
     if config.hub:
-        return read_hub(config.hub, config.hub_config.format(**fill) if config.hub_config else None, name, pair)
+        return read_hub(config.hub, filled(config, "hub_config", pair), name, pair)
     if not config.data_dir:
         raise RecipeError(f"data.{split}: {name!r} is no .tsv, .jsonl or .parquet file; give data.data_dir or data.hub")
     return read_aligned(*find_aligned(Path(config.data_dir), name, pair))

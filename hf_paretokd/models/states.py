@@ -35,7 +35,7 @@ def depth_states(
     """
     labels = batch["labels"]
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    decoder_inputs = model.prepare_decoder_input_ids_from_labels(labels=labels)
+    decoder_inputs = shifted_right(model, labels)
     real = labels != IGNORED
     if not share_prefix:
         for depth in depths:
@@ -52,6 +52,15 @@ def depth_states(
         decoded = run_decoder(model, decoders[encoder], decoder_inputs, encoded, batch["attention_mask"])
         for decoder in sorted(decoders[encoder], reverse=True):
             yield Depth(encoder, decoder), decoded.pop(decoder)[real]
+
+
+def shifted_right(model: PreTrainedModel, labels: Tensor) -> Tensor:
+    """The decoder's input for teacher forcing, as the model's own forward makes it from labels."""
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        return model.prepare_decoder_input_ids_from_labels(labels=labels)
+    start = labels.new_full((len(labels), 1), model.config.decoder_start_token_id)  # M2M100 has no such method
+    shifted = torch.cat([start, labels[:, :-1]], dim=1)
+    return shifted.masked_fill(shifted == IGNORED, model.config.pad_token_id)
 
 
 def run_decoder(
