@@ -184,12 +184,13 @@ def parse_section(kind: type[Section], fields: Mapping[str, Any], where: str) ->
     for name, value in fields.items():
         if name not in known:
             raise RecipeError(f"{where}: unknown field {name!r}{suggestion(str(name), known)}")
-        if value is None:
-            continue
-        values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
-        words += [f"--{name}", *map(str, values)] if isinstance(value, list) else [f"--{name}={values[0]}"]
+        if isinstance(value, list):
+            words += [f"--{name}", *map(str, value)] if value else []
+        elif value is not None:
+            words.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
+    empty = {name: [] for name, value in fields.items() if value == []}  # which argparse cannot say
     try:
-        return parser.parse_args_into_dataclasses(words, look_for_args_file=False)[0]
+        return kind(**{**vars(parser.parse_args(words)), **empty})
     except ParetoKDError as error:
         raise type(error)(f"{where}: {error}" if where not in str(error) else str(error)) from None
     except (ValueError, TypeError, ImportError) as error:

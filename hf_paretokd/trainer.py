@@ -34,9 +34,8 @@ from hf_paretokd.data.sampling import (
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, TrainingError
 from hf_paretokd.evaluation.validation import validation_sums
-from hf_paretokd.models.building import check_vocabulary
+from hf_paretokd.models.building import check_vocabulary, prepare_for_training
 from hf_paretokd.models.depth import Depth
-from hf_paretokd.models.head import secure_pad_row
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
 
@@ -127,7 +126,7 @@ class TranslationTrainer(Seq2SeqTrainer):
             raise TrainingError(f"{args.n_gpu} GPUs in one process: use torchrun or accelerate launch, one process a GPU")
         self.train_pairs, self.eval_pairs = as_pairs(train_dataset), as_pairs(eval_dataset)
         for _, each in model.named_models():
-            secure_pad_row(each)
+            prepare_for_training(each)
             if args.device.type == "cpu":
                 each.set_attn_implementation("eager")  # twice as fast as sdpa on sentences, measured on two cores
             if processing_class is not None:

@@ -236,7 +236,8 @@ def test_a_sentence_beyond_the_budget_is_refused(lengths):
 
 
 WMT6 = {"tr": 5_000, "ro": 10_000, "et": 80_000, "zh": 400_000, "de": 1_500_000, "fr": 3_000_000}
-TED8 = {"bos": 5_664, "mar": 9_840, "hin": 18_798, "mkd": 25_335, "ell": 134_327, "bul": 174_444, "fra": 192_304, "kor": 205_640}
+TED8 = {"bos": 5_664, "mar": 9_840, "hin": 18_798, "mkd": 25_335, "ell": 134_327, "bul": 174_444, "fra": 192_304,
+        "kor": 205_640}
 
 
 @pytest.mark.parametrize(("sizes", "temperature", "expected"), [

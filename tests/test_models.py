@@ -144,7 +144,8 @@ def test_residual_initialisation(new_model):
 
 
 def test_initialisation_is_seeded_and_named(new_model):
-    assert torch.equal(new_model(seed=1).model.encoder.layers[0].fc1.weight, new_model(seed=1).model.encoder.layers[0].fc1.weight)
+    first, again = (new_model(seed=1).model.encoder.layers[0].fc1.weight for _ in range(2))
+    assert torch.equal(first, again)
     assert not torch.equal(new_model(seed=1).lm_head.weight, new_model(seed=2).lm_head.weight)
     fairseq, plain = new_model(initialisation="fairseq"), new_model(initialisation="transformers")
     layer = fairseq.model.encoder.layers[0]

@@ -92,8 +92,20 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: i
             eos_token_id=tokenizer.eos_token_id, forced_eos_token_id=tokenizer.eos_token_id, bad_words_ids=[[pad]],
         )
     check_vocabulary(model, tokenizer)
-    secure_pad_row(model)
+    prepare_for_training(model)
     return model
+
+
+def prepare_for_training(model: PreTrainedModel) -> None:
+    """Secures the row of `<pad>` and freezes computed position tables, which loading a checkpoint thaws.
+
+    Raises:
+        ModelError: `<pad>` is not where Marian needs it.
+    """
+    secure_pad_row(model)
+    for name in model._keys_to_ignore_on_save or ():
+        if name in dict(model.named_parameters()):
+            model.get_parameter(name).requires_grad_(False)  # never gets a gradient: DistributedDataParallel would stop
 
 
 def load_model(name: str | Path) -> PreTrainedModel:
