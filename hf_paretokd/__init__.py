@@ -14,9 +14,25 @@ from hf_paretokd.models.depth import Depth, candidate_depths
 from hf_paretokd.models.slicing import extract_student, sliced
 
 __all__ = [
-    "AllInOneConfig", "AllInOneTrainer", "Chrf", "Depth", "LanguagePair", "ModelConfig", "PlainConfig", "PlainTrainer",
-    "SacreBleu", "TranslationPipeline", "build_model", "candidate_depths", "encode_split", "extract_student",
-    "register_translation_pipeline", "save_students", "sliced", "train_tokenizer", "translate",
+    "AllInOneConfig",
+    "AllInOneTrainer",
+    "Chrf",
+    "Depth",
+    "LanguagePair",
+    "ModelConfig",
+    "PlainConfig",
+    "PlainTrainer",
+    "SacreBleu",
+    "TranslationPipeline",
+    "build_model",
+    "candidate_depths",
+    "encode_split",
+    "extract_student",
+    "register_translation_pipeline",
+    "save_students",
+    "sliced",
+    "train_tokenizer",
+    "translate",
 ]
 
 register_translation_pipeline()

@@ -44,8 +44,11 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
     own = model.state_dict()
     shared = {tensor.data_ptr() for name, tensor in own.items() if name in weights}
     recomputed = model._keys_to_ignore_on_save or ()
-    lacking = [name for name, tensor in own.items()
-               if name not in weights and tensor.data_ptr() not in shared and name not in recomputed]
+    lacking = [
+        name
+        for name, tensor in own.items()
+        if name not in weights and tensor.data_ptr() not in shared and name not in recomputed
+    ]
     unfit = [name for name, tensor in weights.items() if name not in own or own[name].shape != tensor.shape]
     if lacking or unfit:
         raise ModelError(f"{path}: belongs to another model (first difference: {(lacking + unfit)[0]})")
@@ -55,8 +58,11 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
 
 def checkpoint_folders(folder: Path) -> list[Path]:
     """`checkpoint-N` folders in ascending order of N."""
-    found = [(int(match[1]), path) for path in folder.glob("checkpoint-*")
-             if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and path.is_dir()]
+    found = [
+        (int(match[1]), path)
+        for path in folder.glob("checkpoint-*")
+        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and path.is_dir()
+    ]
     return [path for _, path in sorted(found)]
 
 

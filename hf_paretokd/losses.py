@@ -16,24 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hf_paretokd.models.head import OutputHead
+
 CHUNK_BYTES = {"cpu": 4 << 20}  # of one [chunk, vocabulary] tensor: what stays in a core's cache; larger elsewhere
 CHUNK_BYTES_ELSEWHERE = 256 << 20
 LOSS_MEMORY = 1 << 30
-
-
-@dataclass(frozen=True)
-class OutputHead:
-    """The map from hidden states to logits: `scale · hidden · weightᵀ + bias`, over the entries that can be predicted.
-
-    Args:
-        weight: [vocabulary, width]; for Marian without the row of `<pad>`, which must stay zero.
-        bias: [vocabulary] or None.
-        scale: factor on the hidden states (T5 scales when its embeddings are tied).
-    """
-
-    weight: Tensor
-    bias: Tensor | None = None
-    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -136,7 +123,7 @@ class FusedJointLoss(torch.autograd.Function):
         """Inputs: states of every model, then weights and biases of every distinct head (see `joint_loss`)."""
         count, owner = len(plan.owner), plan.owner
         heads = (len(tensors) - count) // 2
-        states, weights, biases = tensors[:count], tensors[count:count + heads], tensors[count + heads:]
+        states, weights, biases = tensors[:count], tensors[count : count + heads], tensors[count + heads :]
         device, tokens, vocabulary = states[0].device, len(plan.targets), weights[0].shape[0]
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else weights[0].dtype
         low = [state.detach().to(dtype) for state in states]
@@ -162,8 +149,10 @@ class FusedJointLoss(torch.autograd.Function):
         entropies = (1 - plan.epsilon) * nll + plan.epsilon * sums[:, 1]
         plan.terms = tuple(plan.choose(entropies.tolist()))
         divergences = torch.zeros(len(plan.terms), device=device)
-        gradients = [torch.zeros(tensor.shape, device=device) if needed else None
-                     for tensor, needed in zip(tensors, ctx.needs_input_grad[1:], strict=True)]
+        gradients = [
+            torch.zeros(tensor.shape, device=device) if needed else None
+            for tensor, needed in zip(tensors, ctx.needs_input_grad[1:], strict=True)
+        ]
         if any(needed is not None for needed in gradients) or plan.terms:
             for span in spans:
                 every = [log_probs(model, span) if kept is None else kept[model, span] for model in range(count)]
@@ -185,8 +174,7 @@ class FusedJointLoss(torch.autograd.Function):
         """The gradients found on the way, times that of the total."""
         saved = iter(ctx.saved_tensors)
         return None, *(
-            (next(saved) * total).to(dtype) if present else None
-            for present, dtype in zip(ctx.present, ctx.dtypes, strict=True)
+            (next(saved) * total).to(dtype) if present else None for present, dtype in zip(ctx.present, ctx.dtypes, strict=True)
         )
 
 

@@ -7,6 +7,7 @@ method, such as `all_in_one`, whose fields join `training` when that method runs
 import dataclasses
 import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,10 +207,11 @@ class StrictParser(HfArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Turns argparse's message into ours."""
-        raise RecipeError(f"{self.where}: {message.replace('argument --', '')}")
+        named = re.sub(r"argument --([^/:]+)[^:]*:", r"field \1:", message)
+        raise RecipeError(f"{self.where}: {named}")
 
 
 def suggestion(name: str, known: Sequence[str]) -> str:
-    """" (did you mean …?)" when something similar exists."""
+    """What may have been meant, in brackets, or nothing."""
     close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(known)})" if len(known) < 12 else ""

@@ -61,9 +61,13 @@ def prepare_tokenizer(recipe: Recipe, texts: Mapping[LanguagePair, ParallelText]
             tagged = any(source_tags(texts, recipe.data.target_tags).values())
             train_tokenizer(
                 [source for text in texts.values() for source in text.sources],
-                [target for text in texts.values() for target in text.targets], folder,
-                vocab_size=config.vocab_size, target_languages=[pair.target for pair in texts] if tagged else [],
-                joint=config.joint, byte_fallback=config.byte_fallback, character_coverage=config.character_coverage,
+                [target for text in texts.values() for target in text.targets],
+                folder,
+                vocab_size=config.vocab_size,
+                target_languages=[pair.target for pair in texts] if tagged else [],
+                joint=config.joint,
+                byte_fallback=config.byte_fallback,
+                character_coverage=config.character_coverage,
                 max_length=length,
             )
         return load_tokenizer(folder)
@@ -89,8 +93,10 @@ def report_skips(texts: Mapping[str, Mapping[LanguagePair, ParallelText]]) -> No
     table = Table("pair", "split", "sentence pairs", "left out", title="Text")
     for split, pairs in texts.items():
         for pair, text in pairs.items():
-            reasons = [f"{count} × {reason}" + (f" (first: {text.examples[reason]})" if reason in text.examples else "")
-                       for reason, count in text.skipped.items()]
+            reasons = [
+                f"{count} × {reason}" + (f" (first: {text.examples[reason]})" if reason in text.examples else "")
+                for reason, count in text.skipped.items()
+            ]
             table.add_row(str(pair), split, f"{len(text):,}", "; ".join(reasons) or "–")
     console.print(table)
 
@@ -103,8 +109,13 @@ def finish_run(recipe: Recipe, trainer: TranslationTrainer) -> None:
     trainer.save_model(str(folder))
     if recipe.method != "plain":
         save_students(
-            trainer.model.main_model, trainer.processing_class, trainer.validation_depths(), folder / "students",
-            recipe.method, recipe.data.parsed_pairs, overwrite=True,
+            trainer.model.main_model,
+            trainer.processing_class,
+            trainer.validation_depths(),
+            folder / "students",
+            recipe.method,
+            recipe.data.parsed_pairs,
+            overwrite=True,
         )
     rows = score_run(folder, load_recipe(folder / RECIPE))
     write_results([*training_rows(trainer), *rows], folder / RESULTS)
@@ -116,11 +127,15 @@ def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
     machine = f"{trainer.args.world_size} × {trainer.args.device.type}, {torch.get_num_threads()} threads"
     versions = ", ".join(f"{name} {version(name)}" for name in ("hf_paretokd", "torch", "transformers"))
     figures = {
-        "updates": state.global_step, "best_update": state.best_global_step or state.global_step,
-        "passes": round(state.epoch or 0.0, 2), "training_seconds": round(trainer.seconds_trained, 1),
+        "updates": state.global_step,
+        "best_update": state.best_global_step or state.global_step,
+        "passes": round(state.epoch or 0.0, 2),
+        "training_seconds": round(trainer.seconds_trained, 1),
     }
-    return [ResultRow(main[0], str(model_depth(main[1])), None, AVERAGE, "train", metric, value, f"{machine}; {versions}")
-            for metric, value in figures.items()]
+    return [
+        ResultRow(main[0], str(model_depth(main[1])), None, AVERAGE, "train", metric, value, f"{machine}; {versions}")
+        for metric, value in figures.items()
+    ]
 
 
 def main_folder(folder: Path) -> Path | None:
@@ -154,8 +169,11 @@ def score_models(
     rows: list[ResultRow] = []
     for split in recipe.evaluation.splits:
         texts = load_text(recipe.data, split)
-        found = [row for name, depth, model in models
-                 for row in score_model(name, depth, model, tokenizer, texts, tags, recipe.evaluation.num_beams)]
+        found = [
+            row
+            for name, depth, model in models
+            for row in score_model(name, depth, model, tokenizer, texts, tags, recipe.evaluation.num_beams)
+        ]
         console.print(results_table(found))
         rows += found
     return rows

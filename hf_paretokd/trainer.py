@@ -90,8 +90,12 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             raise TrainingError(
                 f"label_smoothing_variant: {self.label_smoothing_variant!r} is not one of {', '.join(SMOOTHING_VARIANTS)}"
             )
-        for name, low, high in (("max_tokens", 1, math.inf), ("temperature", 1e-9, math.inf),
-                                ("label_smoothing_factor", 0, 0.999999), ("learning_rate", 0, math.inf)):
+        for name, low, high in (
+            ("max_tokens", 1, math.inf),
+            ("temperature", 1e-9, math.inf),
+            ("label_smoothing_factor", 0, 0.999999),
+            ("learning_rate", 0, math.inf),
+        ):
             if not low <= getattr(self, name) <= high:
                 raise TrainingError(f"{name}: {getattr(self, name)} is out of range ({low} to {high})")
         if "epoch" in (self.eval_strategy, self.save_strategy, self.logging_strategy):
@@ -143,8 +147,12 @@ class TranslationTrainer(Seq2SeqTrainer):
         self._tallies: dict[str, Tensor] = {}
         self._clock = Clock(self)
         super().__init__(
-            model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset,
-            processing_class=processing_class, callbacks=[self._clock, *(callbacks or [])],
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            callbacks=[self._clock, *(callbacks or [])],
         )
         self.model_accepts_loss_kwargs = True  # have the Trainer count target tokens over the whole update
         self.loss_is_scaled_for_ga = True  # compute_loss divides by that count
@@ -162,8 +170,11 @@ class TranslationTrainer(Seq2SeqTrainer):
         sampler = MicroBatchSampler(self.stream, lambda: self.sampler_state, self.args.process_index, self.args.world_size)
         workers = self.args.dataloader_num_workers
         return DataLoader(
-            PairDataset(self.train_pairs, self.model.config.pad_token_id), batch_sampler=sampler, collate_fn=as_is,
-            num_workers=workers, pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            PairDataset(self.train_pairs, self.model.config.pad_token_id),
+            batch_sampler=sampler,
+            collate_fn=as_is,
+            num_workers=workers,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
             prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
         )
 
@@ -237,8 +248,16 @@ class TranslationTrainer(Seq2SeqTrainer):
         was_training = self.model.training
         self.model.eval()
         with self.accelerator.autocast():
-            sums = validation_sums(model, pairs, batches, depths, self.args.label_smoothing_factor,
-                                   self.args.label_smoothing_variant, self.args.process_index, self.args.world_size)
+            sums = validation_sums(
+                model,
+                pairs,
+                batches,
+                depths,
+                self.args.label_smoothing_factor,
+                self.args.label_smoothing_variant,
+                self.args.process_index,
+                self.args.world_size,
+            )
         self.model.train(was_training)
         sums = self.accelerator.reduce(sums.to(self.args.device), reduction="sum").cpu()
         metrics = validation_metrics(sums, list(pairs), depths, metric_key_prefix)

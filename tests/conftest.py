@@ -15,8 +15,14 @@ from hf_paretokd.data.corpus import DataConfig, load_text
 from hf_paretokd.data.demo_corpus import write_demo_corpus
 from hf_paretokd.data.pairs import source_tags
 
-SMALL = {"d_model": 32, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 48,
-         "decoder_ffn_dim": 48, "max_position_embeddings": 96}
+SMALL = {
+    "d_model": 32,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 96,
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,8 +52,12 @@ def texts(data_config):
 def tokenizer(texts, tmp_path_factory):
     train = texts["train"].values()
     return train_tokenizer(
-        [line for text in train for line in text.sources], [line for text in train for line in text.targets],
-        tmp_path_factory.mktemp("tokenizer"), vocab_size=900, target_languages=["en"], max_length=96,
+        [line for text in train for line in text.sources],
+        [line for text in train for line in text.targets],
+        tmp_path_factory.mktemp("tokenizer"),
+        vocab_size=900,
+        target_languages=["en"],
+        max_length=96,
     )
 
 
@@ -60,9 +70,12 @@ def encoded(texts, tokenizer, data_config) -> dict[str, datasets.DatasetDict]:
 @pytest.fixture
 def new_model(tokenizer):
     """Builds a small Marian model; keyword arguments override its shape."""
+
     def build(seed: int = 3, **shape):
-        return build_model(ModelConfig(**{**SMALL, "encoder_layers": 3, "decoder_layers": 3, "dropout": 0.0, **shape}),
-                           tokenizer, seed)
+        return build_model(
+            ModelConfig(**{**SMALL, "encoder_layers": 3, "decoder_layers": 3, "dropout": 0.0, **shape}), tokenizer, seed
+        )
+
     return build
 
 

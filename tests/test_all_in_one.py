@@ -13,16 +13,30 @@ ALPHA, BETA, ETA = 5.5, 0.5, 1.1
 
 
 def config(tmp_path, **fields):
-    defaults = {"output_dir": str(tmp_path / "run"), "max_steps": 8, "max_tokens": 400, "warmup_steps": 2, "eval_steps": 2,
-                "logging_steps": 2, "learning_rate": 1e-3, "disable_tqdm": True}
+    defaults = {
+        "output_dir": str(tmp_path / "run"),
+        "max_steps": 8,
+        "max_tokens": 400,
+        "warmup_steps": 2,
+        "eval_steps": 2,
+        "logging_steps": 2,
+        "learning_rate": 1e-3,
+        "disable_tqdm": True,
+    }
     return AllInOneConfig(**{**defaults, **fields})
 
 
 @pytest.fixture
 def new_trainer(new_model, encoded, tokenizer, tmp_path):
     def build(model=None, train="train", **fields):
-        return AllInOneTrainer(model or new_model(), config(tmp_path, **fields), train_dataset=encoded[train],
-                               eval_dataset=encoded["validation"], processing_class=tokenizer)
+        return AllInOneTrainer(
+            model or new_model(),
+            config(tmp_path, **fields),
+            train_dataset=encoded[train],
+            eval_dataset=encoded["validation"],
+            processing_class=tokenizer,
+        )
+
     return build
 
 
@@ -233,11 +247,23 @@ def test_inverse_sqrt_schedule(new_trainer):
     assert schedule.lr_lambdas[0](300_000) == 0
 
 
-@pytest.mark.parametrize("fields", [
-    {"num_students": 0}, {"kd_weight": -1.0}, {"mutual_weight": -0.1}, {"mutual_start": 1.5}, {"students_per": "epoch"},
-    {"stage2_reset": ["model"]}, {"detach_threshold": -1.0}, {"eval_strategy": "no"}, {"label_smoothing_variant": "other"},
-    {"max_tokens": 0}, {"temperature": 0.0}, {"label_smoothing_factor": 1.0},
-])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_students": 0},
+        {"kd_weight": -1.0},
+        {"mutual_weight": -0.1},
+        {"mutual_start": 1.5},
+        {"students_per": "epoch"},
+        {"stage2_reset": ["model"]},
+        {"detach_threshold": -1.0},
+        {"eval_strategy": "no"},
+        {"label_smoothing_variant": "other"},
+        {"max_tokens": 0},
+        {"temperature": 0.0},
+        {"label_smoothing_factor": 1.0},
+    ],
+)
 def test_impossible_values_are_refused(tmp_path, fields):
     with pytest.raises(TrainingError, match=next(iter(fields)) if "eval_strategy" not in fields else "mutual_start"):
         config(tmp_path, **fields)

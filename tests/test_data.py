@@ -82,14 +82,17 @@ def test_skips_are_counted_with_a_place(tmp_path):
     assert len(read(tmp_path, "test")[0]) == 4, "test text keeps its duplicates"
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("train.de", b"gut\n\xff\xfe\n", r"train\.de:2: not UTF-8"),
-    ("train.de", b"gut\nnul\0\n", r"train\.de:2: .*NUL"),
-    ("train.de", b"eins\nzwei\ndrei\n", r"train\.de:3: no partner line; train\.de has 3 lines and train\.en has 2"),
-    ("train.en", b"one\n", r"train\.de:2: no partner"),
-    ("train.de", b"", r"no partner"),
-    ("train.de", None, r"other side train\.de"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.de", b"gut\n\xff\xfe\n", r"train\.de:2: not UTF-8"),
+        ("train.de", b"gut\nnul\0\n", r"train\.de:2: .*NUL"),
+        ("train.de", b"eins\nzwei\ndrei\n", r"train\.de:3: no partner line; train\.de has 3 lines and train\.en has 2"),
+        ("train.en", b"one\n", r"train\.de:2: no partner"),
+        ("train.de", b"", r"no partner"),
+        ("train.de", None, r"other side train\.de"),
+    ],
+)
 def test_bad_aligned_files(tmp_path, name, content, message):
     write_aligned(tmp_path, [("eins", "one"), ("zwei", "two")])
     if content is None:
@@ -100,16 +103,19 @@ def test_bad_aligned_files(tmp_path, name, content, message):
         read(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("a.tsv", "eins\tone\nzwei\n", r"a\.tsv:2: expected source<TAB>target, found 1"),
-    ("a.tsv", "eins\tone\tx\n", r"a\.tsv:1: .* found 3"),
-    ("a.jsonl", '{"de": "x"\n', r"a\.jsonl:1: not JSON"),
-    ("a.jsonl", '{"de": "x"}\n', r"a\.jsonl:1: field 'en' is missing"),
-    ("a.jsonl", '{"de": "x", "en": 3}\n', r"a\.jsonl:1: field 'en' is not text"),
-    ("a.jsonl", "[1]\n", r"a\.jsonl:1: expected an object"),
-    ("a.parquet", "no parquet", r"a\.parquet: not readable as parquet"),
-    ("a.jsonl", "", "no usable sentence pair"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.tsv", "eins\tone\nzwei\n", r"a\.tsv:2: expected source<TAB>target, found 1"),
+        ("a.tsv", "eins\tone\tx\n", r"a\.tsv:1: .* found 3"),
+        ("a.jsonl", '{"de": "x"\n', r"a\.jsonl:1: not JSON"),
+        ("a.jsonl", '{"de": "x"}\n', r"a\.jsonl:1: field 'en' is missing"),
+        ("a.jsonl", '{"de": "x", "en": 3}\n', r"a\.jsonl:1: field 'en' is not text"),
+        ("a.jsonl", "[1]\n", r"a\.jsonl:1: expected an object"),
+        ("a.parquet", "no parquet", r"a\.parquet: not readable as parquet"),
+        ("a.jsonl", "", "no usable sentence pair"),
+    ],
+)
 def test_bad_other_files(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=message):
@@ -129,11 +135,18 @@ def test_missing_places_and_broken_gzip(tmp_path):
         read(tmp_path)
 
 
-@pytest.mark.parametrize(("fields", "message"), [
-    ({"pairs": []}, "data.pairs"), ({"pairs": ["deen"]}, "deen"), ({"pairs": ["de-de"]}, "de-de"),
-    ({"pairs": ["de-en", "de-en"]}, "2 times"), ({"target_tags": "often"}, "target_tags"),
-    ({"data_dir": "x", "hub": "y"}, "exclude"), ({"train": "{lang}.tsv"}, "train"),
-])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pairs": []}, "data.pairs"),
+        ({"pairs": ["deen"]}, "deen"),
+        ({"pairs": ["de-de"]}, "de-de"),
+        ({"pairs": ["de-en", "de-en"]}, "2 times"),
+        ({"target_tags": "often"}, "target_tags"),
+        ({"data_dir": "x", "hub": "y"}, "exclude"),
+        ({"train": "{lang}.tsv"}, "train"),
+    ],
+)
 def test_bad_data_sections(fields, message):
     with pytest.raises(RecipeError, match=message):
         DataConfig(**{"pairs": ["de-en"], **fields})
@@ -152,13 +165,22 @@ def test_tags_only_where_needed_or_always():
 
 # ---- tokenizer ------------------------------------------------------------------------------------------------------------
 
-HARD = ['"quotes" «guillemets» ’apostrophe’', "two  spaces", "漢字 かな 한국어", "emoji 😀👩‍👩‍👧", "tab\there", "ﬁ ligature Ｆｕｌｌ",
-        "zero\u200bwidth", "…", "ℌ𝔢𝔩𝔩𝔬"]
+HARD = [
+    '"quotes" «guillemets» ’apostrophe’',
+    "two  spaces",
+    "漢字 かな 한국어",
+    "emoji 😀",
+    "tab\there",
+    "ﬁ ligature Ｆｕｌｌ",
+    "zero\u200bwidth",
+    "…",
+    "ℌ𝔢𝔩𝔩𝔬",
+]
 
 
 @pytest.mark.parametrize("joint", [True, False])
 def test_round_trip_is_exact(texts, tmp_path, joint):
-    train = list(texts["train"].values())[0]
+    train = next(iter(texts["train"].values()))
     tokenizer = train_tokenizer(train.sources, train.targets, tmp_path, 900, ["en", "de"], joint=joint)
     from transformers import AutoTokenizer
 
@@ -177,7 +199,7 @@ def test_round_trip_is_exact(texts, tmp_path, joint):
 
 
 def test_without_byte_fallback_text_is_normalised(texts, tmp_path):
-    train = list(texts["train"].values())[0]
+    train = next(iter(texts["train"].values()))
     tokenizer = train_tokenizer(train.sources, train.targets, tmp_path, 500, byte_fallback=False)
     assert tokenizer.unk_token_id in tokenizer("漢")["input_ids"]
     assert tokenizer.decode(tokenizer(text_target="in  3  hours")["input_ids"], skip_special_tokens=True) == "in 3 hours"
@@ -236,17 +258,28 @@ def test_a_sentence_beyond_the_budget_is_refused(lengths):
 
 
 WMT6 = {"tr": 5_000, "ro": 10_000, "et": 80_000, "zh": 400_000, "de": 1_500_000, "fr": 3_000_000}
-TED8 = {"bos": 5_664, "mar": 9_840, "hin": 18_798, "mkd": 25_335, "ell": 134_327, "bul": 174_444, "fra": 192_304,
-        "kor": 205_640}
+TED8 = {
+    "bos": 5_664,
+    "mar": 9_840,
+    "hin": 18_798,
+    "mkd": 25_335,
+    "ell": 134_327,
+    "bul": 174_444,
+    "fra": 192_304,
+    "kor": 205_640,
+}
 
 
-@pytest.mark.parametrize(("sizes", "temperature", "expected"), [
-    (WMT6, 1, (0.001001, 0.002002, 0.016016, 0.080080, 0.300300, 0.600601)),
-    (WMT6, 5, (0.076831, 0.088255, 0.133770, 0.184567, 0.240414, 0.276163)),
-    (TED8, 1, (0.007391, 0.012840, 0.024529, 0.033059, 0.175281, 0.227629, 0.250934, 0.268336)),
-    (TED8, 3, (0.055871, 0.067165, 0.083339, 0.092056, 0.160521, 0.175131, 0.180914, 0.185003)),
-    (TED8, 1e9, (0.125,) * 8),
-])
+@pytest.mark.parametrize(
+    ("sizes", "temperature", "expected"),
+    [
+        (WMT6, 1, (0.001001, 0.002002, 0.016016, 0.080080, 0.300300, 0.600601)),
+        (WMT6, 5, (0.076831, 0.088255, 0.133770, 0.184567, 0.240414, 0.276163)),
+        (TED8, 1, (0.007391, 0.012840, 0.024529, 0.033059, 0.175281, 0.227629, 0.250934, 0.268336)),
+        (TED8, 3, (0.055871, 0.067165, 0.083339, 0.092056, 0.160521, 0.175131, 0.180914, 0.185003)),
+        (TED8, 1e9, (0.125,) * 8),
+    ],
+)
 def test_temperature_sampling(sizes, temperature, expected):
     """D-1 and D-2."""
     assert list(temperature_probabilities(sizes, temperature).values()) == pytest.approx(expected, abs=1e-6)

@@ -14,8 +14,21 @@ WORKER = Path(__file__).with_name("distributed_worker.py")
 LAUNCHERS = {
     "one": [],
     "torchrun": ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"],
-    "accelerate": ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-                   "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "29612"],
+    "accelerate": [
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "29612",
+    ],
 }
 
 
@@ -27,15 +40,22 @@ def results(tmp_path_factory, encoded, tokenizer):
     from hf_paretokd import ModelConfig, build_model
 
     folder = tmp_path_factory.mktemp("distributed")
-    build_model(ModelConfig(**{**SMALL, "encoder_layers": 3, "decoder_layers": 3, "dropout": 0.2}), tokenizer, 3).save_pretrained(
-        folder / "model")
+    build_model(
+        ModelConfig(**{**SMALL, "encoder_layers": 3, "decoder_layers": 3, "dropout": 0.2}), tokenizer, 3
+    ).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "tokenizer")
     for split in ("train", "validation"):
         encoded[split].save_to_disk(folder / split)
     found = {}
     for name, launcher in LAUNCHERS.items():
-        run = subprocess.run([sys.executable, *launcher, str(WORKER), str(folder), name], capture_output=True, text=True,
-                             env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120, check=False)
+        run = subprocess.run(
+            [sys.executable, *launcher, str(WORKER), str(folder), name],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            timeout=120,
+            check=False,
+        )
         assert run.returncode == 0, run.stderr[-3000:]
         found[name] = (json.loads((folder / f"{name}.json").read_text()), load_file(folder / f"{name}.safetensors"))
     return found

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from reference import kl, smoothed_cross_entropy, torch_label_smoothing
 
 from hf_paretokd import losses
-from hf_paretokd.losses import Divergence, OutputHead, joint_loss
+from hf_paretokd.losses import Divergence, joint_loss
+from hf_paretokd.models.head import OutputHead
 
 
 def from_probs(*rows):
@@ -59,8 +60,9 @@ def test_two_heads_and_a_frozen_model():
     logits = F.linear(states[0], head.weight, head.bias)
     expected = 0.6 * F.cross_entropy(logits, targets, reduction="sum") + 0.4 * kl(F.linear(frozen, other.weight), logits)
     assert found.total.item() == pytest.approx(expected.item(), rel=1e-6)
-    for ours, theirs in zip(torch.autograd.grad(found.total, [weight, states[0]]),
-                            torch.autograd.grad(expected, [weight, states[0]]), strict=True):
+    for ours, theirs in zip(
+        torch.autograd.grad(found.total, [weight, states[0]]), torch.autograd.grad(expected, [weight, states[0]]), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
@@ -90,8 +92,14 @@ TEACHER, STUDENT = (0.6, 0.3, 0.1), (0.5, 0.25, 0.25)
 
 def divergence_only(teacher_gradient):
     (teacher, head), (student, _) = from_probs(TEACHER), from_probs(STUDENT)
-    loss = joint_loss([teacher, student], [head, head], torch.tensor([0]), 0.0, [0.0, 0.0],
-                      lambda _: (Divergence(0, 1, 1.0, teacher_gradient),))
+    loss = joint_loss(
+        [teacher, student],
+        [head, head],
+        torch.tensor([0]),
+        0.0,
+        [0.0, 0.0],
+        lambda _: (Divergence(0, 1, 1.0, teacher_gradient),),
+    )
     return loss, *torch.autograd.grad(loss.total, [teacher, student])
 
 
@@ -103,8 +111,7 @@ def test_kl_value_and_student_gradient():
 
 def test_kl_direction_matters():
     (teacher, head), (student, _) = from_probs(TEACHER), from_probs(STUDENT)
-    loss = joint_loss([teacher, student], [head, head], torch.tensor([0]), 0.0, [0.0, 0.0],
-                      lambda _: (Divergence(1, 0, 1.0),))
+    loss = joint_loss([teacher, student], [head, head], torch.tensor([0]), 0.0, [0.0, 0.0], lambda _: (Divergence(1, 0, 1.0),))
     assert loss.total.item() == pytest.approx(0.0923315, abs=1e-6)
 
 
@@ -117,9 +124,15 @@ def test_kl_teacher_gradient_and_detaching():
 # ---- vectors: label smoothing (D-11) ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("epsilon", "variant", "expected"), [
-    (0.0, "torch", 0.3566749), (0.1, "torch", 0.5026182), (0.1, "fairseq", 0.5512660), (0.1 * 4 / 3, "torch", 0.5512660),
-])
+@pytest.mark.parametrize(
+    ("epsilon", "variant", "expected"),
+    [
+        (0.0, "torch", 0.3566749),
+        (0.1, "torch", 0.5026182),
+        (0.1, "fairseq", 0.5512660),
+        (0.1 * 4 / 3, "torch", 0.5512660),
+    ],
+)
 def test_label_smoothing_forms(epsilon, variant, expected):
     states, head = from_probs((0.7, 0.1, 0.1, 0.1))
     loss = joint_loss([states], [head], torch.tensor([0]), epsilon, [1.0], smoothing_variant=variant)

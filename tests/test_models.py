@@ -22,18 +22,43 @@ from hf_paretokd.models.head import NEVER, output_head, secure_pad_row
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import depth_states
 
-BART_LIKE = {"vocab_size": 60, "d_model": 16, "encoder_layers": 3, "decoder_layers": 3, "encoder_attention_heads": 2,
-             "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_position_embeddings": 40,
-             "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2, "forced_eos_token_id": 2, "dropout": 0.0}
+BART_LIKE = {
+    "vocab_size": 60,
+    "d_model": 16,
+    "encoder_layers": 3,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 24,
+    "max_position_embeddings": 40,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 2,
+    "forced_eos_token_id": 2,
+    "dropout": 0.0,
+}
 FAMILIES = {
     "marian": lambda: MarianMTModel(MarianConfig(**{**BART_LIKE, "pad_token_id": 59, "decoder_start_token_id": 59})),
     "bart": lambda: BartForConditionalGeneration(BartConfig(**BART_LIKE)),
     "mbart": lambda: MBartForConditionalGeneration(MBartConfig(**BART_LIKE)),
     "m2m100": lambda: M2M100ForConditionalGeneration(M2M100Config(**BART_LIKE)),
     "pegasus": lambda: PegasusForConditionalGeneration(PegasusConfig(**BART_LIKE)),
-    "t5": lambda: T5ForConditionalGeneration(T5Config(
-        vocab_size=60, d_model=16, d_kv=8, d_ff=24, num_layers=3, num_decoder_layers=3, num_heads=2, pad_token_id=0,
-        eos_token_id=1, decoder_start_token_id=0, dropout_rate=0.0)),
+    "t5": lambda: T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=60,
+            d_model=16,
+            d_kv=8,
+            d_ff=24,
+            num_layers=3,
+            num_decoder_layers=3,
+            num_heads=2,
+            pad_token_id=0,
+            eos_token_id=1,
+            decoder_start_token_id=0,
+            dropout_rate=0.0,
+        )
+    ),
 }
 DEPTHS = ["3-3", "3-1", "2-2", "1-1", "1-3"]
 
@@ -51,8 +76,11 @@ def family(name):
 
 def inputs():
     torch.manual_seed(1)
-    return {"input_ids": torch.randint(3, 58, (4, 9)), "labels": torch.randint(3, 58, (4, 7)),
-            "attention_mask": torch.tensor([[1] * 9, [1] * 9, [1] * 6 + [0] * 3, [1] * 4 + [0] * 5])}
+    return {
+        "input_ids": torch.randint(3, 58, (4, 9)),
+        "labels": torch.randint(3, 58, (4, 7)),
+        "attention_mask": torch.tensor([[1] * 9, [1] * 9, [1] * 6 + [0] * 3, [1] * 4 + [0] * 5]),
+    }
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -88,7 +116,7 @@ def test_states_of_all_depths_give_the_slices_logits(name, share):
             logits = torch.nn.functional.linear(states * head.scale, head.weight, head.bias)
             with sliced(model, depth):
                 expected = model(**batch).logits[batch["labels"] != -100]
-            torch.testing.assert_close(logits, expected[:, :logits.shape[1]], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(logits, expected[:, : logits.shape[1]], rtol=1e-5, atol=1e-5)
             found[str(depth)] = tuple(states.shape)
     assert found == dict.fromkeys(DEPTHS, (25, 16))
 
@@ -136,8 +164,14 @@ def test_residual_initialisation(new_model):
     assert model.get_input_embeddings().weight[:-1].std().item() == pytest.approx(64**-0.5, rel=0.03)
     for stack, layers in ((model.get_encoder(), 2), (model.get_decoder(), 8)):
         layer = stack.layers[0]
-        for module, factor in ((layer.fc1, 1), (layer.fc2, 1), (layer.self_attn.v_proj, 1), (layer.self_attn.out_proj, 1),
-                               (layer.self_attn.q_proj, 0), (layer.self_attn.k_proj, 0)):
+        for module, factor in (
+            (layer.fc1, 1),
+            (layer.fc2, 1),
+            (layer.self_attn.v_proj, 1),
+            (layer.self_attn.out_proj, 1),
+            (layer.self_attn.q_proj, 0),
+            (layer.self_attn.k_proj, 0),
+        ):
             expected = xavier * ((2 * layers) ** -0.5 if factor else 1)
             assert module.weight.std().item() == pytest.approx(expected, rel=0.06)
             assert not module.bias.any()

@@ -11,10 +11,24 @@ from hf_paretokd.errors import DataError, ModelError, TrainingError
 def new_trainer(new_model, encoded, tokenizer, tmp_path):
     def build(method="plain", model=None, **fields):
         trainer, config = {"plain": (PlainTrainer, PlainConfig), "all_in_one": (AllInOneTrainer, AllInOneConfig)}[method]
-        defaults = {"output_dir": str(tmp_path / "run"), "max_steps": 6, "max_tokens": 400, "warmup_steps": 2, "eval_steps": 3,
-                    "logging_steps": 1, "learning_rate": 3e-3, "disable_tqdm": True}
-        return trainer(model or new_model(), config(**{**defaults, **fields}), train_dataset=encoded["train"],
-                       eval_dataset=encoded["validation"], processing_class=tokenizer)
+        defaults = {
+            "output_dir": str(tmp_path / "run"),
+            "max_steps": 6,
+            "max_tokens": 400,
+            "warmup_steps": 2,
+            "eval_steps": 3,
+            "logging_steps": 1,
+            "learning_rate": 3e-3,
+            "disable_tqdm": True,
+        }
+        return trainer(
+            model or new_model(),
+            config(**{**defaults, **fields}),
+            train_dataset=encoded["train"],
+            eval_dataset=encoded["validation"],
+            processing_class=tokenizer,
+        )
+
     return build
 
 
@@ -28,8 +42,8 @@ def training_losses(trainer):
 
 @pytest.mark.parametrize("method", ["plain", "all_in_one"])
 def test_it_learns_and_the_pad_row_stays_zero(new_trainer, new_model, method):
-    trainer = new_trainer(method, new_model(dropout=0.1), max_steps=30, weight_decay=0.1, eval_steps=30, mutual_start=0.0) \
-        if method == "all_in_one" else new_trainer(method, new_model(dropout=0.1), max_steps=30, weight_decay=0.1, eval_steps=30)
+    fields = {"mutual_start": 0.0} if method == "all_in_one" else {}
+    trainer = new_trainer(method, new_model(dropout=0.1), max_steps=30, weight_decay=0.1, eval_steps=30, **fields)
     trainer.train()
     losses = training_losses(trainer)
     assert losses[-1] < 0.8 * losses[0]
@@ -41,7 +55,9 @@ def test_it_learns_and_the_pad_row_stays_zero(new_trainer, new_model, method):
 def test_the_update_divides_by_all_its_target_tokens(new_trainer, new_model, encoded):
     """Two accumulated micro-batches give the gradient of their concatenation, not a mean of means."""
     model = new_model()
-    trainer = new_trainer(model=model, max_steps=1, gradient_accumulation_steps=2, label_smoothing_factor=0.0, max_grad_norm=0.0)
+    trainer = new_trainer(
+        model=model, max_steps=1, gradient_accumulation_steps=2, label_smoothing_factor=0.0, max_grad_norm=0.0
+    )
     batches = iter(trainer.get_train_dataloader())
     total, tokens = 0.0, 0
     for _ in range(2):
@@ -172,8 +188,13 @@ def test_sentences_beyond_the_position_table_are_refused(new_trainer, new_model)
 
 def test_data_must_fit(new_model, encoded, tokenizer, tmp_path):
     def build(data, **fields):
-        return PlainTrainer(new_model(), PlainConfig(output_dir=str(tmp_path), max_steps=1, eval_strategy="no", **fields),
-                            train_dataset=data, processing_class=tokenizer)
+        return PlainTrainer(
+            new_model(),
+            PlainConfig(output_dir=str(tmp_path), max_steps=1, eval_strategy="no", **fields),
+            train_dataset=data,
+            processing_class=tokenizer,
+        )
+
     pair = encoded["train"]["fr-en"]
     assert list(build(pair).train_pairs) == ["corpus"]
     with pytest.raises(DataError, match="'labels' is missing"):

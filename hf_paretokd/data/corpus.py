@@ -109,8 +109,11 @@ def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Ro
     kind = SUFFIXES.get(path.suffix)
     if kind:
         path = Path(config.data_dir or ".") / path
-        readers = {"tsv": lambda: read_tsv(path), "jsonl": lambda: read_jsonl(path, pair),
-                   "parquet": lambda: read_parquet(path, pair)}
+        readers = {
+            "tsv": lambda: read_tsv(path),
+            "jsonl": lambda: read_jsonl(path, pair),
+            "parquet": lambda: read_parquet(path, pair),
+        }
         return readers[kind]()
     if config.hub:
         return read_hub(config.hub, filled(config, "hub_config", pair), name, pair)

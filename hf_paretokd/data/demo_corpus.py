@@ -78,11 +78,16 @@ class Phrases:
             raise DataError("the demo corpus needs Babel: pip install 'hf_paretokd[demo]'") from None
         self.locales = {language: babel.Locale.parse(language) for language in languages}
         every = list(self.locales.values())
-        self.countries = sorted(code for code in every[0].territories
-                                if len(code) == 2 and all(code in locale.territories for locale in every))
+        self.countries = sorted(
+            code for code in every[0].territories if len(code) == 2 and all(code in locale.territories for locale in every)
+        )
         self.languages = sorted(code for code in every[0].languages if all(code in locale.languages for locale in every))
-        self.measures = sorted(f"{kind}-{name}" for kind, names in MEASURES.items() for name in names.split()
-                               if all(self._known(f"{kind}-{name}", language) for language in languages))
+        self.measures = sorted(
+            f"{kind}-{name}"
+            for kind, names in MEASURES.items()
+            for name in names.split()
+            if all(self._known(f"{kind}-{name}", language) for language in languages)
+        )
         self.item = lru_cache(maxsize=500_000)(self._item)
 
     def draw(self, count: int, language: str, taken: set[str], *keys: int | str) -> list[list[Item]]:

@@ -11,10 +11,12 @@ from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.tokenizer import check_tags
 from hf_paretokd.errors import DataError
 
-FEATURES = datasets.Features({
-    "input_ids": datasets.List(datasets.Value("int32")),
-    "labels": datasets.List(datasets.Value("int32")),
-})
+FEATURES = datasets.Features(
+    {
+        "input_ids": datasets.List(datasets.Value("int32")),
+        "labels": datasets.List(datasets.Value("int32")),
+    }
+)
 TOO_LONG = "more tokens than max_length"
 CHUNK = 1000
 
@@ -40,14 +42,12 @@ def encode_split(
         DataError: no sentence of a pair is short enough.
     """
     check_tags(tokenizer, tags.values())
-    return datasets.DatasetDict({
-        str(pair): encode_pair(text, tokenizer, tags[pair], max_length) for pair, text in texts.items()
-    })
+    return datasets.DatasetDict(
+        {str(pair): encode_pair(text, tokenizer, tags[pair], max_length) for pair, text in texts.items()}
+    )
 
 
-def encode_pair(
-    text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str, max_length: int
-) -> datasets.Dataset:
+def encode_pair(text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str, max_length: int) -> datasets.Dataset:
     """Token ids of one pair, over-long sentences left out."""
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     for source_ids, target_ids in encode_rows(text, tokenizer, tag):
@@ -61,14 +61,12 @@ def encode_pair(
     return datasets.Dataset.from_dict(columns, features=FEATURES)
 
 
-def encode_rows(
-    text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str
-) -> Iterator[tuple[list[int], list[int]]]:
+def encode_rows(text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str) -> Iterator[tuple[list[int], list[int]]]:
     """Ids of each row as the tokenizer gives them at inference, with a progress bar on long texts."""
     with tqdm(total=len(text), desc=f"tokenising {text.pair} {text.split}", disable=len(text) < 5000, leave=False) as bar:
         for start in range(0, len(text), CHUNK):
-            sources = [tag + source for source in text.sources[start:start + CHUNK]]
-            targets = text.targets[start:start + CHUNK]
+            sources = [tag + source for source in text.sources[start : start + CHUNK]]
+            targets = text.targets[start : start + CHUNK]
             batch = tokenizer(sources, text_target=targets, return_attention_mask=False, verbose=False)
             yield from zip(batch["input_ids"], batch["labels"], strict=True)
             bar.update(len(sources))

@@ -147,8 +147,10 @@ def find_aligned(folder: Path, split: str, pair: LanguagePair) -> tuple[Path, Pa
         raise DataError(f"data.data_dir: {folder} is not a folder")
     places = [folder / str(pair), folder / f"{pair.target}-{pair.source}", folder]
     for place in places:
-        found = [next((path for path in candidates(place, split, lang) if path.is_file()), None)
-                 for lang in (pair.source, pair.target)]
+        found = [
+            next((path for path in candidates(place, split, lang) if path.is_file()), None)
+            for lang in (pair.source, pair.target)
+        ]
         if all(found):
             return found[0], found[1]
         if any(found):

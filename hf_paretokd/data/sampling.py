@@ -42,9 +42,7 @@ class MicroBatchStream:
     Within a pair, the position is the number of earlier draws (see `PairBatches`).
     """
 
-    def __init__(
-        self, pairs: Mapping[str, PairBatches], probabilities: Mapping[str, float], seed: int, peer: int = 0
-    ) -> None:
+    def __init__(self, pairs: Mapping[str, PairBatches], probabilities: Mapping[str, float], seed: int, peer: int = 0) -> None:
         self.pairs = pairs
         self.names = list(pairs)
         self.cumulative = np.cumsum([probabilities[name] for name in self.names])
@@ -96,8 +94,9 @@ class PairDataset(torch.utils.data.Dataset):
 
     def __getitems__(self, batch: MicroBatch) -> dict[str, Any]:
         columns = self.pairs[batch.pair][batch.rows]
-        rows = [{"input_ids": ids, "labels": labels}
-                for ids, labels in zip(columns["input_ids"], columns["labels"], strict=True)]
+        rows = [
+            {"input_ids": ids, "labels": labels} for ids, labels in zip(columns["input_ids"], columns["labels"], strict=True)
+        ]
         return {**collate(rows, self.pad_id), "number": batch.number}
 
 

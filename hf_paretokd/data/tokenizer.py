@@ -92,9 +92,7 @@ def train_tokenizer(
     return tokenizer
 
 
-def train_sentencepiece(
-    sentences: Iterable[str], vocab_size: int, byte_fallback: bool, character_coverage: float
-) -> bytes:
+def train_sentencepiece(sentences: Iterable[str], vocab_size: int, byte_fallback: bool, character_coverage: float) -> bytes:
     """A unigram SentencePiece model (serialised) with `<unk>` as its only special piece.
 
     Raises:

@@ -55,8 +55,11 @@ class TranslationPipeline(Pipeline):
     def postprocess(self, model_outputs: dict[str, Any], clean_up_tokenization_spaces: bool = False) -> list[dict[str, str]]:
         """The texts of one input (several with `num_return_sequences`)."""
         return [
-            {"translation_text": self.tokenizer.decode(
-                ids, skip_special_tokens=True, clean_up_tokenization_spaces=clean_up_tokenization_spaces)}
+            {
+                "translation_text": self.tokenizer.decode(
+                    ids, skip_special_tokens=True, clean_up_tokenization_spaces=clean_up_tokenization_spaces
+                )
+            }
             for ids in model_outputs["output_ids"]
         ]
 

@@ -24,8 +24,10 @@ class SacreMetric(evaluate.Metric):
             datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")}),
         ]
         return evaluate.MetricInfo(
-            description=type(self).__doc__ or "", citation="Post (2018), A Call for Clarity in Reporting BLEU Scores",
-            inputs_description="predictions and references: detokenised text", features=features,
+            description=type(self).__doc__ or "",
+            citation="Post (2018), A Call for Clarity in Reporting BLEU Scores",
+            inputs_description="predictions and references: detokenised text",
+            features=features,
         )
 
     def scorer(self, **options: str) -> BLEU | CHRF:

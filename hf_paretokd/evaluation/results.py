@@ -91,8 +91,12 @@ def results_table(rows: Sequence[ResultRow]) -> Table:
     for name, depth in dict.fromkeys((row.model, row.depth) for row in rows):
         values = {(row.pair, row.metric): row.value for row in rows if (row.model, row.depth) == (name, depth)}
         table.add_row(
-            name, depth, f"{values[AVERAGE, 'parameters'] / 1e6:.2f} M", *(f"{values[pair, 'bleu']:.1f}" for pair in pairs),
-            *(f"{values[AVERAGE, 'bleu']:.1f}" for _ in averaged), f"{values[AVERAGE, 'chrf']:.1f}",
+            name,
+            depth,
+            f"{values[AVERAGE, 'parameters'] / 1e6:.2f} M",
+            *(f"{values[pair, 'bleu']:.1f}" for pair in pairs),
+            *(f"{values[AVERAGE, 'bleu']:.1f}" for _ in averaged),
+            f"{values[AVERAGE, 'chrf']:.1f}",
             f"{values[AVERAGE, 'sentences_per_second']:.0f}",
         )
     return table

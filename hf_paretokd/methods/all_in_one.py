@@ -129,9 +129,7 @@ class AllInOneModel(JointModel):
         self.depth = model_depth(teacher)
         self.smoothing = (config.label_smoothing_factor, config.label_smoothing_variant)
         self.share_prefix = config.share_prefix
-        self.rules = LossRules(
-            config.kd_weight, config.detach_threshold, config.detach_at_threshold, config.detach_senior
-        )
+        self.rules = LossRules(config.kd_weight, config.detach_threshold, config.detach_at_threshold, config.detach_senior)
 
     def named_models(self) -> Iterator[tuple[str, PreTrainedModel]]:
         """The teacher, in the folder `teacher`."""
@@ -157,8 +155,13 @@ class AllInOneModel(JointModel):
         smoothing, variant = self.smoothing
         weights = [float(position.count(index)) for index in range(len(states))]
         loss = joint_loss(
-            states, [output_head(self.teacher)] * len(states), targets, smoothing, weights,
-            lambda entropies: self.rules.divergences(entropies, position[1:], mutual_weight), variant,
+            states,
+            [output_head(self.teacher)] * len(states),
+            targets,
+            smoothing,
+            weights,
+            lambda entropies: self.rules.divergences(entropies, position[1:], mutual_weight),
+            variant,
         )
         return {"loss": loss.total, "logs": training_figures(loss, position, targets.numel())}
 

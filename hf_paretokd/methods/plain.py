@@ -36,7 +36,7 @@ class PlainModel(JointModel):
 
     def forward(self, **batch: Tensor) -> dict[str, Tensor | dict[str, Tensor]]:
         """Summed cross-entropy of one micro-batch."""
-        (_, states), = depth_states(self.model, batch, (model_depth(self.model),))
+        ((_, states),) = depth_states(self.model, batch, (model_depth(self.model),))
         targets = batch["labels"][batch["labels"] != IGNORED]
         smoothing, variant = self.smoothing
         loss = joint_loss([states], [output_head(self.model)], targets, smoothing, [1.0], smoothing_variant=variant)

@@ -80,16 +80,27 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: i
         pad = tokenizer.pad_token_id
         fields = {name: value for name, value in vars(config).items() if name not in ("from_pretrained", "initialisation")}
         marian = MarianConfig(
-            vocab_size=len(tokenizer), pad_token_id=pad, decoder_start_token_id=pad, eos_token_id=tokenizer.eos_token_id,
-            forced_eos_token_id=tokenizer.eos_token_id, bos_token_id=None, scale_embedding=True, **fields,
+            vocab_size=len(tokenizer),
+            pad_token_id=pad,
+            decoder_start_token_id=pad,
+            eos_token_id=tokenizer.eos_token_id,
+            forced_eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+            scale_embedding=True,
+            **fields,
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = MarianMTModel(marian)
             initialise(model, config.initialisation)
         model.generation_config = GenerationConfig(
-            max_length=config.max_position_embeddings, num_beams=1, pad_token_id=pad, decoder_start_token_id=pad,
-            eos_token_id=tokenizer.eos_token_id, forced_eos_token_id=tokenizer.eos_token_id, bad_words_ids=[[pad]],
+            max_length=config.max_position_embeddings,
+            num_beams=1,
+            pad_token_id=pad,
+            decoder_start_token_id=pad,
+            eos_token_id=tokenizer.eos_token_id,
+            forced_eos_token_id=tokenizer.eos_token_id,
+            bad_words_ids=[[pad]],
         )
     check_vocabulary(model, tokenizer)
     prepare_for_training(model)

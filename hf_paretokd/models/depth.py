@@ -59,8 +59,11 @@ def candidate_depths(full: Depth, chosen: Iterable[str | Depth] | None = None) -
         if len(set(depths)) < len(depths):
             raise ModelError(f"candidates: a depth is named twice in {', '.join(map(str, depths))}")
     else:
-        depths = [Depth(encoder, decoder)
-                  for encoder in range(2, full.encoder + 1) for decoder in range(2, min(encoder, full.decoder) + 1)]
+        depths = [
+            Depth(encoder, decoder)
+            for encoder in range(2, full.encoder + 1)
+            for decoder in range(2, min(encoder, full.decoder) + 1)
+        ]
     if not depths:
         raise ModelError(f"candidates: a {full} teacher has no student with 1 < decoder ≤ encoder layers; list some")
     return tuple(depths)

@@ -1,14 +1,31 @@
 """The output head of a model, and Marian's rule for the row of `<pad>`."""
 
+from dataclasses import dataclass
+
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from hf_paretokd.errors import ModelError
-from hf_paretokd.losses import OutputHead
 
 logger = logging.get_logger(__name__)
 NEVER = -1e4  # added to the logit of <pad>, so that generation agrees with losses that leave <pad> out
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """The map from hidden states to logits: `scale · hidden · weightᵀ + bias`, over the entries that can be predicted.
+
+    Args:
+        weight: [vocabulary, width]; for Marian without the row of `<pad>`, which must stay zero.
+        bias: [vocabulary] or None.
+        scale: factor on the hidden states (T5 scales when its embeddings are tied).
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
 
 
 def is_marian(model: PreTrainedModel) -> bool:

@@ -68,7 +68,11 @@ def run_decoder(
 ) -> dict[int, Tensor]:
     """Outputs [rows, target, width] of the decoder's first `counts` layers, reading the encoder states `encoded`."""
     return run_prefixes(
-        model.get_decoder(), counts, input_ids=input_ids, encoder_hidden_states=encoded, encoder_attention_mask=mask,
+        model.get_decoder(),
+        counts,
+        input_ids=input_ids,
+        encoder_hidden_states=encoded,
+        encoder_attention_mask=mask,
         use_cache=False,
     )
 
@@ -90,6 +94,7 @@ def recorded(layers: nn.ModuleList, counts: set[int]) -> Iterator[dict[int, Tens
     def keep(count: int) -> Callable[[nn.Module, tuple, Tensor | tuple], None]:
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
             outputs[count] = output if isinstance(output, torch.Tensor) else output[0]
+
         return hook
 
     handles = [layers[count - 1].register_forward_hook(keep(count)) for count in counts]

@@ -1,0 +1,193 @@
+"""Students leave the house: saved, carded, run by pipelines of two majors and by CTranslate2."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
+
+from hf_paretokd import AllInOneConfig, AllInOneTrainer, Depth, LanguagePair, save_students, sliced, translate
+from hf_paretokd.delivery.card import CardFacts, render_card
+from hf_paretokd.errors import ModelError, TokenizerError
+
+OLD_STACK = ("transformers==4.57.6", "huggingface_hub==0.36.2", "tokenizers==0.22.2")
+OLD_SCRIPT = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+sys.modules["hf_paretokd"] = None  # importing it would fail
+import transformers
+from transformers import pipeline
+translator = pipeline("translation", sys.argv[1])
+texts = json.load(open(sys.argv[2]))
+found = [result["translation_text"] for result in translator(texts, max_length=60)]
+print(json.dumps({"version": transformers.__version__, "translations": found}))
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(encoded, tokenizer, tmp_path_factory):
+    """A teacher that has learnt enough for its translations to differ from each other."""
+    from conftest import SMALL
+
+    from hf_paretokd import ModelConfig, build_model
+
+    shape = {**SMALL, "d_model": 64, "encoder_layers": 3, "decoder_layers": 2, "dropout": 0.0}
+    config = AllInOneConfig(
+        output_dir=str(tmp_path_factory.mktemp("run")),
+        max_steps=150,
+        max_tokens=800,
+        learning_rate=5e-3,
+        warmup_steps=20,
+        mutual_start=0.0,
+        eval_strategy="no",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = AllInOneTrainer(
+        build_model(ModelConfig(**shape), tokenizer, 1), config, train_dataset=encoded["train"], processing_class=tokenizer
+    )
+    trainer.train()
+    return trainer.model.teacher.eval()
+
+
+@pytest.fixture(scope="module")
+def students(trained, tokenizer, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("students")
+    pairs = [LanguagePair("fr", "en"), LanguagePair("bs", "en")]
+    save_students(trained, tokenizer, [Depth(3, 2), Depth(2, 2)], folder, "all_in_one", pairs)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sentences(texts):
+    return [source for text in texts["test"].values() for source in text.sources]
+
+
+def test_saved_students_are_whole_and_plain(trained, students, tokenizer, batch):
+    for depth in ("3-2", "2-2"):
+        names = {path.name for path in (students / depth).iterdir()}
+        assert {
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "README.md",
+            "vocab.json",
+            "source.spm",
+            "target.spm",
+            "tokenizer_config.json",
+        } == names
+        settings = json.loads((students / depth / "tokenizer_config.json").read_text())
+        assert not {"is_local", "local_files_only", "name_or_path"} & set(settings)
+        assert "custom_pipelines" not in (students / depth / "config.json").read_text()
+        loaded = AutoModelForSeq2SeqLM.from_pretrained(students / depth).eval()
+        loaded.set_attn_implementation("eager")  # as the teacher was set for training on a CPU
+        with torch.no_grad(), sliced(trained, Depth.parse(depth)):
+            assert torch.equal(loaded(**batch).logits, trained(**batch).logits)
+        assert (
+            AutoTokenizer.from_pretrained(students / depth)("dans 3 heures")["input_ids"]
+            == tokenizer("dans 3 heures")["input_ids"]
+        )
+
+
+def test_students_are_not_overwritten_unasked(trained, students, tokenizer):
+    with pytest.raises(ModelError, match="--overwrite"):
+        save_students(trained, tokenizer, [Depth(2, 2)], students, "all_in_one")
+    with pytest.raises(ModelError, match="depth 4-2"):
+        save_students(trained, tokenizer, [Depth(4, 2)], students, "all_in_one", overwrite=True)
+    save_students(trained, tokenizer, [Depth(2, 2)], students, "all_in_one", [LanguagePair("fr", "en")], overwrite=True)
+
+
+def test_cards_are_valid_and_say_what_is_known():
+    pairs = [LanguagePair("en", "de"), LanguagePair("en", "no")]
+    card = ModelCard(
+        render_card(
+            CardFacts("6-2", "6-6", "all_in_one", 2_260_000, pairs, (">>de<<", ">>no<<"), [("en-de", "BLEU", 31.25, "tok:13a")])
+        )
+    )
+    assert card.data.pipeline_tag == "translation"
+    assert card.data.language == ["de", "en", "no"]
+    assert "6 encoder and 2 decoder layers, 2.26 million parameters, the first layers of a 6-6 teacher" in card.text
+    assert ">>de<< >>no<<" in card.text
+    assert "31.2" in card.text
+    plain = render_card(CardFacts("2-2", "2-2", "plain", 1_000_000))
+    assert "teacher" not in plain
+    assert "All-in-One" not in plain
+
+
+# ---- the pipeline of transformers 5
+
+
+def test_the_translation_pipeline_is_back(students, sentences, tokenizer):
+    translator = pipeline("translation", str(students / "2-2"))
+    model = AutoModelForSeq2SeqLM.from_pretrained(students / "2-2")
+    expected = [
+        tokenizer.decode(model.generate(**tokenizer([text], return_tensors="pt"))[0], skip_special_tokens=True)
+        for text in sentences[:6]
+    ]
+    assert [each["translation_text"] for each in translator(sentences[:6])] == expected
+    assert [each["translation_text"] for each in translator(sentences[:6], batch_size=3)] == expected
+    assert translator(sentences[0]) == [{"translation_text": expected[0]}]
+    assert len(translator(sentences[0], num_beams=3, num_return_sequences=2)) == 2
+    assert translator(sentences[0], max_length=4)[0]["translation_text"] != expected[0]
+    assert pipeline("translation", model=model, tokenizer=tokenizer)(sentences[0])[0]["translation_text"] == expected[0]
+    tagged = translator(">>en<< " + sentences[1])
+    assert translator(sentences[1], tgt_lang="en") == tagged
+    assert translator("x " * 500), "long input is cut, not a crash"
+    with pytest.raises(TypeError, match="text or a list of texts"):
+        translator(3)
+
+
+def test_translate_keeps_the_order_and_refuses_unknown_tags(trained, tokenizer, sentences):
+    together = translate(trained, tokenizer, sentences, max_tokens=300)
+    assert len(set(together)) > 40
+    assert together[:5] == [translate(trained, tokenizer, [text])[0] for text in sentences[:5]]
+    assert translate(trained, tokenizer, []) == []
+    with pytest.raises(TokenizerError, match=">>zz<<"):
+        translate(trained, tokenizer, [">>zz<< x"])
+
+
+# ---- other runtimes
+
+
+def test_ctranslate2_agrees_with_generate(students, sentences, tokenizer, tmp_path):
+    import ctranslate2
+
+    for depth in ("3-2", "2-2"):
+        model = AutoModelForSeq2SeqLM.from_pretrained(students / depth).eval()
+        expected = translate(model, tokenizer, sentences)
+        converted = ctranslate2.converters.TransformersConverter(str(students / depth)).convert(str(tmp_path / depth))
+        translator = ctranslate2.Translator(converted, device="cpu", inter_threads=1, intra_threads=1)
+        pieces = [tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"]) for text in sentences]
+        results = translator.translate_batch(pieces, beam_size=1, max_decoding_length=96)
+        found = [
+            tokenizer.decode(tokenizer.convert_tokens_to_ids(result.hypotheses[0]), skip_special_tokens=True)
+            for result in results
+        ]
+        endless = [a != b and len(tokenizer(text_target=b)["input_ids"]) > 60 for a, b in zip(expected, found, strict=True)]
+        agree = sum(a == b for a, b in zip(expected, found, strict=True))
+        assert agree + sum(endless) == len(sentences), "all that end are equal"
+        assert agree > 0.9 * len(sentences)
+
+
+def test_transformers_4_translates_without_this_package(students, sentences, tmp_path):
+    """Its three packages are installed beside, and run on the torch that is there."""
+    old = tmp_path / "old"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(old), *OLD_STACK], check=True)
+    (tmp_path / "texts.json").write_text(json.dumps(sentences[:20]))
+    run = subprocess.run(
+        [sys.executable, "-c", OLD_SCRIPT, str(students / "2-2"), str(tmp_path / "texts.json")],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(old), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        check=False,
+        timeout=100,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    report = json.loads(run.stdout.strip().splitlines()[-1])
+    translator = pipeline("translation", str(students / "2-2"))
+    assert report["version"].startswith("4.57")
+    assert report["translations"] == [each["translation_text"] for each in translator(sentences[:20], max_length=60)]
