@@ -1,6 +1,7 @@
 """What a user installs: the wheel alone, elsewhere, starts the demo."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -30,7 +31,8 @@ def installed(tmp_path_factory) -> Path:
     return folder / "site"
 
 
-def test_the_wheel_starts_the_demo_elsewhere(installed, tmp_path):
+def test_the_wheel_starts_the_demo_elsewhere(installed, tmp_path, text_folder):
+    shutil.copytree(text_folder, tmp_path / "demo" / "text")  # a small corpus; writing the whole one takes a while
     command = [
         sys.executable,
         "-m",
@@ -45,7 +47,7 @@ def test_the_wheel_starts_the_demo_elsewhere(installed, tmp_path):
         "--evaluation.splits",
         "[]",
         "--tokenizer.vocab_size",
-        "1500",
+        "900",
     ]
     environment = {**os.environ, "PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"}
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)

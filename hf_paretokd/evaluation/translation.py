@@ -33,11 +33,13 @@ def translate(
     Raises:
         TokenizerError: a sentence starts with a tag the tokenizer does not know.
     """
+    if not sentences:
+        return []
     check_text_tags(tokenizer, sentences)
     limit = model.config.max_position_embeddings if hasattr(model.config, "max_position_embeddings") else 512
     ids = tokenizer(list(sentences), truncation=True, max_length=limit, return_attention_mask=False)["input_ids"]
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-    cuts = [*cut_sorted([len(ids[index]) for index in order], max_tokens), len(ids)] if ids else [0]
+    cuts = [*cut_sorted([len(ids[index]) for index in order], max_tokens), len(ids)]
     output = [""] * len(ids)
     was_training = model.training
     model.eval()

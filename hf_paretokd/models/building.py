@@ -93,9 +93,10 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: i
             torch.manual_seed(seed)
             model = MarianMTModel(marian)
             initialise(model, config.initialisation)
+        # four beams are what the translation pipeline of transformers 4 takes when nothing is said
         model.generation_config = GenerationConfig(
             max_length=config.max_position_embeddings,
-            num_beams=1,
+            num_beams=4,
             pad_token_id=pad,
             decoder_start_token_id=pad,
             eos_token_id=tokenizer.eos_token_id,
