@@ -159,8 +159,8 @@ def test_tags_only_where_needed_or_always():
     many_to_one = [LanguagePair("de", "en"), LanguagePair("fr", "en")]
     one_to_many = [LanguagePair("en", "de"), LanguagePair("en", "fr")]
     assert set(source_tags(many_to_one, "needed").values()) == {""}
-    assert set(source_tags(many_to_one, "always").values()) == {">>en<<"}
-    assert list(source_tags(one_to_many, "needed").values()) == [">>de<<", ">>fr<<"]
+    assert set(source_tags(many_to_one, "always").values()) == {">>en<< "}
+    assert list(source_tags(one_to_many, "needed").values()) == [">>de<< ", ">>fr<< "]
 
 
 # ---- tokenizer ------------------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def test_impossible_vocabularies_and_unknown_tags_are_refused(texts, tokenizer, 
         check_text_tags(tokenizer, [">>zz<< x"])
     pair = next(iter(texts["test"]))
     with pytest.raises(TokenizerError, match=">>xx<<"):
-        encode_split({pair: texts["test"][pair]}, tokenizer, {pair: ">>xx<<"}, 96)
+        encode_split({pair: texts["test"][pair]}, tokenizer, {pair: ">>xx<< "}, 96)
 
 
 def test_over_long_sentences_are_counted(texts, tokenizer):

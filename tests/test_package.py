@@ -49,7 +49,7 @@ def test_the_wheel_starts_the_demo_elsewhere(installed, tmp_path, text_folder):
         "--tokenizer.vocab_size",
         "900",
     ]
-    environment = {**os.environ, "PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / "demo" / "run" / "students" / "2-2" / "model.safetensors").is_file()

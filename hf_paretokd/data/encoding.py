@@ -31,7 +31,7 @@ def encode_split(
 
     Args:
         texts: cleaned text of each pair; sentences longer than `max_length` are added to its `skipped` counts.
-        tags: tag put before each source of a pair, "" for none.
+        tags: what is put before each source of a pair, from `source_tags`.
         max_length: longest side in tokens, tag and `</s>` included.
 
     Returns:
@@ -41,7 +41,7 @@ def encode_split(
         TokenizerError: a tag is unknown to the tokenizer.
         DataError: no sentence of a pair is short enough.
     """
-    check_tags(tokenizer, tags.values())
+    check_tags(tokenizer, (tag.strip() for tag in tags.values()))
     return datasets.DatasetDict(
         {str(pair): encode_pair(text, tokenizer, tags[pair], max_length) for pair, text in texts.items()}
     )

@@ -42,7 +42,10 @@ def target_tag(language: str) -> str:
 
 
 def source_tags(pairs: Iterable[LanguagePair], rule: str) -> dict[LanguagePair, str]:
-    """Which tag goes before the source text of each pair ("" for none).
+    """What goes before the source text of each pair: the tag and a space, or nothing.
+
+    The space belongs to it: without normalisation a tokenizer tells `>>de<< text` from `>>de<<text`, and people write
+    the former.
 
     Args:
         pairs: all directions of one model.
@@ -52,4 +55,4 @@ def source_tags(pairs: Iterable[LanguagePair], rule: str) -> dict[LanguagePair, 
         raise RecipeError(f"data.target_tags: {rule!r} is not one of {', '.join(TAG_RULES)}")
     pairs = list(pairs)
     tagged = rule == "always" or len({pair.target for pair in pairs}) > 1
-    return {pair: target_tag(pair.target) if tagged else "" for pair in pairs}
+    return {pair: f"{target_tag(pair.target)} " if tagged else "" for pair in pairs}

@@ -45,7 +45,7 @@ class TranslationPipeline(Pipeline):
         if hasattr(self.tokenizer, "_build_translation_inputs"):
             return self.tokenizer._build_translation_inputs(text, src_lang=src_lang, tgt_lang=tgt_lang, **options)
         tag = f">>{tgt_lang}<<"
-        return self.tokenizer(tag + text if tgt_lang and tag in self.tokenizer.get_vocab() else text, **options)
+        return self.tokenizer(f"{tag} {text}" if tgt_lang and tag in self.tokenizer.get_vocab() else text, **options)
 
     def _forward(self, model_inputs: Any, **generate_kwargs: Any) -> dict[str, Any]:
         if hasattr(self, "generation_config"):
