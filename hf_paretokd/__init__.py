@@ -1,5 +1,6 @@
 """Small, good translation models from one training run, for Hugging Face Transformers."""
 
+from hf_paretokd.data.corpus import DataConfig, load_text
 from hf_paretokd.data.encoding import encode_split
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.tokenizer import train_tokenizer
@@ -17,6 +18,7 @@ __all__ = [
     "AllInOneConfig",
     "AllInOneTrainer",
     "Chrf",
+    "DataConfig",
     "Depth",
     "LanguagePair",
     "ModelConfig",
@@ -28,6 +30,7 @@ __all__ = [
     "candidate_depths",
     "encode_split",
     "extract_student",
+    "load_text",
     "register_translation_pipeline",
     "save_students",
     "sliced",

@@ -58,17 +58,15 @@ def prepare_tokenizer(recipe: Recipe, texts: Mapping[LanguagePair, ParallelText]
     folder = recipe.run_folder / TOKENIZER
     with PartialState().main_process_first():
         if not (folder / "vocab.json").exists():
-            tagged = any(source_tags(texts, recipe.data.target_tags).values())
             train_tokenizer(
-                [source for text in texts.values() for source in text.sources],
-                [target for text in texts.values() for target in text.targets],
+                texts,
                 folder,
-                vocab_size=config.vocab_size,
-                target_languages=[pair.target for pair in texts] if tagged else [],
-                joint=config.joint,
-                byte_fallback=config.byte_fallback,
-                character_coverage=config.character_coverage,
-                max_length=length,
+                config.vocab_size,
+                recipe.data.target_tags,
+                config.joint,
+                config.byte_fallback,
+                config.character_coverage,
+                length,
             )
         return load_tokenizer(folder)
 

@@ -7,7 +7,6 @@ import sys
 
 from hf_paretokd.data.corpus import load_text
 from hf_paretokd.data.encoding import encode_split
-from hf_paretokd.data.pairs import source_tags
 from hf_paretokd.errors import RecipeError, reported
 from hf_paretokd.models.building import build_model
 from hf_paretokd.recipe import Recipe, describe_fields, load_recipe
@@ -20,17 +19,14 @@ def train(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> None
 
     texts = {split: load_text(recipe.data, split) for split in ("train", "validation")}
     tokenizer = prepare_tokenizer(recipe, texts["train"])
-    tags = source_tags(recipe.data.parsed_pairs, recipe.data.target_tags)
-    length = tokenizer.model_max_length
-    train_data = encode_split(texts["train"], tokenizer, tags, length)
-    validation_data = encode_split(texts["validation"], tokenizer, tags, length)
+    encoded = {split: encode_split(text, tokenizer, recipe.data.target_tags) for split, text in texts.items()}
     report_skips(texts)
 
     trainer = recipe.trainer_class(
         model=build_model(recipe.model, tokenizer, recipe.training.seed),
         args=recipe.training,
-        train_dataset=train_data,
-        eval_dataset=validation_data,
+        train_dataset=encoded["train"],
+        eval_dataset=encoded["validation"],
         processing_class=tokenizer,
     )
     trainer.train(resume_from_checkpoint=resume)

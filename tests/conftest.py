@@ -13,7 +13,6 @@ import torch
 from hf_paretokd import ModelConfig, build_model, encode_split, train_tokenizer
 from hf_paretokd.data.corpus import DataConfig, load_text
 from hf_paretokd.data.demo_corpus import write_demo_corpus
-from hf_paretokd.data.pairs import source_tags
 
 SMALL = {
     "d_model": 32,
@@ -50,21 +49,13 @@ def texts(data_config):
 
 @pytest.fixture(scope="session")
 def tokenizer(texts, tmp_path_factory):
-    train = texts["train"].values()
-    return train_tokenizer(
-        [line for text in train for line in text.sources],
-        [line for text in train for line in text.targets],
-        tmp_path_factory.mktemp("tokenizer"),
-        vocab_size=900,
-        target_languages=["en"],
-        max_length=96,
-    )
+    folder = tmp_path_factory.mktemp("tokenizer")
+    return train_tokenizer(texts["train"], folder, vocab_size=900, target_tags="always", max_length=96)
 
 
 @pytest.fixture(scope="session")
-def encoded(texts, tokenizer, data_config) -> dict[str, datasets.DatasetDict]:
-    tags = source_tags(data_config.parsed_pairs, "needed")
-    return {split: encode_split(pairs, tokenizer, tags, 96) for split, pairs in texts.items()}
+def encoded(texts, tokenizer) -> dict[str, datasets.DatasetDict]:
+    return {split: encode_split(pairs, tokenizer) for split, pairs in texts.items()}
 
 
 @pytest.fixture

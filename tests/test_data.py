@@ -180,8 +180,9 @@ HARD = [
 
 @pytest.mark.parametrize("joint", [True, False])
 def test_round_trip_is_exact(texts, tmp_path, joint):
-    train = next(iter(texts["train"].values()))
-    tokenizer = train_tokenizer(train.sources, train.targets, tmp_path, 900, ["en", "de"], joint=joint)
+    text = next(iter(texts["train"].values()))
+    both = {LanguagePair("fr", "en"): text, LanguagePair("fr", "de"): text}
+    tokenizer = train_tokenizer(both, tmp_path, 900, joint=joint)
     from transformers import AutoTokenizer
 
     for each in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
@@ -190,40 +191,39 @@ def test_round_trip_is_exact(texts, tmp_path, joint):
         assert vocabulary["<unk>"] == 1
         assert each.pad_token_id == len(each) - 1 == max(vocabulary.values())
         assert {">>en<<", ">>de<<"} <= set(vocabulary)
-        for line in [*HARD, *train.targets[:200]]:
+        for line in [*HARD, *text.targets[:200]]:
             assert each.decode(each(text_target=line)["input_ids"], skip_special_tokens=True) == line
             assert each.unk_token_id not in each(line)["input_ids"]
-        ids = each(">>de<< " + train.sources[0])["input_ids"]
+        ids = each(">>de<< " + text.sources[0])["input_ids"]
         assert ids[0] == vocabulary[">>de<<"]
         assert ids[-1] == 0
 
 
 def test_without_byte_fallback_text_is_normalised(texts, tmp_path):
-    train = next(iter(texts["train"].values()))
-    tokenizer = train_tokenizer(train.sources, train.targets, tmp_path, 500, byte_fallback=False)
+    tokenizer = train_tokenizer(texts["train"], tmp_path, 500, byte_fallback=False)
     assert tokenizer.unk_token_id in tokenizer("漢")["input_ids"]
     assert tokenizer.decode(tokenizer(text_target="in  3  hours")["input_ids"], skip_special_tokens=True) == "in 3 hours"
 
 
 def test_impossible_vocabularies_and_unknown_tags_are_refused(texts, tokenizer, tmp_path):
     with pytest.raises(TokenizerError, match="vocab_size"):
-        train_tokenizer(["a b c"], ["d e f"], tmp_path, 100)
+        train_tokenizer(texts["train"], tmp_path, 100)
     check_text_tags(tokenizer, [">>en<< x", "no tag"])
     with pytest.raises(TokenizerError, match=r">>zz<< is unknown to the tokenizer \(it knows >>en<<\)"):
         check_text_tags(tokenizer, [">>zz<< x"])
     pair = next(iter(texts["test"]))
     with pytest.raises(TokenizerError, match=">>xx<<"):
-        encode_split({pair: texts["test"][pair]}, tokenizer, {pair: ">>xx<< "}, 96)
+        encode_split({LanguagePair("fr", "xx"): texts["test"][pair]}, tokenizer, "always")
 
 
 def test_over_long_sentences_are_counted(texts, tokenizer):
     pair, text = next(iter(texts["test"].items()))
-    encoded = encode_split({pair: text}, tokenizer, {pair: ""}, 25)[str(pair)]
+    encoded = encode_split({pair: text}, tokenizer, max_length=25)[str(pair)]
     assert len(encoded) + text.skipped["more tokens than max_length"] == len(text)
     assert 0 < len(encoded) < len(text)
     assert max(map(len, encoded["input_ids"])) <= 25
     with pytest.raises(DataError, match="max_length"):
-        encode_split({pair: text}, tokenizer, {pair: ""}, 2)
+        encode_split({pair: text}, tokenizer, max_length=2)
 
 
 # ---- micro-batches and their stream ------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText
-from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.tokenizer import check_tags
 from hf_paretokd.errors import DataError
 
@@ -24,15 +24,15 @@ CHUNK = 1000
 def encode_split(
     texts: Mapping[LanguagePair, ParallelText],
     tokenizer: PreTrainedTokenizerBase,
-    tags: Mapping[LanguagePair, str],
-    max_length: int,
+    target_tags: str = "needed",
+    max_length: int | None = None,
 ) -> datasets.DatasetDict:
     """Token ids of one split.
 
     Args:
         texts: cleaned text of each pair; sentences longer than `max_length` are added to its `skipped` counts.
-        tags: what is put before each source of a pair, from `source_tags`.
-        max_length: longest side in tokens, tag and `</s>` included.
+        target_tags: `needed` puts `>>xx<<` before the source if there are several target languages, `always` in any case.
+        max_length: longest side in tokens, tag and `</s>` included; default: what the tokenizer was made for.
 
     Returns:
         For each pair a data set with `input_ids` and `labels` (lists of ids that end in `</s>`).
@@ -41,6 +41,7 @@ def encode_split(
         TokenizerError: a tag is unknown to the tokenizer.
         DataError: no sentence of a pair is short enough.
     """
+    tags, max_length = source_tags(texts, target_tags), max_length or tokenizer.model_max_length
     check_tags(tokenizer, (tag.strip() for tag in tags.values()))
     return datasets.DatasetDict(
         {str(pair): encode_pair(text, tokenizer, tags[pair], max_length) for pair, text in texts.items()}

@@ -3,7 +3,7 @@
 import io
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -11,7 +11,8 @@ from pathlib import Path
 import sentencepiece
 from transformers import MarianTokenizer, PreTrainedTokenizerBase
 
-from hf_paretokd.data.pairs import TAG, target_tag
+from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.pairs import TAG, LanguagePair, source_tags
 from hf_paretokd.errors import TokenizerError
 
 EOS, UNK, PAD = "</s>", "<unk>", "<pad>"
@@ -40,11 +41,10 @@ class TokenizerConfig:
 
 
 def train_tokenizer(
-    sources: Sequence[str],
-    targets: Sequence[str],
+    texts: Mapping[LanguagePair, ParallelText],
     output_dir: str | Path,
     vocab_size: int = 8000,
-    target_languages: Iterable[str] = (),
+    target_tags: str = "needed",
     joint: bool = True,
     byte_fallback: bool = True,
     character_coverage: float = 0.9998,
@@ -53,11 +53,10 @@ def train_tokenizer(
     """Builds a `MarianTokenizer` from raw text and saves it.
 
     Args:
-        sources: source sentences, without tags.
-        targets: target sentences.
+        texts: the training text of all pairs, from `load_text`.
         output_dir: folder for `source.spm`, `target.spm`, `vocab.json` and the tokenizer's configuration.
         vocab_size: entries in all; the result may be smaller if the text does not fill it.
-        target_languages: languages that get a tag `>>xx<<`.
+        target_tags: `needed` gives target languages a tag `>>xx<<` if there are several, `always` in any case.
         joint, byte_fallback, character_coverage: see `TokenizerConfig`.
         max_length: longest input in tokens; longer input is cut by `truncation=True`.
 
@@ -69,7 +68,9 @@ def train_tokenizer(
     """
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    tags = [target_tag(language) for language in sorted(set(target_languages))]
+    sources = [line for text in texts.values() for line in text.sources]
+    targets = [line for text in texts.values() for line in text.targets]
+    tags = sorted({tag.strip() for tag in source_tags(texts, target_tags).values() if tag})
     budget = vocab_size - len(tags) - 2  # </s> and <pad> are ours, SentencePiece counts <unk> itself
     options = {"byte_fallback": byte_fallback, "character_coverage": character_coverage}
     if joint:

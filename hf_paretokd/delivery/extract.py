@@ -20,9 +20,9 @@ LOCAL_KEYS = ("is_local", "local_files_only", "name_or_path")  # what a re-saved
 def save_students(
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    depths: Iterable[Depth],
-    folder: Path,
-    method: str,
+    depths: Iterable[str | Depth],
+    folder: str | Path,
+    method: str = "all_in_one",
     pairs: Sequence[LanguagePair] = (),
     overwrite: bool = False,
 ) -> list[Path]:
@@ -31,7 +31,8 @@ def save_students(
     Raises:
         ModelError: a depth does not fit the teacher, or a folder is there already and `overwrite` is not set.
     """
-    depths, full = list(depths), model_depth(teacher)
+    full, folder = model_depth(teacher), Path(folder)
+    depths = [Depth.parse(depth) for depth in depths]
     for depth in depths:
         depth.within(full)
         if (folder / str(depth)).exists() and not overwrite:

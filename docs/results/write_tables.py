@@ -1,0 +1,62 @@
+"""Writes the result tables of README.md from the JSON files in this folder: python docs/results/write_tables.py"""
+
+import re
+from pathlib import Path
+
+from hf_paretokd.evaluation.results import AVERAGE, ResultRow, read_results
+
+HERE = Path(__file__).parent
+README = HERE.parent.parent / "README.md"
+BASELINES = ("multi30k-plain-6-6", "multi30k-plain-6-2", "multi30k-plain-2-2")
+
+
+def figures(rows: list[ResultRow]) -> dict[str, dict[str, float]]:
+    """Test figures of every depth: BLEU and chrF of the single pair, parameters, sentences a second."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.split != "train" and row.pair == AVERAGE:
+            found.setdefault(row.depth, {})[row.metric] = row.value
+    return found
+
+
+def training(rows: list[ResultRow]) -> dict[str, float]:
+    """Updates, passes and seconds of a training."""
+    return {row.metric: row.value for row in rows if row.split == "train"}
+
+
+def multi30k() -> str:
+    """The 15 depths of one All-in-One run beside the models trained alone."""
+    rows = read_results(HERE / "multi30k-aio.json")
+    students = figures(rows)
+    alone = {name: read_results(HERE / f"{name}.json") for name in BASELINES}
+    plain = {depth: values for each in alone.values() for depth, values in figures(each).items()}
+    lines = [
+        "| depth | million parameters | BLEU, All-in-One | BLEU, trained alone | chrF, All-in-One |",
+        "|---|---|---|---|---|",
+    ]
+    for depth in sorted(students, key=lambda text: tuple(map(int, text.split("-"))), reverse=True):
+        values, other = students[depth], plain.get(depth)
+        lines.append(
+            f"| {depth} | {values['parameters'] / 1e6:.2f} | {values['bleu']:.1f} | {format(other['bleu'], '.1f') if other else ''} | "
+            f"{values['chrf']:.1f} |"
+        )
+    mean = sum(values["bleu"] for values in students.values()) / len(students)
+    lines.append(f"| mean of {len(students)} | | {mean:.1f} | | |")
+    signature = next(row.signature for row in rows if row.metric == "bleu" and row.signature)
+    cost = ["| training | updates | passes | minutes |", "|---|---|---|---|"]
+    for name, each in {"multi30k-aio": rows, **alone}.items():
+        took = training(each)
+        cost.append(f"| {name} | {took['updates']:,.0f} | {took['passes']:.1f} | {took['training_seconds'] / 60:.0f} |")
+    machine = next(row.signature for row in rows if row.metric == "updates")
+    return "\n".join([*lines, "", f"Greedy search; signature `{signature}`.", "", *cost, "", f"Machine: {machine}."])
+
+
+def replace(text: str, name: str, table: str) -> str:
+    """README text with the part between the markers of `name` replaced."""
+    return re.sub(
+        rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", lambda match: match[1] + table + "\n" + match[2], text, flags=re.S
+    )
+
+
+if __name__ == "__main__":
+    README.write_text(replace(README.read_text("utf-8"), "multi30k", multi30k()), "utf-8")
