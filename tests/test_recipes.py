@@ -183,8 +183,8 @@ def test_a_run_from_text_to_scores(recipe_file, monkeypatch, capsys, tmp_path):
     assert bleu.decoding == "greedy"
     assert next(row.value for row in rows if row.metric == "updates") == 4
     output = capsys.readouterr().out
-    assert "BLEU bs-en" in output
-    assert "sentences/s" in output
+    assert "BLEU of bs-en" in output
+    assert "chrF" in output
 
     assert run(monkeypatch, "train", recipe_file, *TINY) == 1
     assert "finished run; give --overwrite" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Writes the result tables of README.md from the JSON files in this folder: python docs/results/write_tables.py"""
+"""Writes the result tables of README.md from the JSON files in this folder."""
 
 import re
 from pathlib import Path
@@ -36,10 +36,8 @@ def multi30k() -> str:
     ]
     for depth in sorted(students, key=lambda text: tuple(map(int, text.split("-"))), reverse=True):
         values, other = students[depth], plain.get(depth)
-        lines.append(
-            f"| {depth} | {values['parameters'] / 1e6:.2f} | {values['bleu']:.1f} | {format(other['bleu'], '.1f') if other else ''} | "
-            f"{values['chrf']:.1f} |"
-        )
+        size, trained_alone = values["parameters"] / 1e6, f"{other['bleu']:.1f}" if other else ""
+        lines.append(f"| {depth} | {size:.2f} | {values['bleu']:.1f} | {trained_alone} | {values['chrf']:.1f} |")
     mean = sum(values["bleu"] for values in students.values()) / len(students)
     lines.append(f"| mean of {len(students)} | | {mean:.1f} | | |")
     signature = next(row.signature for row in rows if row.metric == "bleu" and row.signature)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -81,22 +82,38 @@ def read_results(path: Path) -> list[ResultRow]:
 
 
 def results_table(rows: Sequence[ResultRow]) -> Table:
-    """Depth, size, BLEU of every pair and on average, chrF and speed of every model."""
+    """Depth, size, BLEU of every pair and on average, chrF and speed of every model; 80 columns hold eight languages."""
     pairs = list(dict.fromkeys(row.pair for row in rows if row.metric == "bleu" and row.pair != AVERAGE))
     decoding = next((row.decoding for row in rows if row.decoding), "")
-    table = Table(title=f"{rows[0].split} · {decoding}")
-    averaged = ["average"] if len(pairs) > 1 else []
-    for heading in ("model", "depth", "parameters", *(f"BLEU {pair}" for pair in pairs), *averaged, "chrF", "sentences/s"):
-        table.add_column(heading, justify="left" if heading in ("model", "depth") else "right")
+    table = Table(title=f"{rows[0].split}, {decoding}: BLEU of {common_side(pairs)}", box=box.SIMPLE_HEAD, padding=0)
+    averaged = ["mean"] if len(pairs) > 1 else []
+    table.add_column("depth")
+    for heading in ("million\nparam.", *map(short_names(pairs).get, pairs), *averaged, "chrF", "sent.\n/s"):
+        table.add_column(heading, justify="right")
     for name, depth in dict.fromkeys((row.model, row.depth) for row in rows):
         values = {(row.pair, row.metric): row.value for row in rows if (row.model, row.depth) == (name, depth)}
         table.add_row(
-            name,
-            depth,
-            f"{values[AVERAGE, 'parameters'] / 1e6:.2f} M",
+            f"{depth} teacher" if name == "teacher" else depth,
+            f"{values[AVERAGE, 'parameters'] / 1e6:.2f}",
             *(f"{values[pair, 'bleu']:.1f}" for pair in pairs),
             *(f"{values[AVERAGE, 'bleu']:.1f}" for _ in averaged),
             f"{values[AVERAGE, 'chrf']:.1f}",
             f"{values[AVERAGE, 'sentences_per_second']:.0f}",
         )
     return table
+
+
+def short_names(pairs: Sequence[str]) -> dict[str, str]:
+    """Headings of pairs: only the side in which they differ, if there are several."""
+    sources, targets = zip(*(pair.split("-") for pair in pairs), strict=True)
+    if len(pairs) > 1 and len(set(targets)) == 1:
+        return dict(zip(pairs, sources, strict=True))
+    return dict(zip(pairs, targets, strict=True)) if len(pairs) > 1 and len(set(sources)) == 1 else {p: p for p in pairs}
+
+
+def common_side(pairs: Sequence[str]) -> str:
+    """What all pairs share, for the title: `… → en`, `en → …`, or the pairs' names."""
+    sources, targets = zip(*(pair.split("-") for pair in pairs), strict=True)
+    if len(pairs) == 1 or (len(set(sources)) > 1 and len(set(targets)) > 1):
+        return ", ".join(pairs) if len(pairs) == 1 else "each pair"
+    return f"… → {targets[0]}" if len(set(targets)) == 1 else f"{sources[0]} → …"
