@@ -98,6 +98,10 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         ):
             if not low <= getattr(self, name) <= high:
                 raise TrainingError(f"{name}: {getattr(self, name)} is out of range ({low} to {high})")
+        if not self.average_tokens_across_devices and self.world_size > 1:
+            raise TrainingError(
+                "average_tokens_across_devices: must stay on; the loss is divided by the tokens of all processes"
+            )
         if "epoch" in (self.eval_strategy, self.save_strategy, self.logging_strategy):
             raise TrainingError("strategy 'epoch': the stream of micro-batches has no end; use 'steps'")
 
@@ -288,6 +292,12 @@ class TranslationTrainer(Seq2SeqTrainer):
         if not resume_from_checkpoint:
             return super().train(**kwargs)
         state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
+        position = checkpoints.load_sampler_state(Path(resume_from_checkpoint)).number
+        if position != state.global_step * self.micro_batches:
+            raise TrainingError(
+                f"{resume_from_checkpoint}: its updates took {position / max(state.global_step, 1):g} micro-batches each, now "
+                f"they would take {self.micro_batches} (processes × gradient_accumulation_steps); keep the product as it was"
+            )
         if state.global_step < self.args.max_steps:
             return super().train(resume_from_checkpoint=str(resume_from_checkpoint), **kwargs)
         self.state = state  # all updates are done, only the end was cut off

@@ -224,3 +224,9 @@ def test_checkpoints_of_other_models_are_refused(new_trainer, new_model):
 def test_epoch_strategies_are_refused(tmp_path):
     with pytest.raises(TrainingError, match="no end"):
         PlainConfig(output_dir=str(tmp_path), logging_strategy="epoch")
+
+
+def test_a_resumed_run_keeps_its_micro_batches_per_update(new_trainer):
+    new_trainer(max_steps=3, gradient_accumulation_steps=2).train()
+    with pytest.raises(TrainingError, match="took 2 micro-batches each, now they would take 1"):
+        new_trainer(max_steps=6).train(resume_from_checkpoint=True)
