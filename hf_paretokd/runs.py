@@ -22,9 +22,10 @@ from hf_paretokd.models.building import check_vocabulary, load_model
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.slicing import extract_student, model_depth
 from hf_paretokd.recipe import Recipe, build_recipe, load_recipe, parse_overrides
-from hf_paretokd.trainer import TranslationTrainer
+from hf_paretokd.trainer import CHECKPOINTS, TranslationTrainer
 
 RECIPE, RESULTS, TOKENIZER = "recipe.yaml", "results.json", "tokenizer"
+FOLDERS = (CHECKPOINTS, TOKENIZER, "teacher", "model", "students")
 console = Console()
 
 
@@ -43,8 +44,11 @@ def prepare_run(recipe: Recipe, resume: bool, overwrite: bool) -> None:
     if started and not (resume or overwrite):
         raise TrainingError(f"{folder}: holds an unfinished run; give --resume to go on, or --overwrite to start anew")
     if state.is_main_process:
-        if overwrite and not resume and folder.exists():
-            shutil.rmtree(folder)
+        if overwrite and not resume:
+            for name in FOLDERS:  # whatever else is there is not ours to delete
+                shutil.rmtree(folder / name, ignore_errors=True)
+            for name in (RECIPE, RESULTS):
+                (folder / name).unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         recipe.save(folder / RECIPE)
     state.wait_for_everyone()
@@ -128,6 +132,7 @@ def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
         "updates": state.global_step,
         "best_update": state.best_global_step or state.global_step,
         "passes": round(state.epoch or 0.0, 2),
+        "validation_loss": state.best_metric if state.best_metric is not None else float("nan"),
         "training_seconds": round(trainer.seconds_trained, 1),
     }
     return [

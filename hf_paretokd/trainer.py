@@ -400,7 +400,7 @@ def check_lengths(model: PreTrainedModel, pairs: Pairs) -> None:
         longest = max(int(lengths.max()) for lengths in side_lengths(dataset))
         if longest > limit:
             raise DataError(
-                f"{name}: a sentence has {longest} tokens, the model's position table only {limit}; lower max_length"
+                f"{name}: a sentence has {longest} tokens, the model's position table only {limit}; lower data.max_length"
             )
 
 

@@ -19,7 +19,8 @@ def train(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> None
 
     texts = {split: load_text(recipe.data, split) for split in ("train", "validation")}
     tokenizer = prepare_tokenizer(recipe, texts["train"])
-    encoded = {split: encode_split(text, tokenizer, recipe.data.target_tags) for split, text in texts.items()}
+    options = {"target_tags": recipe.data.target_tags, "max_length": recipe.data.max_length}
+    encoded = {split: encode_split(text, tokenizer, **options) for split, text in texts.items()}
     report_skips(texts)
 
     trainer = recipe.trainer_class(

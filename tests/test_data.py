@@ -145,6 +145,7 @@ def test_missing_places_and_broken_gzip(tmp_path):
         ({"target_tags": "often"}, "target_tags"),
         ({"data_dir": "x", "hub": "y"}, "exclude"),
         ({"train": "{lang}.tsv"}, "train"),
+        ({"max_length": 1}, "max_length"),
     ],
 )
 def test_bad_data_sections(fields, message):

@@ -191,6 +191,7 @@ def test_a_run_from_text_to_scores(recipe_file, monkeypatch, capsys, tmp_path):
     assert run(monkeypatch, "train", recipe_file, *TINY, "--resume") == 1
 
     (folder / "results.json").unlink()
+    (folder / "notes.txt").write_text("mine")
     assert run(monkeypatch, "train", recipe_file, *TINY) == 1
     assert "unfinished run; give --resume" in capsys.readouterr().err
     assert (
@@ -200,6 +201,10 @@ def test_a_run_from_text_to_scores(recipe_file, monkeypatch, capsys, tmp_path):
     again = read_results(folder / "results.json")
     assert [row.value for row in again if row.metric == "bleu"] == [row.value for row in rows if row.metric == "bleu"]
 
+    assert run(monkeypatch, "train", recipe_file, *TINY, "--evaluation.splits", "[]", "--overwrite") == 0
+    assert not (folder / "students" / "3-2").exists(), "the old run is gone"
+    assert (folder / "notes.txt").exists(), "but not what else was there"
+    assert run(monkeypatch, "train", recipe_file, *TINY, "--model.encoder_layers", "3", "--overwrite") == 0
     capsys.readouterr()
     assert run(monkeypatch, "evaluate", folder, "--evaluation.splits", "validation", "--evaluation.depths", "3-2") == 0
     assert "validation" in capsys.readouterr().out

@@ -46,6 +46,7 @@ class DataConfig:
         validation: the same for the validation text.
         test: the same for the test text.
         target_tags: `needed` puts `>>xx<<` on the source when there are several target languages, `always` every time.
+        max_length: longest side in tokens, tag and `</s>` included; default: what the tokenizer was made for.
     """
 
     pairs: list[str] = field(default_factory=list)
@@ -56,6 +57,7 @@ class DataConfig:
     validation: str = "validation"
     test: str = "test"
     target_tags: str = "needed"
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
         if not self.pairs:
@@ -67,6 +69,8 @@ class DataConfig:
         source_tags(self.parsed_pairs, self.target_tags)
         for split in ("train", "validation", "test", "hub_config"):
             filled(self, split, self.parsed_pairs[0])
+        if self.max_length is not None and self.max_length < 2:
+            raise RecipeError(f"data.max_length: {self.max_length} leaves no room for a word and </s>")
         if self.data_dir and self.hub:
             raise RecipeError("data: data_dir and hub exclude each other")
 
