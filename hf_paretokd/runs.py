@@ -132,9 +132,10 @@ def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
         "updates": state.global_step,
         "best_update": state.best_global_step or state.global_step,
         "passes": round(state.epoch or 0.0, 2),
-        "validation_loss": state.best_metric if state.best_metric is not None else float("nan"),
         "training_seconds": round(trainer.seconds_trained, 1),
     }
+    if state.best_metric is not None:
+        figures["validation_loss"] = state.best_metric
     return [
         ResultRow(main[0], str(model_depth(main[1])), None, AVERAGE, "train", metric, value, f"{machine}; {versions}")
         for metric, value in figures.items()

@@ -1,9 +1,12 @@
 """Writes the result tables of README.md from the JSON files in this folder."""
 
+import io
 import re
 from pathlib import Path
 
-from hf_paretokd.evaluation.results import AVERAGE, ResultRow, read_results
+from rich.console import Console
+
+from hf_paretokd.evaluation.results import AVERAGE, ResultRow, read_results, results_table
 
 HERE = Path(__file__).parent
 README = HERE.parent.parent / "README.md"
@@ -49,12 +52,38 @@ def multi30k() -> str:
     return "\n".join([*lines, "", f"Greedy search; signature `{signature}`.", "", *cost, "", f"Machine: {machine}."])
 
 
-def replace(text: str, name: str, table: str) -> str:
-    """README text with the part between the markers of `name` replaced."""
-    return re.sub(
-        rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", lambda match: match[1] + table + "\n" + match[2], text, flags=re.S
+def demo() -> str:
+    """The table the demo prints, as it came out."""
+    rows = read_results(HERE / "demo.json")
+    buffer = io.StringIO()
+    Console(file=buffer, width=80).print(results_table([row for row in rows if row.split != "train"]))
+    took = training(rows)
+    table = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+    return f"```\n{table}\n```\n\n{took['updates']:.0f} updates in {took['training_seconds'] / 60:.1f} minutes."
+
+
+def initialisation() -> str:
+    """Validation loss and BLEU after the same updates from three initialisations."""
+    lines = ["| initialisation | validation loss | BLEU |", "|---|---|---|"]
+    for scheme in ("residual", "fairseq", "transformers"):
+        rows = read_results(HERE / f"initialisation-{scheme}.json")
+        bleu = figures(rows)["6-6"]["bleu"]
+        lines.append(f"| `{scheme}` | {training(rows)['validation_loss']:.2f} | {bleu:.1f} |")
+    return "\n".join(lines)
+
+
+def write(path: Path, name: str, table: str) -> None:
+    """Replaces the part of a file between the markers of `name`."""
+    text = re.sub(
+        rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)",
+        lambda match: match[1] + table + "\n" + match[2],
+        path.read_text("utf-8"),
+        flags=re.S,
     )
+    path.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
-    README.write_text(replace(README.read_text("utf-8"), "multi30k", multi30k()), "utf-8")
+    write(README, "demo", demo())
+    write(README, "multi30k", multi30k())
+    write(HERE.parent / "initialisation.md", "initialisation", initialisation())

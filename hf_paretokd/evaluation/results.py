@@ -24,8 +24,8 @@ class ResultRow:
 
     `model` is `teacher`, `student` or `model`; `pair` is a language pair, or `average` over all; `metric` is `bleu`, `chrf`
     (both with a sacreBLEU signature), `parameters` or `sentences_per_second`; the split `train` holds `updates`,
-    `best_update`, `validation_loss` (of that update), `passes` and `training_seconds`, with machine and versions as the signature; `decoding` says how the
-    text was made; `seconds` is the time the translations took.
+    `best_update`, `validation_loss` (of that update), `passes` and `training_seconds`, with machine and versions as the
+    signature; `decoding` says how the text was made; `seconds` is the time the translations took.
     """
 
     model: str
