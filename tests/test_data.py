@@ -7,7 +7,7 @@ import torch
 
 from hf_paretokd import LanguagePair, encode_split, train_tokenizer
 from hf_paretokd.data.batches import PairBatches
-from hf_paretokd.data.corpus import DataConfig, load_text
+from hf_paretokd.data.corpus import DataConfig, ParallelText, load_text
 from hf_paretokd.data.pairs import source_tags
 from hf_paretokd.data.sampling import MicroBatchStream, SamplerState, temperature_probabilities
 from hf_paretokd.data.tokenizer import check_text_tags
@@ -322,3 +322,18 @@ def test_collation(batch, encoded, tokenizer):
         assert batch["labels"][index][batch["labels"][index] != -100].tolist() == row["labels"]
     assert (batch["input_ids"][batch["attention_mask"] == 0] == tokenizer.pad_token_id).all()
     assert torch.equal(batch["attention_mask"].sum(1), torch.tensor([len(row["input_ids"]) for row in rows]))
+
+
+def test_several_targets_are_asked_for_by_tags(texts, tmp_path):
+    """One-to-many and many-to-many: the tag is the first token of every source, at training as for a user."""
+    text = next(iter(texts["train"].values()))
+    turned = ParallelText(LanguagePair("en", "fr"), "train", text.targets, text.sources)
+    pairs = {LanguagePair("fr", "en"): text, LanguagePair("en", "fr"): turned}
+    tokenizer = train_tokenizer(pairs, tmp_path, 900)
+    encoded = encode_split(pairs, tokenizer, max_length=96)
+    for pair, tag in (("fr-en", ">>en<<"), ("en-fr", ">>fr<<")):
+        first = encoded[pair][0]["input_ids"]
+        assert first[0] == tokenizer.get_vocab()[tag]
+        assert first == tokenizer(f"{tag} {pairs[LanguagePair.parse(pair)].sources[0]}")["input_ids"]
+    alone = encode_split({LanguagePair("fr", "en"): text}, tokenizer, max_length=96)["fr-en"][0]["input_ids"]
+    assert alone[0] != tokenizer.get_vocab()[">>en<<"], "one target needs no tag"
