@@ -1,6 +1,7 @@
 """A run's folder: what is made before training, and what is written after it."""
 
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -82,7 +83,9 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
         TokenizerError: it is missing or corrupt.
     """
     try:
-        return AutoTokenizer.from_pretrained(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # recommends sacremoses, which MarianTokenizer never calls
+            return AutoTokenizer.from_pretrained(name)
     except Exception as error:  # transformers and the Hub client raise many kinds for a bad folder
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TokenizerError(f"tokenizer {name}: cannot be loaded ({reason})") from None

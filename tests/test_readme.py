@@ -14,7 +14,7 @@ def test_the_three_snippets_work(tmp_path, monkeypatch, text_folder, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     for snippet in snippets:
-        shorter = snippet.replace("max_steps=800", "max_steps=4").replace("eval_steps=200", "eval_steps=2")
+        shorter = snippet.replace("max_steps=1300", "max_steps=4").replace("eval_steps=325", "eval_steps=2")
         exec(compile(shorter.replace("vocab_size=1500", "vocab_size=900"), "README.md", "exec"), names)
     assert "translation_text" in capsys.readouterr().out
     assert (tmp_path / "my" / "students" / "4-2" / "README.md").is_file()
