@@ -3,7 +3,9 @@
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -176,11 +178,13 @@ def score_models(
     rows: list[ResultRow] = []
     for split in recipe.evaluation.splits:
         texts = load_text(recipe.data, split)
-        found = [
-            row
-            for name, depth, model in models
-            for row in score_model(name, depth, model, tokenizer, texts, tags, recipe.evaluation.num_beams)
-        ]
+        scored: dict[str, list[ResultRow]] = {}
+        for name, depth, model in models:
+            if depth in scored:  # the student as deep as its teacher is the teacher
+                scored[name + depth] = [replace(row, model=name) for row in scored[depth]]
+            else:
+                scored[depth] = score_model(name, depth, model, tokenizer, texts, tags, recipe.evaluation.num_beams)
+        found = list(chain.from_iterable(scored.values()))
         console.print(results_table(found))
         rows += found
     return rows
