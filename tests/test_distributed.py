@@ -2,39 +2,33 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import distributed_worker
 import pytest
 import torch
 from safetensors.torch import load_file
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 LAUNCHERS = {
-    "one": [],
-    "torchrun": ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"],
-    "accelerate": [
-        "-m",
-        "accelerate.commands.launch",
-        "--multi_gpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "29612",
-    ],
+    "torchrun": "-m torch.distributed.run --nproc_per_node 2 --master_port {port}",
+    "accelerate": "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no "
+    "--dynamo_backend no --main_process_port {port}",
 }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, encoded, tokenizer):
-    """What the worker wrote when started alone, by torchrun and by accelerate."""
+    """What the worker wrote alone (in this process), under torchrun and under accelerate launch."""
     from conftest import SMALL
 
     from hf_paretokd import ModelConfig, build_model
@@ -46,10 +40,10 @@ def results(tmp_path_factory, encoded, tokenizer):
     tokenizer.save_pretrained(folder / "tokenizer")
     for split in ("train", "validation"):
         encoded[split].save_to_disk(folder / split)
-    found = {}
+    distributed_worker.main(folder, "one")
     for name, launcher in LAUNCHERS.items():
         run = subprocess.run(
-            [sys.executable, *launcher, str(WORKER), str(folder), name],
+            [sys.executable, *launcher.format(port=free_port()).split(), str(WORKER), str(folder), name],
             capture_output=True,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -57,8 +51,10 @@ def results(tmp_path_factory, encoded, tokenizer):
             check=False,
         )
         assert run.returncode == 0, run.stderr[-3000:]
-        found[name] = (json.loads((folder / f"{name}.json").read_text()), load_file(folder / f"{name}.safetensors"))
-    return found
+    return {
+        name: (json.loads((folder / f"{name}.json").read_text()), load_file(folder / f"{name}.safetensors"))
+        for name in ("one", *LAUNCHERS)
+    }
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
