@@ -352,6 +352,10 @@ class Clock(TrainerCallback):
         self.restore(state)
         self.start = time.monotonic()
 
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stops the clock: what comes after is not training."""
+        self.before, self.start = self.seconds, None
+
     def restore(self, state: TrainerState) -> None:
         """Goes on from the last time in the log; finds the best checkpoint again if the run folder was moved."""
         self.before = next((line["seconds"] for line in reversed(state.log_history) if "seconds" in line), 0.0)

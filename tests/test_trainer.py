@@ -108,7 +108,9 @@ def test_resume_goes_on_where_it_stopped(new_trainer, new_model, method, monkeyp
     assert resumed.state.global_step == 8
     assert training_losses(resumed)[-4:] == losses[-4:]
     assert all(torch.equal(value, weights(resumed)[name]) for name, value in expected.items())
-    assert resumed.state.log_history[-1]["seconds"] > 0
+    took = resumed.seconds_trained
+    assert took >= resumed.state.log_history[-1]["seconds"] > 0
+    assert resumed.seconds_trained == took, "the clock stops with the training"
     finished = new_trainer(method, new_model(seed=98, dropout=0.2), output_dir=cut.args.output_dir, **fields)
     finished.train(resume_from_checkpoint=True)
     assert finished.state.global_step == 8, "a finished training is not trained further"
