@@ -152,7 +152,8 @@ def initialise(model: MarianMTModel, scheme: str) -> None:
     Marian is post-norm: with the usual schemes the residual branches drown the identity path, and a deep model is slow to
     learn to read the source at all (measured in docs/initialisation.md). `residual` draws embeddings from N(0, 1/d) and
     matrices Xavier-uniformly, then scales the matrices on the residual branches (values, attention outputs, feed-forward)
-    by (2N)^-0.5 for N layers on that side. `fairseq` draws the same without that factor, query, key and value matrices with gain 2^-0.5.
+    by (2N)^-0.5 for N layers on that side. `fairseq` draws the same without that factor,
+    query, key and value matrices with gain 2^-0.5.
     `transformers` leaves the library's default, N(0, 0.02²).
     """
     if scheme == "transformers":
