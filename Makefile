@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quality multi30k initialisation clean
+.PHONY: demo test quality clean
 
 # torch comes first and by itself: named with its exact version, pip takes the build that is at hand
 $(VENV)/installed: pyproject.toml constraints.txt

@@ -129,8 +129,8 @@ class FusedJointLoss(torch.autograd.Function):
         low = [state.detach().to(dtype) for state in states]
         matrices = [weight.detach().to(dtype) for weight in weights]
         offsets = [None if bias is None else bias.detach().to(dtype) for bias in biases]
-        chunks = torch.arange(tokens).split(max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES_ELSEWHERE) // (4 * vocabulary)))
-        spans = [slice(int(chunk[0]), int(chunk[-1]) + 1) for chunk in chunks]
+        size = max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES_ELSEWHERE) // (4 * vocabulary))
+        spans = [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
         kept = workspace((count, tokens, vocabulary), device) if 4 * count * tokens * vocabulary <= plan.loss_memory else None
 
         def log_probs(model: int, span: slice) -> Tensor:
