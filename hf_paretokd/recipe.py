@@ -6,7 +6,6 @@ method, such as `all_in_one`, whose fields join `training` when that method runs
 
 import dataclasses
 import difflib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -182,16 +181,18 @@ def parse_section(kind: type[Section], fields: Mapping[str, Any], where: str) ->
     parser = StrictParser(kind, where)
     known = [field.name for field in dataclasses.fields(kind) if field.init]
     words: list[str] = []
+    direct: dict[str, Any] = {}  # what argparse cannot say
     for name, value in fields.items():
         if name not in known:
             raise RecipeError(f"{where}: unknown field {name!r}{suggestion(str(name), known)}")
-        if isinstance(value, list):
-            words += [f"--{name}", *map(str, value)] if value else []
+        if isinstance(value, dict) or value == []:
+            direct[name] = value
+        elif isinstance(value, list):
+            words += [f"--{name}", *map(str, value)]
         elif value is not None:
-            words.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
-    empty = {name: [] for name, value in fields.items() if value == []}  # which argparse cannot say
+            words.append(f"--{name}={value}")
     try:
-        return kind(**{**vars(parser.parse_args(words)), **empty})
+        return kind(**{**vars(parser.parse_args(words)), **direct})
     except ParetoKDError as error:
         raise type(error)(f"{where}: {error}" if where not in str(error) else str(error)) from None
     except (ValueError, TypeError, ImportError) as error:

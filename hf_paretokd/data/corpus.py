@@ -8,13 +8,17 @@ Rules, in the order they are applied to a row:
 | a side is empty or blank | skipped, counted | skipped, counted |
 | text holds `</s>`, `<unk>` or `<pad>`, or the source starts with a `>>tag<<` | skipped, counted | skipped, counted |
 | the same pair of texts again | skipped, counted | kept |
+| more rows than `max_sentence_pairs` allows for the pair | a seeded random choice is kept, the rest counted | kept |
 | more tokens than `max_length` | skipped, counted | kept out of the loss, counted; the source is cut for translation |
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from hf_paretokd.data.pairs import TAG, LanguagePair, source_tags
 from hf_paretokd.data.readers import (
@@ -27,6 +31,7 @@ from hf_paretokd.data.readers import (
     read_parquet,
     read_tsv,
 )
+from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, RecipeError
 
 SPECIAL_TOKENS = ("</s>", "<unk>", "<pad>")
@@ -47,6 +52,7 @@ class DataConfig:
         test: the same for the test text.
         target_tags: `needed` puts `>>xx<<` on the source when there are several target languages, `always` every time.
         max_length: longest side in tokens, tag and `</s>` included; default: what the tokenizer was made for.
+        max_sentence_pairs: for some language pairs, such as `{fr-en: 40000}`, how many training rows to keep.
     """
 
     pairs: list[str] = field(default_factory=list)
@@ -58,6 +64,7 @@ class DataConfig:
     test: str = "test"
     target_tags: str = "needed"
     max_length: int | None = None
+    max_sentence_pairs: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.pairs:
@@ -71,6 +78,7 @@ class DataConfig:
             filled(self, split, self.parsed_pairs[0])
         if self.max_length is not None and self.max_length < 2:
             raise RecipeError(f"data.max_length: {self.max_length} leaves no room for a word and </s>")
+        check_pair_values(self.max_sentence_pairs, self.pairs, "data.max_sentence_pairs", int, lambda count: count > 0)
         if self.data_dir and self.hub:
             raise RecipeError("data: data_dir and hub exclude each other")
 
@@ -126,6 +134,30 @@ def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Ro
     return read_aligned(*find_aligned(Path(config.data_dir), name, pair))
 
 
+def check_pair_values(
+    values: Mapping[str, Any], pairs: Sequence[str], where: str, kind: type, fits: Callable[[Any], bool]
+) -> None:
+    """Raises a RecipeError unless `values` maps some of `pairs` to values of a kind that fit."""
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"{where}: expected a mapping from language pairs, not {values!r}")
+    for name, value in values.items():
+        if name not in pairs:
+            raise RecipeError(f"{where}: {name!r} is not one of the pairs {', '.join(pairs)}")
+        if not isinstance(value, kind) or isinstance(value, bool) or not fits(value):
+            raise RecipeError(f"{where}: {value!r} is out of range for {name}")
+
+
+def capped(text: ParallelText, limit: int | None) -> ParallelText:
+    """At most `limit` rows, a choice that depends on the pair and the number of rows alone, in their old order."""
+    surplus = len(text) - limit if limit else 0
+    if surplus > 0:
+        generator = np.random.default_rng(derive_seed("max_sentence_pairs", str(text.pair), len(text)))
+        kept = np.sort(generator.choice(len(text), limit, replace=False))
+        text.sources, text.targets = [text.sources[row] for row in kept], [text.targets[row] for row in kept]
+        text.skipped["more than max_sentence_pairs"] += surplus
+    return text
+
+
 def clean(rows: Iterable[Row], pair: LanguagePair, split: str) -> ParallelText:
     """Applies the rules at the top of this module.
 
@@ -160,4 +192,7 @@ def load_text(config: DataConfig, split: str) -> dict[LanguagePair, ParallelText
     Raises:
         DataError: a language has no data, or a file breaks a rule; names file and line.
     """
-    return {pair: clean(open_rows(config, split, pair), pair, split) for pair in config.parsed_pairs}
+    limits = config.max_sentence_pairs if split == "train" else {}
+    return {
+        pair: capped(clean(open_rows(config, split, pair), pair, split), limits.get(str(pair))) for pair in config.parsed_pairs
+    }
