@@ -9,6 +9,7 @@ from hf_paretokd.delivery.pipeline import TranslationPipeline, register_translat
 from hf_paretokd.evaluation.metrics import Chrf, SacreBleu
 from hf_paretokd.evaluation.translation import translate
 from hf_paretokd.methods.all_in_one import AllInOneConfig, AllInOneTrainer
+from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualTrainer
 from hf_paretokd.methods.plain import PlainConfig, PlainTrainer
 from hf_paretokd.models.building import ModelConfig, build_model
 from hf_paretokd.models.depth import Depth, candidate_depths
@@ -22,6 +23,8 @@ __all__ = [
     "Depth",
     "LanguagePair",
     "ModelConfig",
+    "ParetoMutualConfig",
+    "ParetoMutualTrainer",
     "PlainConfig",
     "PlainTrainer",
     "SacreBleu",

@@ -2,14 +2,16 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_paretokd.data.sampling import SamplerState
+from hf_paretokd.data.sampling import MicroBatchStream, SamplerState
 from hf_paretokd.errors import ModelError
 
 WEIGHTS = "model.safetensors"
@@ -71,18 +73,50 @@ def last_checkpoint(folder: Path) -> Path | None:
     return next((path for path in reversed(checkpoint_folders(folder)) if (path / "trainer_state.json").is_file()), None)
 
 
-def save_sampler_state(state: SamplerState, folder: Path) -> None:
-    """Writes the position of the stream."""
-    (folder / SAMPLER_STATE).write_text(json.dumps(asdict(state), indent=1), "utf-8")
+def save_json(value: Any, path: Path) -> None:
+    """Writes a small piece of training state."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def load_sampler_state(folder: Path) -> SamplerState:
-    """Reads the position of the stream.
+def load_json(path: Path) -> Any:
+    """Reads what `save_json` wrote.
 
     Raises:
         ModelError: the file is missing or damaged.
     """
     try:
-        return SamplerState(**json.loads((folder / SAMPLER_STATE).read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{folder / SAMPLER_STATE}: cannot be read ({error}); take another checkpoint") from None
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); take another checkpoint") from None
+
+
+def save_sampler(streams: Sequence[MicroBatchStream], states: Sequence[SamplerState], folder: Path) -> None:
+    """Writes the positions of the streams and the states of their distributions."""
+    save_json(
+        [
+            {**asdict(state), "distribution": stream.distribution.state_dict()}
+            for stream, state in zip(streams, states, strict=True)
+        ],
+        folder / SAMPLER_STATE,
+    )
+
+
+def load_sampler(streams: Sequence[MicroBatchStream], folder: Path) -> list[SamplerState]:
+    """Reads the positions of the streams and puts their distributions into the states they were in.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+        TrainingError: the distributions are others than those of the checkpoint.
+    """
+    path = folder / SAMPLER_STATE
+    saved = load_json(path)
+    if not isinstance(saved, list) or len(saved) != len(streams):
+        raise ModelError(f"{path}: is not the state of {len(streams)} streams; take another checkpoint")
+    try:
+        states = [SamplerState(each["number"], each["draws"]) for each in saved]
+        distributions = [each["distribution"] for each in saved]
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path}: cannot be read ({error!r}); take another checkpoint") from None
+    for stream, state in zip(streams, distributions, strict=True):
+        stream.distribution.load_state_dict(state)
+    return states

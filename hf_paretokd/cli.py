@@ -8,7 +8,8 @@ from pathlib import Path
 USAGE = """usage: paretokd COMMAND …
 
   train RECIPE [--resume] [--overwrite] [--field value …]   text to trained, scored students; any field can be overridden
-  demo [--folder DIR] [--resume] [--overwrite] [--field value …]   the same on an embedded corpus, in about five minutes
+  demo [--method pareto|plain] [--folder DIR] [--resume] [--overwrite] [--field value …]
+                                         the same on an embedded corpus, in about five minutes
   evaluate RUN|MODEL [--field value …]   BLEU and chrF of a run, or of any checkpoint (--data.pairs de-en --data.data_dir …)
   extract RUN|MODEL DEPTH … --output DIR [--overwrite]   students as plain checkpoints, such as 6-2
 
@@ -33,13 +34,16 @@ def demo(words: list[str]) -> None:
 
     parser = argparse.ArgumentParser(prog="paretokd demo", add_help=False)
     parser.add_argument("--folder", type=Path, default=Path("demo"))
+    parser.add_argument("--method", default="all_in_one")
     options, words = parser.parse_known_args(words)
-    text, folder = options.folder / "text", options.folder / "run"
+    text, shown = options.folder / "text", {"all_in_one": "students/2-2", "pareto_mutual": "peers/1", "plain": "model"}
+    method = "pareto_mutual" if options.method == "pareto" else options.method
+    folder = options.folder / ("run" if method == "all_in_one" else f"run-{method}")
     if not text.exists():
         write_demo_corpus(text)
     with as_file(files("hf_paretokd.recipes").joinpath("demo.yaml")) as recipe:
-        run([str(recipe), f"--data.data_dir={text}", f"--output_dir={folder}", *words])
-    show_translations(folder, "2-2")
+        run([str(recipe), f"--method={method}", f"--data.data_dir={text}", f"--output_dir={folder}", *words])
+    show_translations(folder, shown[method])
 
 
 def evaluate(words: list[str]) -> None:

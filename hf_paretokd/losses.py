@@ -1,10 +1,10 @@
 """Label-smoothed cross-entropy and distillation as token sums, from hidden states and output heads.
 
-All methods call `joint_loss`. It works in two steps, because the detach rule and the senior rule of All-in-One KD need
-every model's cross-entropy over the whole micro-batch before the divergences can be formed. Both steps walk over the
-tokens in chunks, and the second writes down the gradients of the logits directly, so that only a few [chunk, vocabulary]
-tensors ever live at once. The log-probabilities of step one are kept for step two if they fit into `loss_memory`;
-otherwise step two computes them again, at one more output product for each model. Both forms are exact.
+All methods call `joint_loss`. It walks over the tokens in chunks and writes down the gradients of the logits directly, so
+that only a few [chunk, vocabulary] tensors ever live at once. The detach rule and the senior rule of All-in-One KD need
+every model's cross-entropy over the whole micro-batch before the divergences can be formed; then there are two walks. The
+log-probabilities of the first are kept for the second if they fit into `loss_memory`; otherwise the second computes them
+again, at one more output product for each model. All forms are exact.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,13 +27,15 @@ LOSS_MEMORY = 1 << 30
 class Divergence:
     """A term `weight · KL(teacher ‖ student)` between two of the models of a joint loss, named by position.
 
-    Without `teacher_gradient` the teacher's distribution is a constant.
+    Without `teacher_gradient` the teacher's distribution is a constant. With `cross_entropy` the term is
+    −Σ_v p_t·log p_s instead, which exceeds KL by the teacher's entropy and has the same gradient for the student.
     """
 
     teacher: int
     student: int
     weight: float
     teacher_gradient: bool = True
+    cross_entropy: bool = False
 
 
 @dataclass
@@ -41,7 +43,8 @@ class JointLoss:
     """Sums over the target tokens of one micro-batch.
 
     `total` carries the gradient; the rest is detached: `cross_entropy` and `nll` [models] with and without label
-    smoothing, `divergences` [terms] unweighted, in the order of `terms`.
+    smoothing (0 for models that are only looked at, with weight 0 and no gradient), `divergences` [terms] unweighted, in the
+    order of `terms`.
     """
 
     total: Tensor
@@ -66,7 +69,7 @@ def joint_loss(
     targets: Tensor,
     smoothing: float,
     weights: Sequence[float],
-    choose_divergences: Callable[[list[float]], Sequence[Divergence]] = lambda _: (),
+    divergences: Sequence[Divergence] | Callable[[list[float]], Sequence[Divergence]] = (),
     smoothing_variant: str = "torch",
     loss_memory: int = LOSS_MEMORY,
 ) -> JointLoss:
@@ -81,7 +84,8 @@ def joint_loss(
         targets: [tokens].
         smoothing: label smoothing ε.
         weights: for each model the factor on its cross-entropy.
-        choose_divergences: from the models' smoothed cross-entropies over the whole micro-batch to the terms.
+        divergences: the terms, or a function that chooses them by the models' smoothed cross-entropies over the whole
+            micro-batch.
         smoothing_variant: `torch` or `fairseq`, see `effective_smoothing`.
         loss_memory: bytes that the log-probabilities of all models may take.
     """
@@ -89,23 +93,25 @@ def joint_loss(
     scaled = [state if head.scale == 1.0 else state * head.scale for state, head in zip(states, heads, strict=True)]
     distinct = list({id(head): head for head in heads}.values())
     owner = [next(i for i, head in enumerate(distinct) if head is mine) for mine in heads]
-    plan = Plan(targets, epsilon, tuple(weights), choose_divergences, tuple(owner), loss_memory)
+    plan = Plan(targets, epsilon, tuple(weights), divergences, tuple(owner), loss_memory)
     tensors = [*scaled, *(head.weight for head in distinct), *(head.bias for head in distinct)]
-    total, entropies, nll, divergences = FusedJointLoss.apply(plan, *tensors)
-    return JointLoss(total, entropies, nll, plan.terms, divergences)
+    if not torch.is_grad_enabled():
+        tensors = [None if tensor is None else tensor.detach() for tensor in tensors]
+    total, entropies, nll, sums = FusedJointLoss.apply(plan, *tensors)
+    return JointLoss(total, entropies, nll, plan.terms, sums)
 
 
 @dataclass
 class Plan:
     """What `FusedJointLoss` needs beside its differentiable inputs; `owner` gives each model the position of its head.
 
-    `terms` is filled in when the cross-entropies are known.
+    `terms` is filled in as soon as they are known, which may be after the first walk.
     """
 
     targets: Tensor
     epsilon: float
     weights: tuple[float, ...]
-    choose: Callable[[list[float]], Sequence[Divergence]]
+    divergences: Sequence[Divergence] | Callable[[list[float]], Sequence[Divergence]]
     owner: tuple[int, ...]
     loss_memory: int
     terms: Sequence[Divergence] = ()
@@ -131,35 +137,54 @@ class FusedJointLoss(torch.autograd.Function):
         offsets = [None if bias is None else bias.detach().to(dtype) for bias in biases]
         size = max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES_ELSEWHERE) // (4 * vocabulary))
         spans = [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
-        kept = workspace((count, tokens, vocabulary), device) if 4 * count * tokens * vocabulary <= plan.loss_memory else None
+        learning = [
+            any(ctx.needs_input_grad[1 + place] for place in (model, count + owner[model], count + heads + owner[model]))
+            for model in range(count)
+        ]
+        two_walks = callable(plan.divergences)
+        keep = two_walks and 4 * count * tokens * vocabulary <= plan.loss_memory
+        kept = workspace((count, tokens, vocabulary), device) if keep else None
+        sums = torch.zeros(count, 2, dtype=torch.float32, device=device)  # NLL, Σ_v −log p_v / V
+        gradients = [
+            torch.zeros(tensor.shape, device=device) if needed else None
+            for tensor, needed in zip(tensors, ctx.needs_input_grad[1:], strict=True)
+        ]
 
         def log_probs(model: int, span: slice) -> Tensor:
             logits = F.linear(low[model][span], matrices[owner[model]], offsets[owner[model]])
             return F.log_softmax(logits, dim=-1, dtype=torch.float32)
 
-        sums = torch.zeros(count, 2, dtype=torch.float32, device=device)  # NLL, Σ_v −log p_v / V
-        for span in spans:
-            for model in range(count):
-                chunk = log_probs(model, span)
-                sums[model, 0] -= chunk.gather(-1, plan.targets[span, None]).sum()
-                sums[model, 1] -= chunk.sum() / vocabulary
-                if kept is not None:
-                    kept[model, span] = chunk
-        nll = sums[:, 0].clone()
-        entropies = (1 - plan.epsilon) * nll + plan.epsilon * sums[:, 1]
-        plan.terms = tuple(plan.choose(entropies.tolist()))
-        divergences = torch.zeros(len(plan.terms), device=device)
-        gradients = [
-            torch.zeros(tensor.shape, device=device) if needed else None
-            for tensor, needed in zip(tensors, ctx.needs_input_grad[1:], strict=True)
-        ]
-        if any(needed is not None for needed in gradients) or plan.terms:
-            for span in spans:
-                every = [log_probs(model, span) if kept is None else kept[model, span] for model in range(count)]
-                slopes = logit_gradients(every, plan, span, divergences)
-                for model, slope in enumerate(slopes):
+        def measure(every: Sequence[Tensor], span: slice) -> None:
+            for model, chunk in enumerate(every):
+                if plan.weights[model] or learning[model]:
+                    sums[model, 0] -= chunk.gather(-1, plan.targets[span, None]).sum()
+                    sums[model, 1] -= chunk.sum() / vocabulary
+
+        def differentiate(every: Sequence[Tensor], span: slice) -> None:
+            for model, slope in enumerate(logit_gradients(every, plan, span, learning, divergences)):
+                if slope is not None:
                     mine = owner[model]
                     collect(gradients, slope, model, count + mine, heads, low[model][span], matrices[mine], span)
+
+        if not two_walks:
+            plan.terms = tuple(plan.divergences)
+            divergences = torch.zeros(len(plan.terms), device=device)
+        wanted = any(learning)
+        for span in spans:
+            every = [log_probs(model, span) for model in range(count)]
+            measure(every, span)
+            if kept is not None:
+                for model, chunk in enumerate(every):
+                    kept[model, span] = chunk
+            if not two_walks and (wanted or plan.terms):
+                differentiate(every, span)
+        nll = sums[:, 0].clone()
+        entropies = (1 - plan.epsilon) * nll + plan.epsilon * sums[:, 1]
+        if two_walks:
+            plan.terms = tuple(plan.divergences(entropies.tolist()))
+            divergences = torch.zeros(len(plan.terms), device=device)
+            for span in spans if wanted or plan.terms else ():
+                differentiate([log_probs(model, span) if kept is None else kept[model, span] for model in range(count)], span)
         ctx.save_for_backward(*(gradient for gradient in gradients if gradient is not None))
         ctx.present = [gradient is not None for gradient in gradients]
         ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in tensors]
@@ -178,26 +203,35 @@ class FusedJointLoss(torch.autograd.Function):
         )
 
 
-def logit_gradients(log_probs: Sequence[Tensor], plan: Plan, span: slice, divergences: Tensor) -> list[Tensor]:
-    """Gradients [chunk, vocabulary] of the total with respect to every model's logits; adds to the sums `divergences`."""
+def logit_gradients(
+    log_probs: Sequence[Tensor], plan: Plan, span: slice, learning: Sequence[bool], divergences: Tensor
+) -> list[Tensor | None]:
+    """Gradients [chunk, vocabulary] of the total with respect to the logits of the models that are `learning`.
+
+    Adds to the sums `divergences` on the way.
+    """
     probs = [each.exp() for each in log_probs]
     targets = plan.targets[span, None]
-    slopes = []
-    for prob, weight in zip(probs, plan.weights, strict=True):
-        slope = prob * weight
-        if weight:
+    slopes: list[Tensor | None] = []
+    for prob, weight, learns in zip(probs, plan.weights, learning, strict=True):
+        slope = prob * weight if learns else None
+        if slope is not None and weight:
             slope.sub_(weight * plan.epsilon / prob.shape[-1])
             slope.scatter_add_(-1, targets, slope.new_full(targets.shape, -weight * (1 - plan.epsilon)))
         slopes.append(slope)
     for index, term in enumerate(plan.terms):
         if term.teacher == term.student:  # a model does not diverge from itself
             continue
-        product = (log_probs[term.teacher] - log_probs[term.student]).mul_(probs[term.teacher])  # p_t·(log p_t − log p_s)
+        guide, pupil = slopes[term.teacher], slopes[term.student]
+        p_t, p_s = probs[term.teacher], probs[term.student]
+        ratio = -log_probs[term.student] if term.cross_entropy else log_probs[term.teacher] - log_probs[term.student]
+        product = ratio.mul_(p_t)
         divergence = product.sum(-1, keepdim=True)
         divergences[index] += divergence.sum()
-        slopes[term.student].add_(probs[term.student], alpha=term.weight).sub_(probs[term.teacher], alpha=term.weight)
-        if term.teacher_gradient:
-            slopes[term.teacher].add_(product.sub_(probs[term.teacher] * divergence), alpha=term.weight)
+        if pupil is not None:
+            pupil.add_(p_s, alpha=term.weight).sub_(p_t, alpha=term.weight)
+        if guide is not None and term.teacher_gradient:
+            guide.add_(product.sub_(p_t * divergence), alpha=term.weight)
     return slopes
 
 

@@ -15,17 +15,21 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from transformers import HfArgumentParser
 
+from hf_paretokd.arguments import TranslationConfig
 from hf_paretokd.data.corpus import DataConfig
+from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.data.tokenizer import TokenizerConfig
 from hf_paretokd.errors import ParetoKDError, RecipeError
 from hf_paretokd.methods.all_in_one import AllInOneConfig, AllInOneTrainer
+from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualTrainer
 from hf_paretokd.methods.plain import PlainConfig, PlainTrainer
 from hf_paretokd.models.building import ModelConfig
-from hf_paretokd.trainer import TranslationConfig, TranslationTrainer
+from hf_paretokd.trainer import TranslationTrainer
 
 METHODS: dict[str, tuple[type[TranslationConfig], type[TranslationTrainer]]] = {
     "plain": (PlainConfig, PlainTrainer),
     "all_in_one": (AllInOneConfig, AllInOneTrainer),
+    "pareto_mutual": (ParetoMutualConfig, ParetoMutualTrainer),
 }
 Section = TypeVar("Section")
 
@@ -38,11 +42,15 @@ class EvaluationConfig:
         splits: which of `validation` and `test` are translated.
         num_beams: beam width, 1 for greedy search.
         depths: students to score; default: all candidates.
+        high_resource: pairs that count as high-resource (HRL), the others as low-resource; default: the larger half.
+        baselines: folders of other runs, or their `results.json`, to be drawn beside the models of this one.
     """
 
     splits: list[str] = dataclasses.field(default_factory=lambda: ["test"])
     num_beams: int = 1
     depths: list[str] | None = None
+    high_resource: list[str] | None = None
+    baselines: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclass
@@ -66,6 +74,19 @@ class Recipe:
     def trainer_class(self) -> type[TranslationTrainer]:
         """The trainer of the method."""
         return METHODS[self.method][1]
+
+    @property
+    def peer_seeds(self) -> list[int]:
+        """Seeds of the models' initialisation: `training.seed`, and others derived from it for further peers."""
+        first, peers = self.training.seed, len(self.training.temperatures)
+        return [first, *(derive_seed(first, "peer", peer) for peer in range(1, peers))]
+
+    def split_by_size(self, sizes: Mapping[str, int]) -> None:
+        """Takes the larger half of several pairs for high-resource, unless the recipe says which are."""
+        if self.evaluation.high_resource is None and len(sizes) > 1:
+            ranked = sorted(sizes, key=sizes.__getitem__, reverse=True)
+            self.evaluation.high_resource = ranked[: len(ranked) // 2]
+            self.raw["evaluation"] = {**(self.raw.get("evaluation") or {}), "high_resource": self.evaluation.high_resource}
 
     def save(self, path: Path) -> None:
         """Writes the recipe with all overrides applied."""
@@ -122,6 +143,9 @@ def build_recipe(raw: Mapping[str, Any], where: str = "recipe") -> Recipe:
         raise RecipeError(f"{where}: method {method!r} is not one of {', '.join(METHODS)}")
     sections = {name: parse_section(kind, raw.get(name) or {}, f"{where}: {name}") for name, kind in SECTIONS.items()}
     fields = {**(raw.get("training") or {}), **(raw.get(method) or {})}
+    unknown = [pair for pair in sections["evaluation"].high_resource or () if pair not in sections["data"].pairs]
+    if unknown:
+        raise RecipeError(f"{where}: evaluation.high_resource: {unknown[0]!r} is not one of data.pairs")
     training = parse_section(METHODS[method][0], fields, f"{where}: training")
     return Recipe(method=method, training=training, raw=dict(raw), **sections)
 

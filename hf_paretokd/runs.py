@@ -2,10 +2,9 @@
 
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -19,16 +18,20 @@ from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.tokenizer import train_tokenizer
 from hf_paretokd.delivery.extract import save_students
-from hf_paretokd.errors import ModelError, TokenizerError, TrainingError
-from hf_paretokd.evaluation.results import AVERAGE, ResultRow, results_table, score_model, write_results
+from hf_paretokd.errors import ModelError, RecipeError, TokenizerError, TrainingError
+from hf_paretokd.evaluation.frontier import frontier_points, write_frontier
+from hf_paretokd.evaluation.plots import can_plot, plot_frontier, plot_weights
+from hf_paretokd.evaluation.results import AVERAGE, ResultRow, read_results, results_table, score_model, write_results
 from hf_paretokd.models.building import check_vocabulary, load_model
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.slicing import extract_student, model_depth
 from hf_paretokd.recipe import Recipe, build_recipe, load_recipe, parse_overrides
 from hf_paretokd.trainer import CHECKPOINTS, TranslationTrainer
+from hf_paretokd.weighting.rules import HISTORY
 
-RECIPE, RESULTS, TOKENIZER = "recipe.yaml", "results.json", "tokenizer"
-FOLDERS = (CHECKPOINTS, TOKENIZER, "teacher", "model", "students")
+RECIPE, RESULTS, TOKENIZER, FRONTIER, PLOTS = "recipe.yaml", "results.json", "tokenizer", "frontier.json", "plots"
+FILES = (RECIPE, RESULTS, FRONTIER, HISTORY)
+FOLDERS = (CHECKPOINTS, TOKENIZER, "teacher", "model", "students", "peers", PLOTS)
 console = Console()
 
 
@@ -50,7 +53,7 @@ def prepare_run(recipe: Recipe, resume: bool, overwrite: bool) -> None:
         if overwrite and not resume:
             for name in FOLDERS:  # whatever else is there is not ours to delete
                 shutil.rmtree(folder / name, ignore_errors=True)
-            for name in (RECIPE, RESULTS):
+            for name in FILES:
                 (folder / name).unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         recipe.save(folder / RECIPE)
@@ -108,29 +111,38 @@ def report_skips(texts: Mapping[str, Mapping[LanguagePair, ParallelText]]) -> No
     console.print(table)
 
 
+def group_pairs(recipe: Recipe, texts: Mapping[LanguagePair, ParallelText]) -> None:
+    """Settles which pairs are high-resource and writes it into the run's recipe, from the main process."""
+    recipe.split_by_size({str(pair): len(text) for pair, text in texts.items()})
+    if PartialState().is_main_process:
+        recipe.save(recipe.run_folder / RECIPE)
+
+
 def finish_run(recipe: Recipe, trainer: TranslationTrainer) -> None:
-    """Writes the models, scores them, and prints the results table; the main process does it all."""
+    """Writes the models, scores them, prints the results table and draws the plots; the main process does it all."""
     if not trainer.is_world_process_zero():
         return
     folder = recipe.run_folder
     trainer.save_model(str(folder))
-    if recipe.method != "plain":
+    if trainer.student_depths():
         save_students(
             trainer.model.main_model,
             trainer.processing_class,
-            trainer.validation_depths(),
+            trainer.student_depths(),
             folder / "students",
             recipe.method,
             recipe.data.parsed_pairs,
             overwrite=True,
         )
-    rows = score_run(folder, load_recipe(folder / RECIPE))
-    write_results([*training_rows(trainer), *rows], folder / RESULTS)
+    saved = load_recipe(folder / RECIPE)
+    rows = [*training_rows(trainer), *score_run(folder, saved)]
+    write_results(rows, folder / RESULTS)
+    draw_run(folder, rows, saved)
 
 
 def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
     """What the training took, over all parts of a resumed run."""
-    state, main = trainer.state, next(trainer.model.named_models())
+    state, (name, model) = trainer.state, next(trainer.model.named_models())
     machine = f"{trainer.args.world_size} × {trainer.args.device.type}, {torch.get_num_threads()} threads"
     versions = ", ".join(f"{name} {version(name)}" for name in ("hf_paretokd", "torch", "transformers"))
     figures = {
@@ -141,15 +153,27 @@ def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
     }
     if state.best_metric is not None:
         figures["validation_loss"] = state.best_metric
+    kind, depth = name.split("/")[0].removesuffix("s"), str(model_depth(model))
     return [
-        ResultRow(main[0], str(model_depth(main[1])), None, AVERAGE, "train", metric, value, f"{machine}; {versions}")
+        ResultRow(kind, depth, None, AVERAGE, "train", metric, value, f"{machine}; {versions}")
         for metric, value in figures.items()
     ]
 
 
-def main_folder(folder: Path) -> Path | None:
-    """The folder of a run's teacher or model, if it has been written."""
-    return next((folder / name for name in ("teacher", "model") if (folder / name / checkpoints.WEIGHTS).is_file()), None)
+def main_folders(folder: Path) -> list[Path]:
+    """The folders of a run's teacher, model or peers, as far as they have been written."""
+    peers = sorted((folder / "peers").glob("[0-9]*"), key=lambda path: int(path.name))
+    return [path for path in (folder / "teacher", folder / "model", *peers) if (path / checkpoints.WEIGHTS).is_file()]
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """A model under the name its result rows get."""
+
+    name: str
+    depth: str
+    model: PreTrainedModel
+    peer: int | None = None
 
 
 def score_run(folder: Path, recipe: Recipe) -> list[ResultRow]:
@@ -158,44 +182,85 @@ def score_run(folder: Path, recipe: Recipe) -> list[ResultRow]:
     Raises:
         ModelError: the folder holds no finished training.
     """
-    main = main_folder(folder)
-    if main is None:
-        raise ModelError(f"{folder}: has no teacher or model yet; was the training finished? (paretokd train … --resume)")
-    model, tokenizer = load_model(main), load_tokenizer(main)
+    found = main_folders(folder)
+    if not found:
+        raise ModelError(
+            f"{folder}: has no teacher, model or peers yet; was the training finished? (paretokd train … --resume)"
+        )
+    tokenizer, models = load_tokenizer(found[0]), []
+    for main in found:
+        model, peer = load_model(main), int(main.name) if main.parent.name == "peers" else None
+        models.append(ScoredModel("peer" if peer else main.name, str(model_depth(model)), model, peer))
+    main = models[0].model
     students = [Depth.parse(path.name) for path in (folder / "students").glob("*-*")]
     chosen = recipe.evaluation.depths
-    wanted = students if chosen is None else [Depth.parse(text).within(model_depth(model)) for text in chosen]
-    models = [(main.name, str(model_depth(model)), model)]
-    models += [("student", str(depth), extract_student(model, depth)) for depth in sorted(wanted, reverse=True)]
+    wanted = students if chosen is None else [Depth.parse(text).within(model_depth(main)) for text in chosen]
+    models += [ScoredModel("student", str(depth), extract_student(main, depth)) for depth in sorted(wanted, reverse=True)]
     return score_models(models, tokenizer, recipe)
 
 
-def score_models(
-    models: Sequence[tuple[str, str, PreTrainedModel]], tokenizer: PreTrainedTokenizerBase, recipe: Recipe
-) -> list[ResultRow]:
-    """Scores (name, depth, model) triples on the recipe's splits and prints a table for each split."""
+def score_models(models: Sequence[ScoredModel], tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> list[ResultRow]:
+    """Scores models on the recipe's splits and prints a table for each split."""
     tags = source_tags(recipe.data.parsed_pairs, recipe.data.target_tags)
+    beams, high = recipe.evaluation.num_beams, recipe.evaluation.high_resource or ()
     rows: list[ResultRow] = []
     for split in recipe.evaluation.splits:
         texts = load_text(recipe.data, split)
-        scored: dict[str, list[ResultRow]] = {}
-        for name, depth, model in models:
-            if depth in scored:  # the student as deep as its teacher is the teacher
-                scored[name + depth] = [replace(row, model=name) for row in scored[depth]]
+        scored: list[ResultRow] = []
+        for each in models:
+            twin = [row for row in scored if (row.model, row.depth) == ("teacher", each.depth)]
+            if twin:  # the student as deep as its teacher is the teacher
+                scored += [replace(row, model=each.name) for row in twin]
             else:
-                scored[depth] = score_model(name, depth, model, tokenizer, texts, tags, recipe.evaluation.num_beams)
-        found = list(chain.from_iterable(scored.values()))
-        console.print(results_table(found))
-        rows += found
+                scored += score_model(each.name, each.depth, each.model, tokenizer, texts, tags, beams, each.peer, high)
+        console.print(results_table(scored))
+        rows += scored
     return rows
+
+
+def draw_run(folder: Path, rows: Sequence[ResultRow], recipe: Recipe) -> None:
+    """Writes `frontier.json` and the plots: HRL against LRL, and the distillation weights over time."""
+    history = folder / HISTORY
+    wanted: list[tuple[Path, Callable[[Path], None]]] = []
+    if history.is_file():
+        entries = checkpoints.load_json(history)["history"]
+        wanted.append((folder / PLOTS / "weights.png", lambda path: plot_weights(entries, path)))
+    split = recipe.evaluation.splits[-1] if recipe.evaluation.splits else ""
+    families = {folder.name: rows, **dict(map(read_baseline, recipe.evaluation.baselines))}
+    points = [point for name, each in families.items() for point in frontier_points(name, each, split)]
+    if points:
+        write_frontier(points, split, "bleu", folder / FRONTIER)
+        wanted.append((folder / PLOTS / "frontier.png", lambda path: plot_frontier(points, "bleu", path)))
+    if wanted and not can_plot():
+        console.print("no plots: matplotlib is missing (pip install 'hf_paretokd[plot]')")
+        return
+    for path, draw in wanted:
+        draw(path)
+        console.print(str(path), highlight=False)
+
+
+def read_baseline(name: str) -> tuple[str, list[ResultRow]]:
+    """Name and rows of another run, from its folder or results file.
+
+    Raises:
+        RecipeError: there are no results.
+    """
+    path = Path(name)
+    file = path / RESULTS if path.is_dir() else path
+    try:
+        return path.stem, read_results(file)
+    except (OSError, ValueError, TypeError) as error:
+        raise RecipeError(f"evaluation.baselines: {file}: no results ({error})") from None
 
 
 def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
     """Scores a run again, with fields of its recipe overridden; fills in `results.json` if the run was cut off before."""
     path = Path(folder)
-    rows = score_run(path, load_recipe(path / RECIPE, overrides))
+    recipe = load_recipe(path / RECIPE, overrides)
+    rows = score_run(path, recipe)
     if not (path / RESULTS).exists():
         write_results(rows, path / RESULTS)
+    draw_run(path, rows, recipe)
 
 
 def evaluate_model(name: str, overrides: Sequence[str]) -> None:
@@ -206,7 +271,7 @@ def evaluate_model(name: str, overrides: Sequence[str]) -> None:
     recipe = build_recipe(raw, "command line")
     model, tokenizer = load_model(name), load_tokenizer(name)
     check_vocabulary(model, tokenizer)
-    score_models([("model", str(model_depth(model)), model)], tokenizer, recipe)
+    score_models([ScoredModel("model", str(model_depth(model)), model)], tokenizer, recipe)
 
 
 def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: bool) -> None:
@@ -216,7 +281,7 @@ def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: 
         ModelError: a depth does not fit, or a folder is in the way.
     """
     wanted = [Depth.parse(depth) for depth in depths]
-    main = main_folder(Path(source)) or source
+    main = next(iter(main_folders(Path(source))), source)
     recipe = Path(source) / RECIPE
     known = load_recipe(recipe) if recipe.is_file() else None
     teacher, tokenizer = load_model(main), load_tokenizer(main)
@@ -226,12 +291,15 @@ def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: 
         console.print(str(path), highlight=False)
 
 
-def show_translations(folder: Path, depth: str, count: int = 2) -> None:
-    """Prints a few test sentences of each pair, translated by a saved student through `pipeline("translation")`."""
+def show_translations(folder: Path, model: str, count: int = 2) -> None:
+    """Prints a few test sentences of each pair, translated through `pipeline("translation")` by a model of the run.
+
+    `model` is its folder inside the run, such as `students/2-2`.
+    """
     recipe = load_recipe(folder / RECIPE)
     tags = source_tags(recipe.data.parsed_pairs, recipe.data.target_tags)
-    translator = pipeline("translation", str(folder / "students" / depth))
-    table = Table("pair", "source", "translation", "reference", title=f"Unseen phrases, student {depth}", show_lines=True)
+    translator = pipeline("translation", str(folder / model))
+    table = Table("pair", "source", "translation", "reference", title=f"Unseen phrases, {model}", show_lines=True)
     for position, (pair, text) in enumerate(load_text(recipe.data, "test").items()):
         chosen = slice(position * count, (position + 1) * count)
         results = translator([tags[pair] + source for source in text.sources[chosen]])

@@ -1,9 +1,10 @@
 """What every method shares: token batches, loss accounting, validation, checkpoints, resume, logs."""
 
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,99 +16,38 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Seq2SeqTrainer,
-    Seq2SeqTrainingArguments,
     TrainerCallback,
     TrainerState,
 )
 from transformers.trainer_utils import TrainOutput
 
 from hf_paretokd import checkpoints
-from hf_paretokd.data.batches import side_lengths
+from hf_paretokd.arguments import TranslationConfig
+from hf_paretokd.data.batches import IGNORED, PairBatches, side_lengths
+from hf_paretokd.data.encoding import Pairs, as_pairs
 from hf_paretokd.data.sampling import (
     MicroBatchSampler,
     MicroBatchStream,
     PairDataset,
     SamplerState,
+    TemperatureSampling,
     build_pair_batches,
-    temperature_probabilities,
+    expected_sampling,
 )
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, TrainingError
-from hf_paretokd.evaluation.validation import validation_sums
+from hf_paretokd.evaluation.results import sampling_table
+from hf_paretokd.evaluation.validation import validation_metrics, validation_sums
 from hf_paretokd.models.building import check_vocabulary, prepare_for_training
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
 
-SMOOTHING_VARIANTS = ("torch", "fairseq")
 CHECKPOINTS = "checkpoints"
-Pairs = Mapping[str, datasets.Dataset]
-
-
-@dataclass
-class TranslationConfig(Seq2SeqTrainingArguments):
-    """Training arguments that all methods share; the rest is `Seq2SeqTrainingArguments`, with a translator's defaults.
-
-    An update takes M = processes × `gradient_accumulation_steps` micro-batches; runs with equal M are equal trainings.
-
-    Args:
-        max_tokens: budget of a micro-batch: rows × longest side, padding and `</s>` included.
-        temperature: τ of P(ℓ) ∝ N_ℓ^(1/τ), by which micro-batches are drawn from the language pairs.
-        label_smoothing_variant: `torch` spreads ε over all entries, `fairseq` over the wrong ones.
-    """
-
-    max_tokens: int = field(default=4096, metadata={"help": "Budget of a micro-batch: rows times longest side."})
-    temperature: float = field(default=1.0, metadata={"help": "τ of P(l) ∝ N_l^(1/τ) over the language pairs."})
-    label_smoothing_variant: str = field(
-        default="torch", metadata={"help": "Spread label smoothing over all entries (torch) or the wrong ones (fairseq)."}
-    )
-    label_smoothing_factor: float = field(default=0.1, metadata={"help": "Label smoothing ε."})
-    learning_rate: float = field(default=5e-4, metadata={"help": "Peak learning rate."})
-    lr_scheduler_type: str = field(default="inverse_sqrt", metadata={"help": "Schedule of the learning rate."})
-    warmup_steps: float = field(default=4000, metadata={"help": "Updates of linear warm-up (a share if below 1)."})
-    adam_beta2: float = field(default=0.98, metadata={"help": "Adam's β₂."})
-    eval_strategy: str = field(default="steps", metadata={"help": "When to validate: steps or no."})
-    eval_steps: float | None = field(default=500, metadata={"help": "Updates between two validations."})
-    save_steps: float | None = field(default=None, metadata={"help": "Updates between checkpoints (default: eval_steps)."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept: the best and the newest."})
-    logging_steps: float = field(default=100, metadata={"help": "Updates between two log lines."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint."})
-    metric_for_best_model: str | None = field(default="loss", metadata={"help": "Validation figure that decides."})
-    greater_is_better: bool | None = field(default=False, metadata={"help": "Whether larger figures are better."})
-    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Every parameter is used."})
-    ignore_data_skip: bool = field(default=True, metadata={"help": "Left on: the stream starts where it stopped."})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Left off: a NaN ends the training."})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Left off: all columns are used."})
-
-    def __post_init__(self) -> None:
-        if self.save_steps is None:
-            self.save_steps = self.eval_steps or 500
-        if self.eval_strategy == "no":
-            self.load_best_model_at_end = False  # nothing tells which would be best
-        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # else bf16 and two processes refuse a CPU
-        super().__post_init__()
-        if self.label_smoothing_variant not in SMOOTHING_VARIANTS:
-            raise TrainingError(
-                f"label_smoothing_variant: {self.label_smoothing_variant!r} is not one of {', '.join(SMOOTHING_VARIANTS)}"
-            )
-        for name, low, high in (
-            ("max_tokens", 1, math.inf),
-            ("temperature", 1e-9, math.inf),
-            ("label_smoothing_factor", 0, 0.999999),
-            ("learning_rate", 0, math.inf),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise TrainingError(f"{name}: {getattr(self, name)} is out of range ({low} to {high})")
-        if not self.average_tokens_across_devices and self.world_size > 1:
-            raise TrainingError(
-                "average_tokens_across_devices: must stay on; the loss is divided by the tokens of all processes"
-            )
-        if "epoch" in (self.eval_strategy, self.save_strategy, self.logging_strategy):
-            raise TrainingError("strategy 'epoch': the stream of micro-batches has no end; use 'steps'")
 
 
 class TranslationTrainer(Seq2SeqTrainer):
-    """A `Seq2SeqTrainer` over a stream of token micro-batches, for models that compute their own losses.
+    """A `Seq2SeqTrainer` over streams of token micro-batches, for models that compute their own losses.
 
     Args:
         model: the joint model; methods build it from the user's.
@@ -140,14 +80,24 @@ class TranslationTrainer(Seq2SeqTrainer):
             if processing_class is not None:
                 check_vocabulary(each, processing_class)
             check_lengths(each, {**self.train_pairs, **self.eval_pairs})
-        self.train_batches = build_pair_batches(self.train_pairs, args.max_tokens, args.seed, 0)
-        self.eval_batches = build_pair_batches(self.eval_pairs, args.max_tokens, args.seed, 0)
+        train_batches = build_pair_batches(self.train_pairs, args.max_tokens)
+        self.eval_batches = build_pair_batches(self.eval_pairs, args.max_tokens)
+        sizes = {name: batches.sentences for name, batches in train_batches.items()}
+        self.streams = [
+            MicroBatchStream(
+                {name: batches.rekeyed(args.seed, peer) for name, batches in train_batches.items()},
+                TemperatureSampling(sizes, temperature),
+                args.seed,
+                peer,
+            )
+            for peer, temperature in enumerate(args.temperatures if sizes else ())
+        ]
+        self.sampler_states = [SamplerState() for _ in self.streams]
         self.micro_batches = args.gradient_accumulation_steps * args.world_size  # M of an update
-        batches = sum(map(len, self.train_batches.values()))
-        self.updates_per_pass = batches / self.micro_batches
+        batches = sum(map(len, train_batches.values()))
+        self.updates_per_pass = batches / self.micro_batches  # at τ = 1
         if args.max_steps <= 0 and batches:
             args.max_steps = math.ceil(args.num_train_epochs * self.updates_per_pass)
-        self.sampler_state = SamplerState()
         self._tallies: dict[str, Tensor] = {}
         self._clock = Clock(self)
         super().__init__(
@@ -164,50 +114,75 @@ class TranslationTrainer(Seq2SeqTrainer):
     # ---- Data -----------------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader:
-        """The process's share of the stream, from the update the training stands at."""
+        """The process's share of the streams, from the update the training stands at."""
         if not self.train_pairs:
             raise DataError("training needs a train_dataset")
-        sizes = {name: batches.sentences for name, batches in self.train_batches.items()}
-        self.stream = MicroBatchStream(
-            self.train_batches, temperature_probabilities(sizes, self.args.temperature), self.args.seed
-        )
-        sampler = MicroBatchSampler(self.stream, lambda: self.sampler_state, self.args.process_index, self.args.world_size)
         workers = self.args.dataloader_num_workers
         return DataLoader(
             PairDataset(self.train_pairs, self.model.config.pad_token_id),
-            batch_sampler=sampler,
+            batch_sampler=MicroBatchSampler(
+                self.streams, lambda: self.sampler_states, self.args.process_index, self.args.world_size
+            ),
             collate_fn=as_is,
             num_workers=workers,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
             prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
         )
 
+    def show_sampling(self) -> None:
+        """Prints what every peer will see of every pair, and puts it into the log of a new run."""
+        rows = expected_sampling(self.streams, self.args.max_steps * self.micro_batches)
+        if self.state.global_step == 0:
+            self.state.log_history.append({"sampling": [asdict(row) for row in rows], "step": 0})
+        if self.is_world_process_zero() and not self.args.disable_tqdm:
+            sampling_table(rows, self.args.temperatures)
+
     # ---- Losses ---------------------------------------------------------------------------------------------------
 
-    def joint_arguments(self, number: int) -> dict[str, Any]:
-        """What a method adds to the batch for micro-batch `number` (sampled students, weights that change)."""
+    def joint_arguments(self, number: int, batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What a method adds to micro-batch `number` of every peer (sampled students, weights that change)."""
         return {}
+
+    def dropout_seeds(self, number: int) -> list[int]:
+        """Seeds of the dropout of micro-batch `number`, one a peer."""
+        return [derive_seed(self.args.seed, peer, "dropout", number) for peer in range(len(self.streams))]
 
     def compute_loss(
         self,
         model: torch.nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
+        num_items_in_batch: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, dict]:
-        """The micro-batch's share of the update's loss per target token (over all micro-batches and processes)."""
-        number = inputs.pop("number")
-        torch.manual_seed(derive_seed(self.args.seed, 0, "dropout", number))
-        outputs = model(**inputs, **self.joint_arguments(number))
-        loss = outputs["loss"] / num_items_in_batch * self.accelerator.num_processes  # DDP averages over processes
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"update {self.state.global_step + 1}: the loss is {loss.item()}; lower learning_rate or max_grad_norm, "
-                f"lengthen warmup_steps, and resume from {checkpoints.last_checkpoint(self.checkpoint_folder) or 'the start'}"
-            )
+        """The micro-batch's share of the update's loss per target token, summed over peers.
+
+        Args:
+            model: the joint model as accelerate wrapped it.
+            inputs: `number` and `batches`, one a peer.
+            return_outputs: whether to return what the model returned, too.
+            num_items_in_batch: for each peer its target tokens over all micro-batches and processes of the update.
+        """
+        number, batches = inputs["number"], inputs["batches"]
+        outputs = model(batches=batches, seeds=self.dropout_seeds(number), **self.joint_arguments(number, batches))
+        shares = outputs["losses"] / num_items_in_batch
+        self.check_finite(shares)
         for name, tally in outputs["logs"].items():
             self._tallies[name] = self._tallies.get(name, 0) + tally
+        loss = shares.sum() * self.accelerator.num_processes  # DDP averages over processes
         return (loss, outputs) if return_outputs else loss
+
+    def check_finite(self, losses: Tensor) -> None:
+        """Raises a TrainingError if the loss of a peer is not a number."""
+        if not torch.isfinite(losses).all():
+            raise TrainingError(
+                f"update {self.state.global_step + 1}: the loss is {losses.sum().item()}; lower learning_rate or "
+                "max_grad_norm, lengthen warmup_steps, and resume from "
+                f"{checkpoints.last_checkpoint(self.checkpoint_folder) or 'the start'}"
+            )
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
+        counts = [[(batch["labels"] != IGNORED).sum() for batch in sample["batches"]] for sample in batch_samples]
+        return self.accelerator.reduce(torch.tensor(counts).sum(0).to(device), reduction="sum")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the method's own figures, averaged over all micro-batches since the last line, to the training log."""
@@ -230,6 +205,22 @@ class TranslationTrainer(Seq2SeqTrainer):
         """The depths whose mean cross-entropy selects the model."""
         return (model_depth(self.model.main_model),)
 
+    def student_depths(self) -> Sequence[Depth]:
+        """The depths that a finished run writes as students."""
+        return ()
+
+    def cross_entropies(
+        self, model: PreTrainedModel, pairs: Pairs, batches: Mapping[str, PairBatches], depths: Sequence[Depth]
+    ) -> Tensor:
+        """`validation_sums` of one of the models over all processes."""
+        was_training = model.training
+        model.to(self.args.device).eval()
+        smoothing = (self.args.label_smoothing_factor, self.args.label_smoothing_variant)
+        with self.accelerator.autocast():
+            sums = validation_sums(model, pairs, batches, depths, *smoothing, self.args.process_index, self.args.world_size)
+        model.train(was_training)
+        return self.accelerator.reduce(sums.to(self.args.device), reduction="sum").cpu()
+
     def evaluate(
         self,
         eval_dataset: datasets.Dataset | Pairs | None = None,
@@ -241,39 +232,36 @@ class TranslationTrainer(Seq2SeqTrainer):
 
         Returns:
             `eval_loss`, the mean over pairs of the mean over depths (AIO Eq. 9); `eval_nll`; `eval_loss_E-D` for every
-            depth and `eval_loss_xx-yy` for every pair, if there are several.
+            depth and `eval_loss_xx-yy` for every pair, if there are several. Several peers have all of these each, as
+            `eval_peer1_loss` …, and the names without a peer hold the means over peers.
         """
         pairs = self.eval_pairs if eval_dataset is None else as_pairs(eval_dataset)
         batches = self.eval_batches if eval_dataset is None else build_pair_batches(pairs, self.args.max_tokens)
         if not pairs:
             raise DataError("validation needs an eval_dataset")
-        depths, model = self.validation_depths(), self.model.main_model
-        model.to(self.args.device)
-        was_training = self.model.training
-        self.model.eval()
-        with self.accelerator.autocast():
-            sums = validation_sums(
-                model,
-                pairs,
-                batches,
-                depths,
-                self.args.label_smoothing_factor,
-                self.args.label_smoothing_variant,
-                self.args.process_index,
-                self.args.world_size,
-            )
-        self.model.train(was_training)
-        sums = self.accelerator.reduce(sums.to(self.args.device), reduction="sum").cpu()
-        metrics = validation_metrics(sums, list(pairs), depths, metric_key_prefix)
+        depths = self.validation_depths()
+        sums = [self.cross_entropies(model, pairs, batches, depths) for _, model in self.model.named_models()]
+        figures = [validation_metrics(each, list(pairs), depths) for each in sums]
+        metrics = {f"{metric_key_prefix}_{name}": sum(each[name] for each in figures) / len(figures) for name in figures[0]}
+        if len(figures) > 1:
+            metrics |= {
+                f"{metric_key_prefix}_peer{peer}_{name}": value
+                for peer, each in enumerate(figures, 1)
+                for name, value in each.items()
+            }
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best = super()._determine_best_metric(metrics, trial)
-        if best and self.is_in_train:
+        if self.is_in_train and self.state.global_step in self.best_steps():
             self.control.should_save = True  # a best model that was never written could not be loaded again
         return best
+
+    def best_steps(self) -> list[int]:
+        """The updates whose checkpoints have to stay: here the best one, so far as there is one."""
+        return [] if self.state.best_global_step is None else [self.state.best_global_step]
 
     # ---- Checkpoints ----------------------------------------------------------------------------------------------
 
@@ -281,6 +269,10 @@ class TranslationTrainer(Seq2SeqTrainer):
     def checkpoint_folder(self) -> Path:
         """Where `checkpoint-N` folders are."""
         return Path(self.args.output_dir) / CHECKPOINTS
+
+    def checkpoint(self, step: int) -> Path:
+        """The folder of the checkpoint after update `step`."""
+        return self.checkpoint_folder / f"checkpoint-{step}"
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.checkpoint_folder)
@@ -291,18 +283,21 @@ class TranslationTrainer(Seq2SeqTrainer):
             resume_from_checkpoint = checkpoints.last_checkpoint(self.checkpoint_folder)
         if not resume_from_checkpoint:
             return super().train(**kwargs)
-        state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
-        position = checkpoints.load_sampler_state(Path(resume_from_checkpoint)).number
+        folder = Path(resume_from_checkpoint)
+        state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
+        position = checkpoints.load_sampler(self.streams, folder)[0].number
         if position != state.global_step * self.micro_batches:
             raise TrainingError(
-                f"{resume_from_checkpoint}: its updates took {position / max(state.global_step, 1):g} micro-batches each, now "
+                f"{folder}: its updates took {position / max(state.global_step, 1):g} micro-batches each, now "
                 f"they would take {self.micro_batches} (processes × gradient_accumulation_steps); keep the product as it was"
             )
         if state.global_step < self.args.max_steps:
-            return super().train(resume_from_checkpoint=str(resume_from_checkpoint), **kwargs)
+            return super().train(resume_from_checkpoint=str(folder), **kwargs)
         self.state = state  # all updates are done, only the end was cut off
         self._clock.restore(state)
-        self._load_models(Path(state.best_model_checkpoint or resume_from_checkpoint))
+        self.load_training_state(folder)
+        if self.args.load_best_model_at_end and state.best_model_checkpoint:
+            self._load_best_model()
         return TrainOutput(state.global_step, math.nan, {})
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
@@ -315,16 +310,39 @@ class TranslationTrainer(Seq2SeqTrainer):
         if self.args.should_save:
             self._save(output_dir)
 
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # the Trainer knows one best model only
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save and limit:
+            found = checkpoints.checkpoint_folders(self.checkpoint_folder)
+            kept = {self.checkpoint(step) for step in self.best_steps()} | {found[-1]}
+            spare = [folder for folder in found if folder not in kept]
+            for folder in spare[: max(0, len(found) - max(limit, len(kept)))]:
+                shutil.rmtree(folder)
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
-        self.sampler_state = self.stream.advance(self.sampler_state, self.state.global_step * self.micro_batches)
+        number = self.state.global_step * self.micro_batches
+        self.sampler_states = [
+            stream.advance(state, number) for stream, state in zip(self.streams, self.sampler_states, strict=True)
+        ]
         if self.args.should_save:
-            checkpoints.save_sampler_state(self.sampler_state, Path(output_dir))
+            self.save_training_state(Path(output_dir))
+
+    def save_training_state(self, folder: Path) -> None:
+        """Adds to a checkpoint what the Trainer does not know of: where the streams stand, and what a method needs."""
+        checkpoints.save_sampler(self.streams, self.sampler_states, folder)
+
+    def load_training_state(self, folder: Path) -> None:
+        """Takes up all models and what `save_training_state` wrote."""
+        self._load_models(folder)
+        self.sampler_states = checkpoints.load_sampler(self.streams, folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        folder = Path(resume_from_checkpoint)
-        self._load_models(folder)
-        self.sampler_state = checkpoints.load_sampler_state(folder)
+        self.load_training_state(Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         self._load_models(Path(self.state.best_model_checkpoint))
@@ -351,6 +369,7 @@ class Clock(TrainerCallback):
         """Starts the clock."""
         self.restore(state)
         self.start = time.monotonic()
+        self.trainer.show_sampling()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stops the clock: what comes after is not training."""
@@ -359,42 +378,12 @@ class Clock(TrainerCallback):
     def restore(self, state: TrainerState) -> None:
         """Goes on from the last time in the log; finds the best checkpoint again if the run folder was moved."""
         self.before = next((line["seconds"] for line in reversed(state.log_history) if "seconds" in line), 0.0)
-        best = self.trainer.checkpoint_folder / f"checkpoint-{state.best_global_step}"
+        best = self.trainer.checkpoint(state.best_global_step)
         state.best_model_checkpoint = str(best) if best.is_dir() else None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Overwrites the epoch that the Trainer counts from the length of its loader."""
         state.epoch = state.global_step / self.trainer.updates_per_pass
-
-
-def validation_metrics(sums: Tensor, pairs: Sequence[str], depths: Sequence[Depth], prefix: str) -> dict[str, float]:
-    """Means of the sums of `validation_sums` in all the ways they are logged."""
-    means = sums[..., :2] / sums[..., 2:]  # [pairs, depths, (loss, nll)]
-    loss, nll = means.mean((0, 1)).tolist()
-    metrics = {f"{prefix}_loss": loss, f"{prefix}_nll": nll}
-    if len(depths) > 1:
-        metrics |= {f"{prefix}_loss_{depth}": means[:, index, 0].mean().item() for index, depth in enumerate(depths)}
-    if len(pairs) > 1:
-        metrics |= {f"{prefix}_loss_{pair}": means[index, :, 0].mean().item() for index, pair in enumerate(pairs)}
-    return metrics
-
-
-def as_pairs(dataset: datasets.Dataset | Pairs | None) -> dict[str, datasets.Dataset]:
-    """A dictionary keyed by pair; a lone data set gets the name `corpus`.
-
-    Raises:
-        DataError: a data set is empty or lacks the columns `input_ids` and `labels`.
-    """
-    if dataset is None:
-        return {}
-    pairs = dict(dataset) if isinstance(dataset, Mapping) else {"corpus": dataset}
-    for name, each in pairs.items():
-        lacking = {"input_ids", "labels"} - set(each.column_names)
-        if lacking:
-            raise DataError(f"data set {name}: column {sorted(lacking)[0]!r} is missing; encode_split makes the right ones")
-        if len(each) == 0:
-            raise DataError(f"data set {name}: has no rows")
-    return pairs
 
 
 def check_lengths(model: PreTrainedModel, pairs: Pairs) -> None:

@@ -10,7 +10,7 @@ from hf_paretokd.data.encoding import encode_split
 from hf_paretokd.errors import RecipeError, reported
 from hf_paretokd.models.building import build_model
 from hf_paretokd.recipe import Recipe, describe_fields, load_recipe
-from hf_paretokd.runs import finish_run, prepare_run, prepare_tokenizer, report_skips
+from hf_paretokd.runs import finish_run, group_pairs, prepare_run, prepare_tokenizer, report_skips
 
 
 def train(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> None:
@@ -22,9 +22,11 @@ def train(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> None
     options = {"target_tags": recipe.data.target_tags, "max_length": recipe.data.max_length}
     encoded = {split: encode_split(text, tokenizer, **options) for split, text in texts.items()}
     report_skips(texts)
+    group_pairs(recipe, texts["train"])
 
+    models = [build_model(recipe.model, tokenizer, seed) for seed in recipe.peer_seeds]
     trainer = recipe.trainer_class(
-        model=build_model(recipe.model, tokenizer, recipe.training.seed),
+        model=models if len(models) > 1 else models[0],
         args=recipe.training,
         train_dataset=encoded["train"],
         eval_dataset=encoded["validation"],

@@ -92,9 +92,9 @@ def test_sampling_is_a_function_of_seed_and_update(new_trainer):
 
 def test_students_per_update_or_micro_batch(new_trainer):
     trainer = new_trainer(students_per="update")
-    assert trainer.joint_arguments(0)["students"] == trainer.joint_arguments(1)["students"]
+    assert trainer.joint_arguments(0, [])["students"] == trainer.joint_arguments(1, [])["students"]
     other = new_trainer(students_per="micro_batch")
-    assert len({tuple(other.joint_arguments(number)["students"]) for number in range(20)}) > 3
+    assert len({tuple(other.joint_arguments(number, [])["students"]) for number in range(20)}) > 3
 
 
 # ---- the loss (D-13, D-14, D-15) --------------------------------------------------------------------------------------
@@ -141,12 +141,12 @@ def test_loss_and_gradients_equal_the_slow_reference(new_model, batch, tmp_path,
     depths = [Depth.parse(text) for text in students.split()]
     arguments = config(tmp_path, detach_threshold=eta, share_prefix=share, label_smoothing_factor=0.1)
     joint = AllInOneModel(model, arguments).train()
-    found = joint(students=depths, mutual_weight=BETA, **batch)
+    found = joint([batch], [0], students=depths, mutual_weight=BETA)
     expected, entropies = all_in_one_loss(model, batch, depths, ALPHA, BETA, eta, 0.1)
-    assert found["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
+    assert found["losses"].item() == pytest.approx(expected.item(), rel=1e-6)
     tokens = (batch["labels"] != -100).sum()
     assert found["logs"]["loss_teacher"][0].item() == pytest.approx(entropies[0].item(), rel=1e-5)
-    ours, theirs = gradients(found["loss"] / tokens, model), gradients(expected / tokens, model)
+    ours, theirs = gradients(found["losses"].sum() / tokens, model), gradients(expected / tokens, model)
     for name, gradient in theirs.items():
         torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 
@@ -156,7 +156,7 @@ def test_detaching_changes_only_the_teachers_path(new_model, batch, tmp_path):
     grads = []
     for eta in (0.0, math.inf):
         joint = AllInOneModel(model, config(tmp_path, detach_threshold=eta))
-        grads.append(gradients(joint(students=[Depth(2, 2)], mutual_weight=0.0, **batch)["loss"], model))
+        grads.append(gradients(joint([batch], [0], students=[Depth(2, 2)], mutual_weight=0.0)["losses"].sum(), model))
     top = "model.decoder.layers.2.fc1.weight"  # used by the teacher alone: only its path through the KL differs
     assert not torch.allclose(grads[0][top], grads[1][top])
 
@@ -165,8 +165,7 @@ def test_independent_passes_have_independent_dropout(new_model, batch, tmp_path)
     model = new_model(dropout=0.3)
     for share, same in ((True, True), (False, False)):
         joint = AllInOneModel(model, config(tmp_path, share_prefix=share)).train()
-        torch.manual_seed(0)
-        logs = joint(students=[Depth(3, 3)], mutual_weight=0.0, **batch)["logs"]
+        logs = joint([batch], [0], students=[Depth(3, 3)], mutual_weight=0.0)["logs"]
         assert (logs["loss_kd"][0].item() == 0) is same
 
 
@@ -186,10 +185,10 @@ def test_everything_is_logged(new_trainer):
 
 
 def test_one_stage_never_adds_or_always_has_the_mutual_term(new_trainer):
-    assert new_trainer(mutual_start=0.0).joint_arguments(0)["mutual_weight"] == BETA
+    assert new_trainer(mutual_start=0.0).joint_arguments(0, [])["mutual_weight"] == BETA
     never = new_trainer(mutual_start=1.0)
     never.state.global_step = 7
-    assert never.joint_arguments(0)["mutual_weight"] == 0
+    assert never.joint_arguments(0, [])["mutual_weight"] == 0
     assert never.border is None
 
 
@@ -204,8 +203,8 @@ def test_two_stages(new_trainer):
         best["weights"] = trainer.model.teacher.get_input_embeddings().weight.detach().clone()
         best["state"] = len(trainer.optimizer.optimizer.state)
 
-    def watched_arguments(number):
-        found = arguments(number)
+    def watched_arguments(number, batches):
+        found = arguments(number, batches)
         seen.append((trainer.state.global_step, found["mutual_weight"], trainer.lr_scheduler.get_last_lr()[0]))
         return found
 
@@ -260,7 +259,7 @@ def test_inverse_sqrt_schedule(new_trainer):
         {"eval_strategy": "no"},
         {"label_smoothing_variant": "other"},
         {"max_tokens": 0},
-        {"temperature": 0.0},
+        {"temperatures": [0.0]},
         {"label_smoothing_factor": 1.0},
     ],
 )

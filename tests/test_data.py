@@ -9,7 +9,14 @@ from hf_paretokd import LanguagePair, encode_split, train_tokenizer
 from hf_paretokd.data.batches import PairBatches
 from hf_paretokd.data.corpus import DataConfig, ParallelText, load_text
 from hf_paretokd.data.pairs import source_tags
-from hf_paretokd.data.sampling import MicroBatchStream, SamplerState, temperature_probabilities
+from hf_paretokd.data.sampling import (
+    MicroBatchSampler,
+    MicroBatchStream,
+    SamplerState,
+    TemperatureSampling,
+    expected_sampling,
+    temperature_probabilities,
+)
 from hf_paretokd.data.tokenizer import check_text_tags
 from hf_paretokd.errors import DataError, RecipeError, TokenizerError
 
@@ -289,17 +296,69 @@ def test_temperature_sampling(sizes, temperature, expected):
 @pytest.fixture
 def stream(lengths):
     pairs = {name: PairBatches(name, lengths, 500, 1) for name in ("de-en", "fr-en", "bs-en")}
-    return MicroBatchStream(pairs, {"de-en": 0.6, "fr-en": 0.3, "bs-en": 0.1}, seed=1)
+    return MicroBatchStream(pairs, TemperatureSampling({"de-en": 60, "fr-en": 30, "bs-en": 10}, 1.0), 1, 0)
 
 
 def take(batches, count):
     return [(b.number, b.pair, tuple(b.rows)) for b, _ in zip(batches, range(count), strict=False)]
 
 
-def test_the_stream_follows_its_probabilities(stream):
-    drawn = [stream.pair_of(number) for number in range(20_000)]
-    for pair, expected in (("de-en", 0.6), ("fr-en", 0.3), ("bs-en", 0.1)):
-        assert drawn.count(pair) / 20_000 == pytest.approx(expected, abs=0.012)
+CRITICAL = {5: 20.515, 7: 24.322}  # χ² at p = 0.001 by degrees of freedom
+
+
+@pytest.mark.parametrize(("sizes", "temperature"), [(WMT6, 5), (TED8, 1), (TED8, 3)])
+def test_sampling_frequencies_follow_the_equation(lengths, sizes, temperature):
+    """PMD Eq. 2, by a χ² test with a fixed seed."""
+    batches = PairBatches("any", lengths, 500, 1)
+    stream = MicroBatchStream(dict.fromkeys(sizes, batches), TemperatureSampling(sizes, temperature), 1, 0)
+    drawn, count = stream.advance(SamplerState(), 20_000).draws, 20_000
+    roots = {pair: size ** (1 / temperature) for pair, size in sizes.items()}
+    expected = {pair: count * root / sum(roots.values()) for pair, root in roots.items()}
+    statistic = sum((drawn.get(pair, 0) - mean) ** 2 / mean for pair, mean in expected.items())
+    assert statistic < CRITICAL[len(sizes) - 1]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "temperature", "counts"),
+    [
+        (WMT6, 5, (383769, 440835, 668182, 921910, 1200867, 1379434)),
+        (TED8, 3, (42816, 51471, 63866, 70547, 123015, 134211, 138644, 141777)),
+    ],
+)
+def test_sentences_of_an_epoch(sizes, temperature, counts):
+    """D-3: what a virtual epoch of the official code holds of each pair."""
+    total, probabilities = sum(sizes.values()), temperature_probabilities(sizes, temperature)
+    assert tuple(int(total * each) for each in probabilities.values()) == counts
+
+
+def test_peers_have_streams_of_their_own(lengths):
+    pairs = {name: PairBatches(name, lengths, 500) for name in ("de-en", "fr-en")}
+    sizes = {"de-en": 90, "fr-en": 10}
+    streams = [
+        MicroBatchStream({n: b.rekeyed(1, peer) for n, b in pairs.items()}, TemperatureSampling(sizes, tau), 1, peer)
+        for peer, tau in enumerate((1.0, 100.0))
+    ]
+    sampler = MicroBatchSampler(streams, lambda: [SamplerState(), SamplerState()], 0, 1)
+    drawn = [batches for batches, _ in zip(sampler, range(400), strict=False)]
+    assert not hasattr(sampler, "batch_size")
+    assert all(first.number == second.number for first, second in drawn)
+    shares = [sum(batches[peer].pair == "de-en" for batches in drawn) / 400 for peer in range(2)]
+    assert shares == pytest.approx([0.9, 0.5], abs=0.07)
+    rows = expected_sampling(streams, 400)
+    assert [(row.peer, row.pair) for row in rows] == [(1, "de-en"), (1, "fr-en"), (2, "de-en"), (2, "fr-en")]
+    seen = sum(len(batches[0].rows) for batches in drawn if batches[0].pair == "de-en")
+    assert rows[0].sentences == pytest.approx(seen, rel=0.05)
+    assert rows[0].passes == pytest.approx(seen / len(lengths[0]), rel=0.05)
+
+
+def test_a_distribution_may_depend_on_the_state(lengths):
+    class Alternating:
+        def probabilities(self, state):
+            behind = state.draws.get("a", 0) <= state.draws.get("b", 0)
+            return {"a": float(behind), "b": float(not behind)}
+
+    stream = MicroBatchStream({name: PairBatches(name, lengths, 500) for name in "ab"}, Alternating(), 3)
+    assert stream.advance(SamplerState(), 300).draws == {"a": 150, "b": 150}
 
 
 def test_the_stream_goes_on_from_any_state(stream):

@@ -53,7 +53,7 @@ def test_the_wheel_starts_the_demo_elsewhere(installed, tmp_path, text_folder):
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / "demo" / "run" / "students" / "2-2" / "model.safetensors").is_file()
-    assert "Unseen phrases, student 2-2" in run.stdout
+    assert "Unseen phrases, students/2-2" in run.stdout
 
 
 def test_rooms_import_downwards_only():
@@ -65,7 +65,9 @@ def test_rooms_import_downwards_only():
         "losses",
         "checkpoints",
         "evaluation",
+        "arguments",
         "trainer",
+        "weighting",
         "methods",
         "delivery",
         "recipe",

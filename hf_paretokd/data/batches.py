@@ -1,5 +1,6 @@
 """Token micro-batches of one language pair, filled to a budget and bucketed by length."""
 
+import copy
 from collections.abc import Sequence
 
 import datasets
@@ -67,6 +68,12 @@ class PairBatches:
         """One unshuffled pass, for evaluation."""
         order = np.lexsort((self.other, self.longer))
         return np.split(order, self.cuts[1:])
+
+    def rekeyed(self, *keys: int | str) -> "PairBatches":
+        """The same micro-batch sizes in orders seeded with other keys."""
+        other = copy.copy(self)
+        other.keys, other._current = keys, (-1, [])
+        return other
 
     def _pass(self, turn: int) -> list[np.ndarray]:
         generator = np.random.default_rng(derive_seed(*self.keys, "order", self.name, turn))

@@ -11,6 +11,7 @@ from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.tokenizer import check_tags
 from hf_paretokd.errors import DataError
 
+Pairs = Mapping[str, datasets.Dataset]
 FEATURES = datasets.Features(
     {
         "input_ids": datasets.List(datasets.Value("int32")),
@@ -71,3 +72,21 @@ def encode_rows(text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str
             batch = tokenizer(sources, text_target=targets, return_attention_mask=False, verbose=False)
             yield from zip(batch["input_ids"], batch["labels"], strict=True)
             bar.update(len(sources))
+
+
+def as_pairs(dataset: datasets.Dataset | Pairs | None) -> dict[str, datasets.Dataset]:
+    """A dictionary keyed by pair; a lone data set gets the name `corpus`.
+
+    Raises:
+        DataError: a data set is empty or lacks the columns `input_ids` and `labels`.
+    """
+    if dataset is None:
+        return {}
+    pairs = dict(dataset) if isinstance(dataset, Mapping) else {"corpus": dataset}
+    for name, each in pairs.items():
+        lacking = {"input_ids", "labels"} - set(each.column_names)
+        if lacking:
+            raise DataError(f"data set {name}: column {sorted(lacking)[0]!r} is missing; encode_split makes the right ones")
+        if len(each) == 0:
+            raise DataError(f"data set {name}: has no rows")
+    return pairs

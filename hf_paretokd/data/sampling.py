@@ -1,8 +1,8 @@
-"""The numbered stream of micro-batches: which language pair, which sentences, for which process."""
+"""The numbered streams of micro-batches: which language pair, which sentences, for which peer and process."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from hf_paretokd.data.batches import PairBatches, collate, side_lengths
 from hf_paretokd.data.seeds import uniform
+from hf_paretokd.errors import TrainingError
 
 
 def temperature_probabilities(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
@@ -27,6 +28,43 @@ class SamplerState:
     draws: dict[str, int] = field(default_factory=dict)
 
 
+class PairDistribution(Protocol):
+    """P(ℓ) of one peer, which may depend on where its stream stands."""
+
+    def probabilities(self, state: SamplerState) -> Mapping[str, float]:
+        """P(ℓ) of the next micro-batch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint has to keep, as JSON."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up a state from a checkpoint."""
+
+
+class TemperatureSampling:
+    """P(ℓ) ∝ N_ℓ^(1/τ) throughout (PMD Eq. 2)."""
+
+    def __init__(self, sizes: Mapping[str, int], temperature: float) -> None:
+        self.temperature = temperature
+        self._probabilities = temperature_probabilities(sizes, temperature)
+
+    def probabilities(self, state: SamplerState) -> Mapping[str, float]:
+        """P(ℓ), the same at every state."""
+        return self._probabilities
+
+    def state_dict(self) -> dict[str, Any]:
+        """The temperature, so that a resumed run cannot change it unseen."""
+        return {"temperature": self.temperature}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises a TrainingError if the checkpoint was sampled at another temperature."""
+        if state.get("temperature", self.temperature) != self.temperature:
+            raise TrainingError(
+                f"temperatures: the checkpoint was sampled with τ = {state['temperature']:g}, now it would be "
+                f"{self.temperature:g}; keep it as it was, or start a new run"
+            )
+
+
 @dataclass(frozen=True)
 class MicroBatch:
     """Rows of one language pair with their number in the stream."""
@@ -37,53 +75,62 @@ class MicroBatch:
 
 
 class MicroBatchStream:
-    """An endless stream in which the pair of micro-batch m is a function of (seed, peer, m) alone.
+    """An endless stream in which the pair of micro-batch m is a function of the keys, m and the distribution alone.
 
     Within a pair, the position is the number of earlier draws (see `PairBatches`).
+
+    Args:
+        pairs: the micro-batches of every pair.
+        distribution: P(ℓ).
+        keys: what the draws are seeded with, (seed, peer) in training.
     """
 
-    def __init__(self, pairs: Mapping[str, PairBatches], probabilities: Mapping[str, float], seed: int, peer: int = 0) -> None:
-        self.pairs = pairs
-        self.names = list(pairs)
-        self.cumulative = np.cumsum([probabilities[name] for name in self.names])
-        self.seed, self.peer = seed, peer
+    def __init__(self, pairs: Mapping[str, PairBatches], distribution: PairDistribution, *keys: int | str) -> None:
+        self.pairs, self.distribution, self.keys = pairs, distribution, keys
 
-    def pair_of(self, number: int) -> str:
-        """The pair of micro-batch `number`."""
-        draw = uniform(self.seed, self.peer, "pair", number) * self.cumulative[-1]
-        return self.names[min(int(np.searchsorted(self.cumulative, draw, side="right")), len(self.names) - 1)]
+    def pair_of(self, state: SamplerState) -> str:
+        """The pair of the next micro-batch."""
+        probabilities = self.distribution.probabilities(state)
+        names, cumulative = list(probabilities), np.cumsum(list(probabilities.values()))
+        draw = uniform(*self.keys, "pair", state.number) * cumulative[-1]
+        return names[min(int(np.searchsorted(cumulative, draw, side="right")), len(names) - 1)]
+
+    def after(self, state: SamplerState) -> tuple[str, int, SamplerState]:
+        """(pair, position within the pair) of the next micro-batch, and the state after it."""
+        pair = self.pair_of(state)
+        position = state.draws.get(pair, 0)
+        return pair, position, SamplerState(state.number + 1, {**state.draws, pair: position + 1})
 
     def advance(self, state: SamplerState, number: int) -> SamplerState:
         """The state before micro-batch `number`, from an earlier state."""
-        draws = dict(state.draws)
-        for skipped in range(state.number, number):
-            pair = self.pair_of(skipped)
-            draws[pair] = draws.get(pair, 0) + 1
-        return SamplerState(number, draws)
+        while state.number < number:
+            _, _, state = self.after(state)
+        return state
 
     def batches(self, state: SamplerState, rank: int = 0, processes: int = 1) -> Iterator[MicroBatch]:
         """Micro-batches from `state` on whose number is `rank` modulo `processes`, without end."""
-        number, draws = state.number, dict(state.draws)
         while True:
-            pair = self.pair_of(number)
-            position = draws.get(pair, 0)
+            number = state.number
+            pair, position, state = self.after(state)
             if number % processes == rank:
                 yield MicroBatch(number, pair, self.pairs[pair].draw(position))
-            draws[pair] = position + 1
-            number += 1
 
 
-class MicroBatchSampler(torch.utils.data.Sampler[MicroBatch]):
-    """Hands a process its share of a stream; asks where to start when iteration begins, so a resumed run replays nothing.
+class MicroBatchSampler(torch.utils.data.Sampler[tuple[MicroBatch, ...]]):
+    """Hands a process its share of every peer's stream, one micro-batch of each peer at a time.
 
-    It has no `batch_size` and no length: accelerate would drop uneven batches, and the stream has no end.
+    It asks where to start when iteration begins, so a resumed run replays nothing. It has no `batch_size` and no length:
+    accelerate would drop uneven batches, and the streams have no end.
     """
 
-    def __init__(self, stream: MicroBatchStream, start: Callable[[], SamplerState], rank: int, processes: int) -> None:
-        self.stream, self.start, self.rank, self.processes = stream, start, rank, processes
+    def __init__(
+        self, streams: Sequence[MicroBatchStream], start: Callable[[], Sequence[SamplerState]], rank: int, processes: int
+    ) -> None:
+        self.streams, self.start, self.rank, self.processes = streams, start, rank, processes
 
-    def __iter__(self) -> Iterator[MicroBatch]:
-        return self.stream.batches(self.start(), self.rank, self.processes)
+    def __iter__(self) -> Iterator[tuple[MicroBatch, ...]]:
+        places = zip(self.streams, self.start(), strict=True)
+        return zip(*(stream.batches(state, self.rank, self.processes) for stream, state in places), strict=True)
 
 
 class PairDataset(torch.utils.data.Dataset):
@@ -92,14 +139,39 @@ class PairDataset(torch.utils.data.Dataset):
     def __init__(self, pairs: Mapping[str, datasets.Dataset], pad_id: int) -> None:
         self.pairs, self.pad_id = pairs, pad_id
 
-    def __getitems__(self, batch: MicroBatch) -> dict[str, Any]:
+    def fetch(self, batch: MicroBatch) -> dict[str, Any]:
+        """The tensors of one micro-batch (see `collate`) and the name of its `pair`."""
         columns = self.pairs[batch.pair][batch.rows]
         rows = [
             {"input_ids": ids, "labels": labels} for ids, labels in zip(columns["input_ids"], columns["labels"], strict=True)
         ]
-        return {**collate(rows, self.pad_id), "number": batch.number}
+        return {**collate(rows, self.pad_id), "pair": batch.pair}
+
+    def __getitems__(self, batches: Sequence[MicroBatch]) -> dict[str, Any]:
+        return {"number": batches[0].number, "batches": [self.fetch(batch) for batch in batches]}
 
 
 def build_pair_batches(pairs: Mapping[str, datasets.Dataset], max_tokens: int, *keys: int | str) -> dict[str, PairBatches]:
     """`PairBatches` of every pair; `keys` seed their orders."""
     return {name: PairBatches(name, side_lengths(dataset), max_tokens, *keys) for name, dataset in pairs.items()}
+
+
+@dataclass(frozen=True)
+class SamplingRow:
+    """What a peer is expected to see of one language pair in a whole training."""
+
+    peer: int
+    pair: str
+    probability: float
+    passes: float
+    sentences: float
+
+
+def expected_sampling(streams: Sequence[MicroBatchStream], micro_batches: int) -> list[SamplingRow]:
+    """A row for each peer (counted from 1) and pair, for trainings of `micro_batches` micro-batches a peer."""
+    rows = []
+    for peer, stream in enumerate(streams, 1):
+        for pair, probability in stream.distribution.probabilities(SamplerState()).items():
+            passes = probability * micro_batches / len(stream.pairs[pair])
+            rows.append(SamplingRow(peer, pair, probability, passes, passes * stream.pairs[pair].sentences))
+    return rows

@@ -7,25 +7,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.sampling import SamplingRow
 from hf_paretokd.evaluation.metrics import score_translations
 from hf_paretokd.evaluation.translation import translate
 
-AVERAGE = "average"
+AVERAGE, HIGH, LOW = "average", "HRL", "LRL"
+GROUPS = (AVERAGE, HIGH, LOW)
 
 
 @dataclass(frozen=True)
 class ResultRow:
     """One figure of one model.
 
-    `model` is `teacher`, `student` or `model`; `pair` is a language pair, or `average` over all; `metric` is `bleu`, `chrf`
-    (both with a sacreBLEU signature), `parameters` or `sentences_per_second`; the split `train` holds `updates`,
-    `best_update`, `validation_loss` (of that update), `passes` and `training_seconds`, with machine and versions as the
-    signature; `decoding` says how the text was made; `seconds` is the time the translations took.
+    `model` is `teacher`, `student`, `model` or `peer` (then `peer` is its number); `pair` is a language pair, `average` over
+    all, or the average over the high- and low-resource pairs, `HRL` and `LRL`; `metric` is `bleu`, `chrf` (both with a
+    sacreBLEU signature), `parameters` or `sentences_per_second`; the split `train` holds `updates`, `best_update`,
+    `validation_loss` (of that update), `passes` and `training_seconds`, with machine and versions as the signature;
+    `decoding` says how the text was made; `seconds` is the time the translations took.
     """
 
     model: str
@@ -48,8 +52,10 @@ def score_model(
     texts: Mapping[LanguagePair, ParallelText],
     tags: Mapping[LanguagePair, str],
     num_beams: int,
+    peer: int | None = None,
+    high_resource: Sequence[str] = (),
 ) -> list[ResultRow]:
-    """Translates a split with one model and scores every pair and the average over pairs."""
+    """Translates a split with one model and scores every pair, and the averages over all, HRL and LRL pairs."""
     decoding = "greedy" if num_beams == 1 else f"beam {num_beams}"
     rows, total, split = [], 0.0, ""
     for pair, text in texts.items():
@@ -61,14 +67,24 @@ def score_model(
         total += seconds
         for metric, score in score_translations(hypotheses, text.targets, pair.target).items():
             value, signature = score["score"], score["signature"]
-            rows.append(ResultRow(name, depth, None, str(pair), split, metric, value, signature, decoding, seconds))
+            rows.append(ResultRow(name, depth, peer, str(pair), split, metric, value, signature, decoding, seconds))
     for metric in ("bleu", "chrf"):
-        values = [row.value for row in rows if row.metric == metric]
-        rows.append(ResultRow(name, depth, None, AVERAGE, split, metric, sum(values) / len(values), None, decoding, total))
+        values = {row.pair: row.value for row in rows if row.metric == metric}
+        for group, value in group_averages(values, high_resource).items():
+            rows.append(ResultRow(name, depth, peer, group, split, metric, value, None, decoding, total))
     speed = sum(map(len, texts.values())) / total
-    rows.append(ResultRow(name, depth, None, AVERAGE, split, "sentences_per_second", speed, None, decoding, total))
-    rows.append(ResultRow(name, depth, None, AVERAGE, split, "parameters", model.num_parameters()))
+    rows.append(ResultRow(name, depth, peer, AVERAGE, split, "sentences_per_second", speed, None, decoding, total))
+    rows.append(ResultRow(name, depth, peer, AVERAGE, split, "parameters", model.num_parameters()))
     return rows
+
+
+def group_averages(values: Mapping[str, float], high_resource: Sequence[str]) -> dict[str, float]:
+    """Means over all pairs, and over the high- and low-resource ones if there are both."""
+    low_resource = [pair for pair in values if pair not in high_resource]
+    groups = {AVERAGE: list(values)}
+    if high_resource and low_resource:
+        groups |= {HIGH: [pair for pair in values if pair in high_resource], LOW: low_resource}
+    return {group: sum(values[pair] for pair in pairs) / len(pairs) for group, pairs in groups.items()}
 
 
 def write_results(rows: Iterable[ResultRow], path: Path) -> None:
@@ -82,21 +98,28 @@ def read_results(path: Path) -> list[ResultRow]:
 
 
 def results_table(rows: Sequence[ResultRow]) -> Table:
-    """Depth, size, BLEU of every pair and on average, chrF and speed of every model; 80 columns hold eight languages."""
-    pairs = list(dict.fromkeys(row.pair for row in rows if row.metric == "bleu" and row.pair != AVERAGE))
+    """BLEU of every pair and on average, chrF and speed of every model; 80 columns hold eight languages.
+
+    Where pairs are grouped by size there are columns for HRL and LRL, and that of the models' sizes goes if all are equal.
+    """
+    pairs = list(dict.fromkeys(row.pair for row in rows if row.metric == "bleu" and row.pair not in GROUPS))
+    present = {row.pair for row in rows if row.metric == "bleu"}
+    groups = {HIGH: "HRL", LOW: "LRL", AVERAGE: "mean"}
+    averaged = {group: title for group, title in groups.items() if group in present and len(pairs) > 1}
+    sized = len({row.value for row in rows if row.metric == "parameters"}) > 1 or HIGH not in averaged
     decoding = next((row.decoding for row in rows if row.decoding), "")
     table = Table(title=f"{rows[0].split}, {decoding}: BLEU of {common_side(pairs)}", box=box.SIMPLE_HEAD, padding=0)
-    averaged = ["mean"] if len(pairs) > 1 else []
     table.add_column("depth")
-    for heading in ("million\nparam.", *map(short_names(pairs).get, pairs), *averaged, "chrF", "sent.\n/s"):
+    sizes = ["million\nparam."] if sized else []
+    for heading in (*sizes, *map(short_names(pairs).get, pairs), *averaged.values(), "chrF", "sent.\n/s"):
         table.add_column(heading, justify="right")
-    for name, depth in dict.fromkeys((row.model, row.depth) for row in rows):
-        values = {(row.pair, row.metric): row.value for row in rows if (row.model, row.depth) == (name, depth)}
+    for name, depth, peer in dict.fromkeys((row.model, row.depth, row.peer) for row in rows):
+        mine = [row for row in rows if (row.model, row.depth, row.peer) == (name, depth, peer)]
+        values = {(row.pair, row.metric): row.value for row in mine}
         table.add_row(
-            f"{depth} teacher" if name == "teacher" else depth,
-            f"{values[AVERAGE, 'parameters'] / 1e6:.2f}",
-            *(f"{values[pair, 'bleu']:.1f}" for pair in pairs),
-            *(f"{values[AVERAGE, 'bleu']:.1f}" for _ in averaged),
+            f"{depth} teacher" if name == "teacher" else f"{depth} peer {peer}" if peer else depth,
+            *(f"{values[AVERAGE, 'parameters'] / 1e6:.2f}" for _ in sizes),
+            *(f"{values[pair, 'bleu']:.1f}" for pair in (*pairs, *averaged)),
             f"{values[AVERAGE, 'chrf']:.1f}",
             f"{values[AVERAGE, 'sentences_per_second']:.0f}",
         )
@@ -117,3 +140,18 @@ def common_side(pairs: Sequence[str]) -> str:
     if len(pairs) == 1 or (len(set(sources)) > 1 and len(set(targets)) > 1):
         return ", ".join(pairs) if len(pairs) == 1 else "each pair"
     return f"… → {targets[0]}" if len(set(targets)) == 1 else f"{sources[0]} → …"
+
+
+def sampling_table(rows: Sequence[SamplingRow], temperatures: Sequence[float]) -> None:
+    """Prints P(ℓ), expected passes and sentences of every pair, side by side for all peers."""
+    table = Table(title="What is sampled: probability, expected passes, sentences", box=box.SIMPLE_HEAD)
+    table.add_column("pair")
+    for peer, temperature in enumerate(temperatures, 1):
+        name = f"peer {peer}, " if len(temperatures) > 1 else ""
+        table.add_column(f"{name}τ = {temperature:g}", justify="right")
+    cells: dict[str, list[str]] = {}
+    for row in rows:
+        cells.setdefault(row.pair, []).append(f"{row.probability:.4f}  {row.passes:8.2f}  {row.sentences:12,.0f}")
+    for pair, columns in cells.items():
+        table.add_row(pair, *columns)
+    Console().print(table)

@@ -45,7 +45,7 @@ def validation_sums(
     position = {depth: index for index, depth in enumerate(depths)}
     for index, name in enumerate(pairs):
         for rows in batches[name].in_order()[rank::processes]:
-            batch = data.__getitems__(MicroBatch(0, name, rows))
+            batch = data.fetch(MicroBatch(0, name, rows))
             batch = {key: value.to(model.device) for key, value in batch.items() if isinstance(value, Tensor)}
             targets = batch["labels"][batch["labels"] != IGNORED]
             for depth, states in depth_states(model, batch, depths):
@@ -53,3 +53,15 @@ def validation_sums(
                 found = [loss.cross_entropy.item(), loss.nll.item(), targets.numel()]
                 sums[index, position[depth]] += torch.tensor(found, dtype=torch.float64)
     return sums
+
+
+def validation_metrics(sums: Tensor, pairs: Sequence[str], depths: Sequence[Depth]) -> dict[str, float]:
+    """Means of the sums of `validation_sums` in all the ways they are logged."""
+    means = sums[..., :2] / sums[..., 2:]  # [pairs, depths, (loss, nll)]
+    loss, nll = means.mean((0, 1)).tolist()
+    metrics = {"loss": loss, "nll": nll}
+    if len(depths) > 1:
+        metrics |= {f"loss_{depth}": means[:, index, 0].mean().item() for index, depth in enumerate(depths)}
+    if len(pairs) > 1:
+        metrics |= {f"loss_{pair}": means[index, :, 0].mean().item() for index, pair in enumerate(pairs)}
+    return metrics

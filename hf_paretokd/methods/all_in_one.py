@@ -1,7 +1,7 @@
 """All-in-One KD: a teacher trained jointly with students that are its own first layers (AIO, EMNLP 2023)."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, TrainerCallback, get_scheduler
 
+from hf_paretokd.arguments import TranslationConfig
 from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import TrainingError
@@ -20,7 +21,7 @@ from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import depth_states
-from hf_paretokd.trainer import TranslationConfig, TranslationTrainer
+from hf_paretokd.trainer import TranslationTrainer
 
 RESETS = ("optimizer", "scheduler", "best_metric")
 DRAWS = ("update", "micro_batch")
@@ -136,13 +137,19 @@ class AllInOneModel(JointModel):
         yield "teacher", self.teacher
 
     def forward(
-        self, students: Sequence[Depth], mutual_weight: float, **batch: Tensor
+        self,
+        batches: Sequence[Mapping[str, Any]],
+        seeds: Sequence[int],
+        students: Sequence[Depth],
+        mutual_weight: float,
     ) -> dict[str, Tensor | dict[str, Tensor]]:
         """L_ce + α·L_kd + β·L_ml of one micro-batch, summed over target tokens (AIO Eq. 1–8).
 
         With shared prefixes equal models are one model: it counts as often as it was drawn, and its divergence from
         itself is zero.
         """
+        (batch,) = batches
+        torch.manual_seed(seeds[0])
         wanted = [self.depth, *students]
         if self.share_prefix:
             by_depth = dict(depth_states(self.teacher, batch, wanted))
@@ -163,7 +170,7 @@ class AllInOneModel(JointModel):
             lambda entropies: self.rules.divergences(entropies, position[1:], mutual_weight),
             variant,
         )
-        return {"loss": loss.total, "logs": training_figures(loss, position, targets.numel())}
+        return {"losses": loss.total[None], "logs": training_figures(loss, position, targets.numel())}
 
 
 def training_figures(loss: JointLoss, position: Sequence[int], tokens: int) -> dict[str, Tensor]:
@@ -217,7 +224,7 @@ class AllInOneTrainer(TranslationTrainer):
             return generator.choices(self.candidates, k=self.args.num_students)
         return generator.sample(self.candidates, self.args.num_students)
 
-    def joint_arguments(self, number: int) -> dict[str, Any]:
+    def joint_arguments(self, number: int, batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The sampled students, and β once stage two has begun."""
         start = self.args.max_steps if self.args.mutual_start == 1 else self.border or 0
         return {
@@ -228,6 +235,8 @@ class AllInOneTrainer(TranslationTrainer):
     def validation_depths(self) -> Sequence[Depth]:
         """All candidates (AIO Eq. 9)."""
         return self.candidates
+
+    student_depths = validation_depths
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LRScheduler:
         """The schedule, run once for each stage if stage two resets it."""

@@ -1,6 +1,6 @@
 """The ordinary translation model (the Transformer baseline), through the same code as everything else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hf_paretokd.arguments import TranslationConfig
 from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.losses import joint_loss
 from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import depth_states
-from hf_paretokd.trainer import TranslationConfig, TranslationTrainer
+from hf_paretokd.trainer import TranslationTrainer
 
 
 @dataclass
@@ -34,13 +35,16 @@ class PlainModel(JointModel):
         """The model, in the folder `model`."""
         yield "model", self.model
 
-    def forward(self, **batch: Tensor) -> dict[str, Tensor | dict[str, Tensor]]:
+    def forward(self, batches: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dict[str, Tensor | dict[str, Tensor]]:
         """Summed cross-entropy of one micro-batch."""
+        (batch,) = batches
+        torch.manual_seed(seeds[0])
         ((_, states),) = depth_states(self.model, batch, (model_depth(self.model),))
         targets = batch["labels"][batch["labels"] != IGNORED]
         smoothing, variant = self.smoothing
         loss = joint_loss([states], [output_head(self.model)], targets, smoothing, [1.0], smoothing_variant=variant)
-        return {"loss": loss.total, "logs": {"nll": torch.stack([loss.nll[0], loss.nll.new_tensor(float(targets.numel()))])}}
+        nll = torch.stack([loss.nll[0], loss.nll.new_tensor(float(targets.numel()))])
+        return {"losses": loss.total[None], "logs": {"nll": nll}}
 
 
 class PlainTrainer(TranslationTrainer):

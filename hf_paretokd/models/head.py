@@ -27,6 +27,10 @@ class OutputHead:
     bias: Tensor | None = None
     scale: float = 1.0
 
+    def constant(self) -> "OutputHead":
+        """The same head, taking no gradient."""
+        return OutputHead(self.weight.detach(), None if self.bias is None else self.bias.detach(), self.scale)
+
 
 def is_marian(model: PreTrainedModel) -> bool:
     """Whether the conventions for Marian apply."""

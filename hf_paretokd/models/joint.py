@@ -1,7 +1,8 @@
 """The module that the trainers wrap: all models of a training and one forward that computes their losses."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
@@ -11,13 +12,15 @@ class JointModel(nn.Module):
     """Base of the modules given to accelerate.
 
     All passes of a micro-batch happen inside one `forward`: outside it there is no autocast, and DistributedDataParallel
-    would drop gradients without a word. It returns token sums, never logits: `loss`, the sum to be divided by the
-    target tokens of the whole update, and `logs`, a dictionary of detached [sum, count] pairs.
+    would drop gradients without a word. It returns token sums, never logits: `losses` [peers], each to be divided by
+    its peer's target tokens of the whole update, and `logs`, a dictionary of detached [sum, count] pairs.
     """
 
     @abstractmethod
-    def forward(self, **batch: Tensor) -> dict[str, Tensor | dict[str, Tensor]]:
-        """The losses of one micro-batch."""
+    def forward(
+        self, batches: Sequence[Mapping[str, Any]], seeds: Sequence[int], **arguments: Any
+    ) -> dict[str, Tensor | dict[str, Tensor]]:
+        """The losses of one micro-batch of every peer, with dropout from the seeds; a lone model is a lone peer."""
 
     @abstractmethod
     def named_models(self) -> Iterator[tuple[str, PreTrainedModel]]:

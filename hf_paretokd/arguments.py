@@ -1,0 +1,84 @@
+"""Training arguments that all methods share."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from transformers import Seq2SeqTrainingArguments
+
+from hf_paretokd.errors import TrainingError
+
+SMOOTHING_VARIANTS = ("torch", "fairseq")
+
+
+@dataclass
+class TranslationConfig(Seq2SeqTrainingArguments):
+    """Training arguments that all methods share; the rest is `Seq2SeqTrainingArguments`, with a translator's defaults.
+
+    An update takes M = processes × `gradient_accumulation_steps` micro-batches; runs with equal M are equal trainings.
+
+    Args:
+        max_tokens: budget of a micro-batch: rows × longest side, padding and `</s>` included.
+        temperatures: τ of P(ℓ) ∝ N_ℓ^(1/τ), by which micro-batches are drawn from the language pairs; one for each model
+            that is trained on a stream of its own (PMD Eq. 2).
+        label_smoothing_variant: `torch` spreads ε over all entries, `fairseq` over the wrong ones.
+    """
+
+    max_tokens: int = field(default=4096, metadata={"help": "Budget of a micro-batch: rows times longest side."})
+    temperatures: list[float] = field(
+        default_factory=lambda: [1.0], metadata={"help": "τ of P(l) ∝ N_l^(1/τ) over the language pairs, one a peer."}
+    )
+    label_smoothing_variant: str = field(
+        default="torch", metadata={"help": "Spread label smoothing over all entries (torch) or the wrong ones (fairseq)."}
+    )
+    label_smoothing_factor: float = field(default=0.1, metadata={"help": "Label smoothing ε."})
+    learning_rate: float = field(default=5e-4, metadata={"help": "Peak learning rate."})
+    lr_scheduler_type: str = field(default="inverse_sqrt", metadata={"help": "Schedule of the learning rate."})
+    warmup_steps: float = field(default=4000, metadata={"help": "Updates of linear warm-up (a share if below 1)."})
+    adam_beta2: float = field(default=0.98, metadata={"help": "Adam's β₂."})
+    eval_strategy: str = field(default="steps", metadata={"help": "When to validate: steps or no."})
+    eval_steps: float | None = field(default=500, metadata={"help": "Updates between two validations."})
+    save_steps: float | None = field(default=None, metadata={"help": "Updates between checkpoints (default: eval_steps)."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept: the best and the newest."})
+    logging_steps: float = field(default=100, metadata={"help": "Updates between two log lines."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint."})
+    metric_for_best_model: str | None = field(default="loss", metadata={"help": "Validation figure that decides."})
+    greater_is_better: bool | None = field(default=False, metadata={"help": "Whether larger figures are better."})
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Every parameter is used."})
+    ignore_data_skip: bool = field(default=True, metadata={"help": "Left on: the stream starts where it stopped."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Left off: a NaN ends the training."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Left off: all columns are used."})
+
+    def __post_init__(self) -> None:
+        if self.save_steps is None:
+            self.save_steps = self.eval_steps or 500
+        if self.eval_strategy == "no":
+            self.load_best_model_at_end = False  # nothing tells which would be best
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # else bf16 and two processes refuse a CPU
+        super().__post_init__()
+        if self.label_smoothing_variant not in SMOOTHING_VARIANTS:
+            raise TrainingError(
+                f"label_smoothing_variant: {self.label_smoothing_variant!r} is not one of {', '.join(SMOOTHING_VARIANTS)}"
+            )
+        for name, low, high in (
+            ("max_tokens", 1, math.inf),
+            ("label_smoothing_factor", 0, 0.999999),
+            ("learning_rate", 0, math.inf),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise TrainingError(f"{name}: {getattr(self, name)} is out of range ({low} to {high})")
+        for temperature in self.temperatures:
+            if not temperature > 0:
+                raise TrainingError(f"temperatures: {temperature:g} is not positive")
+        self.check_peers()
+        if not self.average_tokens_across_devices and self.world_size > 1:
+            raise TrainingError(
+                "average_tokens_across_devices: must stay on; the loss is divided by the tokens of all processes"
+            )
+        if "epoch" in (self.eval_strategy, self.save_strategy, self.logging_strategy):
+            raise TrainingError("strategy 'epoch': the stream of micro-batches has no end; use 'steps'")
+
+    def check_peers(self) -> None:
+        """Raises a TrainingError unless there is one temperature for each model."""
+        if len(self.temperatures) != 1:
+            raise TrainingError(f"temperatures: one model is trained, but {len(self.temperatures)} are given; name one")

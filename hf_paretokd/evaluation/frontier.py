@@ -1,0 +1,72 @@
+"""The trade-off between high- and low-resource pairs: which models no other beats in both."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hf_paretokd.evaluation.results import AVERAGE, HIGH, LOW, ResultRow
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """One model's averages over HRL, LRL and all pairs; `family` is the run it comes from."""
+
+    family: str
+    name: str
+    high: float
+    low: float
+    average: float
+
+
+def frontier_points(family: str, rows: Iterable[ResultRow], split: str, metric: str = "bleu") -> list[FrontierPoint]:
+    """A point for every model of a run whose pairs were grouped."""
+    found: dict[tuple[str, str, int | None], dict[str, float]] = {}
+    for row in rows:
+        if row.split == split and row.metric == metric and row.pair in (AVERAGE, HIGH, LOW):
+            found.setdefault((row.model, row.depth, row.peer), {})[row.pair] = row.value
+    return [
+        FrontierPoint(family, f"peer {peer}" if peer else f"{model} {depth}", values[HIGH], values[LOW], values[AVERAGE])
+        for (model, depth, peer), values in found.items()
+        if HIGH in values
+    ]
+
+
+def undominated(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:
+    """The points that no other equals or beats in both directions (beating it in one), by ascending HRL average."""
+
+    def beaten(point: FrontierPoint) -> bool:
+        return any(
+            other.high >= point.high and other.low >= point.low and (other.high, other.low) != (point.high, point.low)
+            for other in points
+        )
+
+    return sorted((point for point in points if not beaten(point)), key=lambda point: (point.high, -point.low))
+
+
+def hull(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:
+    """The corners of the upper right convex hull, by ascending HRL average."""
+    corners: list[FrontierPoint] = []
+    for point in undominated(points):
+        while len(corners) > 1 and not turns_right(corners[-2], corners[-1], point):
+            corners.pop()
+        corners.append(point)
+    return corners
+
+
+def turns_right(first: FrontierPoint, middle: FrontierPoint, last: FrontierPoint) -> bool:
+    """Whether the way over three points bends outwards at the middle one."""
+    run, rise = middle.high - first.high, middle.low - first.low
+    return run * (last.low - first.low) - rise * (last.high - first.high) < 0
+
+
+def write_frontier(points: Sequence[FrontierPoint], split: str, metric: str, path: Path) -> None:
+    """Writes `frontier.json`: all points, whether another beats them, and the corners of the hull."""
+    best, corners = undominated(points), hull(points)
+    content = {
+        "split": split,
+        "metric": metric,
+        "points": [{**asdict(point), "on_frontier": point in best} for point in points],
+        "hull": [[point.high, point.low] for point in corners],
+    }
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
