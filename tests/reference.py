@@ -60,3 +60,12 @@ def gradients(loss, model):
 def torch_label_smoothing(logits, targets, epsilon):
     """The library form of torch, summed."""
     return F.cross_entropy(logits, targets, label_smoothing=epsilon, reduction="sum")
+
+
+def pareto_loss(student_logits, teacher_logits, targets, alpha, epsilon):
+    """(1−α)·L_ce + α·mean over teachers of −Σ_tokens Σ_v p_t log p_s (PMD Eq. 3–4), token by token."""
+    loss = (1 - alpha) * smoothed_cross_entropy(student_logits, targets, epsilon)
+    for logits in teacher_logits:
+        for p_t, row in zip(torch.softmax(logits.detach(), -1), student_logits, strict=True):
+            loss = loss - alpha / len(teacher_logits) * (p_t * torch.log_softmax(row, -1)).sum()
+    return loss

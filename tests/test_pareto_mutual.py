@@ -1,9 +1,353 @@
-"""Smoke for now."""
-import torch, pytest
-from hf_paretokd import ParetoMutualConfig, ParetoMutualTrainer
-def test_runs(new_model, encoded, tokenizer, tmp_path):
-    config = ParetoMutualConfig(output_dir=str(tmp_path), max_steps=12, max_tokens=400, warmup_steps=2, eval_steps=4, logging_steps=2, learning_rate=3e-3, update_interval=4, bf16=True, trial_share=0.05, disable_tqdm=False)
-    t = ParetoMutualTrainer([new_model(1), new_model(2)], config, train_dataset=encoded["train"], eval_dataset=encoded["validation"], processing_class=tokenizer)
-    t.train()
-    print(t.rule.history[-1]); print(t.state.log_history[-3:])
-    print(list(tmp_path.rglob("*.json")))
+"""The joint forward of the peers, the trainer around it, and what it refuses."""
+
+import copy
+import json
+
+import pytest
+import torch
+from reference import pareto_loss
+
+from hf_paretokd import ParetoMutualConfig, ParetoMutualTrainer, PlainConfig, PlainTrainer
+from hf_paretokd.errors import DataError, ModelError, RecipeError, TrainingError
+from hf_paretokd.methods.pareto_mutual import ParetoMutualModel
+
+
+@pytest.fixture
+def new_trainer(new_model, encoded, tokenizer, tmp_path):
+    def build(models=None, data=None, folder="run", processing_class=tokenizer, **fields):
+        defaults = {
+            "output_dir": str(tmp_path / folder),
+            "max_steps": 6,
+            "max_tokens": 400,
+            "warmup_steps": 2,
+            "eval_steps": 3,
+            "logging_steps": 1,
+            "learning_rate": 3e-3,
+            "disable_tqdm": True,
+            "strategy": "bi",
+        }
+        config = ParetoMutualConfig(**{**defaults, **fields})
+        data = data or encoded
+        return ParetoMutualTrainer(
+            models or [new_model(seed=seed) for seed in range(1, len(config.temperatures) + 1)],
+            config,
+            train_dataset=data["train"],
+            eval_dataset=data["validation"],
+            processing_class=processing_class,
+        )
+
+    return build
+
+
+def logits_of(model, batch):
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+    return model(**inputs).logits[batch["labels"] != -100][:, :-1]
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def losses(trainer):
+    return [line["loss"] for line in trainer.state.log_history if "loss" in line]
+
+
+def assert_same(models, others):
+    for one, other in zip(models, others, strict=True):
+        for name, value in one.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name]), name
+
+
+# ---- the loss -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 0.4, 1.0])
+@pytest.mark.parametrize("peers", [2, 3])
+def test_loss_and_gradients_equal_the_slow_reference(new_model, batch, tmp_path, alpha, peers):
+    models = [new_model(seed=seed) for seed in range(peers)]
+    config = ParetoMutualConfig(output_dir=str(tmp_path), temperatures=[1.0] * peers)
+    joint = ParetoMutualModel(models, config).train()
+    batches, targets = [{**batch, "pair": "fr-en"}] * peers, batch["labels"][batch["labels"] != -100]
+    found = joint(batches, [0] * peers, [alpha] * peers)
+    logits = [logits_of(model, batch) for model in models]
+    for place, model in enumerate(models):
+        expected = pareto_loss(logits[place], logits[:place] + logits[place + 1 :], targets, alpha, 0.1)
+        assert found["losses"][place].item() == pytest.approx(expected.item(), rel=1e-5)
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        ours = torch.autograd.grad(found["losses"][place], parameters, retain_graph=True)
+        theirs = torch.autograd.grad(expected, parameters, retain_graph=True)
+        for mine, reference in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(mine / len(targets), reference / len(targets), rtol=1e-4, atol=1e-6)
+
+
+def test_a_teacher_gets_no_gradient(new_model, batch, tmp_path):
+    models = [new_model(seed=1), new_model(seed=2)]
+    joint = ParetoMutualModel(models, ParetoMutualConfig(output_dir=str(tmp_path)))
+    joint([{**batch, "pair": "fr-en"}, None], [0, None], [0.5, None])["losses"].sum().backward()
+    assert all(parameter.grad is None for parameter in models[1].parameters())
+    assert models[0].get_input_embeddings().weight.grad.any()
+
+
+def test_where_alpha_is_zero_no_teacher_is_asked(new_model, batch, tmp_path):
+    models = [new_model(seed=1), new_model(seed=2)]
+    joint = ParetoMutualModel(models, ParetoMutualConfig(output_dir=str(tmp_path)))
+    calls = []
+    models[1].get_encoder().register_forward_hook(lambda *_: calls.append(1))
+    for alpha, expected in ((0.0, 0), (0.1, 1)):
+        calls.clear()
+        joint([{**batch, "pair": "fr-en"}, None], [0, None], [alpha, None])
+        assert len(calls) == expected
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_teacher_dropout_is_an_option(new_model, batch, tmp_path, dropout):
+    models = [new_model(seed=1, dropout=0.0), new_model(seed=2, dropout=0.4)]
+    config = ParetoMutualConfig(output_dir=str(tmp_path), teacher_dropout=dropout)
+    joint = ParetoMutualModel(models, config).train()
+    kd = [joint([{**batch, "pair": "fr-en"}, None], [seed, None], [0.5, None])["logs"]["peer1_kd"][0].item() for seed in (1, 2)]
+    assert (kd[0] != kd[1]) is dropout
+    assert models[1].training, "teaching leaves the mode as it was"
+
+
+# ---- the training -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_equals_a_hand_written_loop_with_separate_optimizers(new_trainer, new_model, accumulation):
+    models = [new_model(seed=1), new_model(seed=2)]
+    copies = copy.deepcopy(models)
+    limits, alpha, rate = 0.3, 0.4, 1e-3
+    trainer = new_trainer(
+        models,
+        max_steps=4,
+        distillation_weight=alpha,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=rate,
+        warmup_steps=0,
+        lr_scheduler_type="constant",
+        max_grad_norm=limits,
+        weight_decay=0.01,
+        load_best_model_at_end=False,
+    )
+    stream = iter(trainer.get_train_dataloader())
+    decayed = trainer.get_decay_parameter_names(copies[0])
+    optimizers = []
+    for model in copies:
+        named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+        groups = [
+            {"params": [each for name, each in named if name in decayed], "weight_decay": 0.01},
+            {"params": [each for name, each in named if name not in decayed], "weight_decay": 0.0},
+        ]
+        optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), eps=1e-8))
+    expected, clipped = [], 0
+    for _ in range(4):
+        samples = [next(stream)["batches"] for _ in range(accumulation)]
+        total = 0.0
+        for place in range(2):  # both are taught by the weights from before the update
+            tokens = sum((batches[place]["labels"] != -100).sum().item() for batches in samples)
+            for batches in samples:
+                batch = batches[place]
+                targets = batch["labels"][batch["labels"] != -100]
+                with torch.no_grad():
+                    guide = logits_of(copies[1 - place], batch)
+                loss = pareto_loss(logits_of(copies[place], batch), [guide], targets, alpha, 0.1) / tokens
+                loss.backward()
+                total += loss.item()
+        for model, optimizer in zip(copies, optimizers, strict=True):
+            clipped += torch.nn.utils.clip_grad_norm_(model.parameters(), limits).item() > limits
+            optimizer.step()
+            optimizer.zero_grad()
+        expected.append(total)
+    trainer.train()
+    assert clipped == 8, "clipping must matter in this comparison"
+    assert losses(trainer) == pytest.approx(expected, rel=1e-5)
+    for model, reference in zip(models, copies, strict=True):
+        for name, value in model.state_dict().items():
+            if not name.endswith("k_proj.bias"):  # its gradient is rounding noise, which Adam scales up to whole steps
+                torch.testing.assert_close(value, reference.state_dict()[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_without_distillation_the_first_peer_is_a_plain_model(new_trainer, new_model, encoded, tokenizer, tmp_path):
+    shared = {"max_steps": 5, "max_tokens": 400, "warmup_steps": 2, "eval_steps": 5, "disable_tqdm": True}
+    plain = PlainTrainer(
+        new_model(seed=1, dropout=0.2),
+        PlainConfig(output_dir=str(tmp_path / "plain"), learning_rate=3e-3, **shared),
+        train_dataset=encoded["train"],
+        eval_dataset=encoded["validation"],
+        processing_class=tokenizer,
+    )
+    plain.train()
+    peers = [new_model(seed=1, dropout=0.2), new_model(seed=2, dropout=0.2)]
+    trainer = new_trainer(peers, distillation_weight=0.0, temperatures=[1.0, 3.0], **shared)
+    trainer.train()
+    assert_same([plain.model.main_model], peers[:1])
+    metric = [line["eval_peer1_loss"] for line in trainer.state.log_history if "eval_loss" in line][-1]
+    assert metric == [line["eval_loss"] for line in plain.state.log_history if "eval_loss" in line][-1]
+
+
+def test_warm_up_without_distillation(new_trainer):
+    trainer = new_trainer(warmup_without_kd=4, logging_steps=1)
+    trainer.train()
+    found = [line["peer1_alpha"] for line in trainer.state.log_history if "peer1_alpha" in line]
+    assert found == pytest.approx([0, 0, 0, 0, 0.4, 0.4])
+
+
+def test_best_checkpoints_of_every_peer_stay(new_trainer, monkeypatch):
+    trainer = new_trainer(max_steps=6, eval_steps=1, save_total_limit=1)
+    scripted = iter([(3.0, 3.0), (1.0, 2.9), (2.0, 2.0), (1.5, 2.4), (1.9, 2.5), (2.5, 2.6)])
+    evaluate = trainer.evaluate
+
+    def scripted_evaluate(*arguments, **keywords):
+        first, second = next(scripted)
+        log, replaced = trainer.log, {"eval_peer1_loss": first, "eval_peer2_loss": second, "eval_loss": (first + second) / 2}
+        monkeypatch.setattr(trainer, "log", lambda logs, *rest: log({**logs, **replaced} if "eval_loss" in logs else logs))
+        metrics = evaluate(*arguments, **keywords)
+        monkeypatch.setattr(trainer, "log", log)
+        return {**metrics, **replaced}
+
+    seen = {}
+    save = trainer._save_checkpoint
+
+    def watched(*arguments):
+        save(*arguments)
+        seen[trainer.state.global_step] = [weights(model) for _, model in trainer.model.named_models()]
+
+    monkeypatch.setattr(trainer, "evaluate", scripted_evaluate)
+    monkeypatch.setattr(trainer, "_save_checkpoint", watched)
+    trainer.train()
+    kept = sorted(int(path.name.split("-")[1]) for path in trainer.checkpoint_folder.iterdir())
+    assert kept == [2, 3, 6] or kept == [2, 3, 4, 6], kept
+    assert (trainer.best_step(0), trainer.best_step(1)) == (2, 3)
+    for peer, step in enumerate((2, 3)):
+        for name, value in trainer.model.peers[peer].state_dict().items():
+            assert torch.equal(value, seen[step][peer][name]), "each peer ends at its own best"
+
+
+@pytest.mark.parametrize("strategy", ["bi", "uni", "auto"])
+def test_resume_goes_on_where_it_stopped(new_trainer, new_model, strategy):
+    fields = {
+        "strategy": strategy,
+        "max_steps": 8,
+        "eval_steps": 2,
+        "update_interval": 3,
+        "trial_share": 0.03,
+        "load_best_model_at_end": False,
+        "save_total_limit": None,
+    }
+    peers = lambda: [new_model(seed=seed, dropout=0.2) for seed in (1, 2)]  # noqa: E731
+    whole = new_trainer(peers(), **fields)
+    whole.train()
+    resumed = new_trainer(peers(), **fields)
+    resumed.train(resume_from_checkpoint=str(whole.checkpoint(4)))
+    assert losses(resumed)[-4:] == losses(whole)[-4:]
+    assert_same(whole.model.peers, resumed.model.peers)
+    assert resumed.rule.weights == whole.rule.weights
+    assert [entry["update"] for entry in resumed.rule.history] == [entry["update"] for entry in whole.rule.history]
+
+
+def test_everything_is_logged_and_saved(new_trainer):
+    trainer = new_trainer(strategy="auto", update_interval=2, trial_share=0.03)
+    trainer.train()
+    table = trainer.state.log_history[0]["sampling"]
+    assert {(row["peer"], row["pair"]) for row in table} == {(p, l) for p in (1, 2) for l in ("fr-en", "bs-en")}
+    training = [line for line in trainer.state.log_history if "peer1_nll" in line][-1]
+    for peer in (1, 2):
+        assert {f"peer{peer}_{name}" for name in ("nll", "kd", "alpha", "grad_norm")} <= set(training)
+    validation = [line for line in trainer.state.log_history if "eval_loss" in line][-1]
+    assert validation["eval_loss"] == pytest.approx((validation["eval_peer1_loss"] + validation["eval_peer2_loss"]) / 2)
+    saved = json.loads((trainer.checkpoint(6) / "distillation_weights.json").read_text())
+    assert saved["weights"] == trainer.rule.weights
+    assert [entry["update"] for entry in saved["history"]] == [0, 2, 4]
+    search = saved["history"][1]["searches"][0]
+    assert set(search["losses"]) == {"increase", "keep", "decrease"}
+    assert set(search["losses"]["keep"]) == {"fr-en", "bs-en"}
+    assert {"trials", "validations", "copies"} == set(saved["history"][1]["seconds"])
+
+
+# ---- bad input ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"temperatures": [1.0, 0.0]}, "temperatures: 0 is not positive"),
+        ({"temperatures": [1.0]}, "two or more peers"),
+        ({"distillation_weight": 1.2}, "distillation_weight"),
+        ({"distillation_weight": -0.1}, "distillation_weight"),
+        ({"strategy": "both"}, "one of uni, bi"),
+        ({"trial_share": 0.0}, "trial_share"),
+        ({"strategy": "auto", "trial_share": 1e-6, "update_interval": 2}, "trial set is empty"),
+        ({"strategy": "uni", "update_interval": 6}, "update_interval: the first decision"),
+        ({"strategy": "auto"}, "one epoch is"),
+        ({"strategy": "uni", "update_interval": 2, "warmup_without_kd": 9}, "warmup_without_kd"),
+        ({"strategy": "vanilla", "temperatures": [1.0, 5.0]}, "same temperature"),
+        ({"strategy": "lsmd"}, "weights_file"),
+        ({"strategy": "auto_official", "temperatures": [1.0, 2.0, 3.0]}, "two peers"),
+        ({"step_size": 0.0}, "step_size"),
+        ({"update_interval": 0}, "update_interval"),
+        ({"uni_tolerance": -1.0}, "uni_tolerance"),
+    ],
+)
+def test_impossible_settings(new_trainer, fields, named):
+    with pytest.raises(TrainingError, match=named):
+        new_trainer(**fields)
+
+
+def test_peers_must_fit_together(new_trainer, new_model, tokenizer, texts, tmp_path):
+    from hf_paretokd import ModelConfig, build_model, train_tokenizer
+
+    model = new_model()
+    with pytest.raises(ModelError, match="1 peers for 2 temperatures"):
+        new_trainer([model])
+    with pytest.raises(ModelError, match="same model"):
+        new_trainer([model, model])
+    other = train_tokenizer(texts["train"], tmp_path / "other", vocab_size=700, target_tags="always", max_length=96)
+    shape = {"d_model": 32, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 96}
+    with pytest.raises(ModelError, match="different vocabularies"):
+        new_trainer([model, build_model(ModelConfig(**shape), other, 1)])
+    with pytest.raises(ModelError, match="different tokenizers"):
+        new_trainer([model, new_model(seed=2)], processing_class=[tokenizer, other])
+
+
+def test_a_pair_without_validation_text_is_an_error(new_trainer, encoded):
+    data = {"train": encoded["train"], "validation": {"fr-en": encoded["validation"]["fr-en"]}}
+    with pytest.raises(DataError, match="bs-en: has training but no validation text"):
+        new_trainer(data=data, strategy="uni", update_interval=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("weights: [{fr-en: 0.5, bs-en: 0.5}]", "2 mappings"),
+        ("weights: [{fr-en: 0.5, bs-en: 0.5}, {fr-en: 0.5}]", "peer 2, pair bs-en"),
+        ("weights: [{fr-en: 0.5, bs-en: 0.5}, {fr-en: 0.5, bs-en: 1.5}]", "1.5 is not a weight"),
+        ("weights: [", "cannot be read"),
+        ("[1, 2]", "2 mappings"),
+    ],
+)
+def test_files_of_weights(new_trainer, tmp_path, text, named):
+    path = tmp_path / "weights.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=named):
+        new_trainer(strategy="fixed", weights_file=str(path))
+
+
+def test_lsmd_takes_the_last_weights_of_an_automatic_run(new_trainer, tmp_path):
+    first = new_trainer(strategy="auto", update_interval=2, trial_share=0.03)
+    first.train()
+    first.save_model()
+    second = new_trainer(strategy="lsmd", weights_file=first.args.output_dir, folder="lsmd", max_steps=2, eval_steps=2)
+    assert second.rule.weights == first.rule.weights
+    second.train()
+    second.save_model()
+    with pytest.raises(RecipeError, match="strategy auto"):
+        new_trainer(strategy="lsmd", weights_file=second.args.output_dir, folder="again")
+
+
+def test_a_resumed_run_keeps_its_strategy_and_temperatures(new_trainer):
+    trainer = new_trainer(max_steps=2, eval_steps=1)
+    trainer.train()
+    with pytest.raises(TrainingError, match="strategy"):
+        new_trainer(strategy="vanilla", temperatures=[5.0, 5.0], max_steps=4).train(resume_from_checkpoint=True)
+    with pytest.raises(TrainingError, match="τ = 5, now it would be 3"):
+        new_trainer(temperatures=[1.0, 3.0], max_steps=4).train(resume_from_checkpoint=True)
