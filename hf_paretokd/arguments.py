@@ -39,7 +39,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     eval_strategy: str = field(default="steps", metadata={"help": "When to validate: steps or no."})
     eval_steps: float | None = field(default=500, metadata={"help": "Updates between two validations."})
     save_steps: float | None = field(default=None, metadata={"help": "Updates between checkpoints (default: eval_steps)."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept: the best and the newest."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept; the best and the newest always are."})
     logging_steps: float = field(default=100, metadata={"help": "Updates between two log lines."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint."})
     metric_for_best_model: str | None = field(default="loss", metadata={"help": "Validation figure that decides."})

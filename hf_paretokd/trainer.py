@@ -282,7 +282,7 @@ class TranslationTrainer(Seq2SeqTrainer):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = checkpoints.last_checkpoint(self.checkpoint_folder)
         if not resume_from_checkpoint:
-            return super().train(**kwargs)
+            return self._train(**kwargs)
         folder = Path(resume_from_checkpoint)
         state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
         position = checkpoints.load_sampler(self.streams, folder)[0].number
@@ -292,13 +292,21 @@ class TranslationTrainer(Seq2SeqTrainer):
                 f"they would take {self.micro_batches} (processes × gradient_accumulation_steps); keep the product as it was"
             )
         if state.global_step < self.args.max_steps:
-            return super().train(resume_from_checkpoint=str(folder), **kwargs)
+            return self._train(resume_from_checkpoint=str(folder), **kwargs)
         self.state = state  # all updates are done, only the end was cut off
         self._clock.restore(state)
         self.load_training_state(folder)
         if self.args.load_best_model_at_end and state.best_model_checkpoint:
             self._load_best_model()
         return TrainOutput(state.global_step, math.nan, {})
+
+    def _train(self, **kwargs: Any) -> TrainOutput:
+        """Training without the Trainer's own rotation, which knows of one best model only."""
+        self._checkpoints_kept, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super().train(**kwargs)
+        finally:
+            self.args.save_total_limit = self._checkpoints_kept
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
@@ -311,16 +319,12 @@ class TranslationTrainer(Seq2SeqTrainer):
             self._save(output_dir)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        limit, self.args.save_total_limit = self.args.save_total_limit, None  # the Trainer knows one best model only
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self.args.save_total_limit = limit
-        if self.args.should_save and limit:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save and self._checkpoints_kept:
             found = checkpoints.checkpoint_folders(self.checkpoint_folder)
-            kept = {self.checkpoint(step) for step in self.best_steps()} | {found[-1]}
+            kept = {found[-1], *map(self.checkpoint, self.best_steps())}
             spare = [folder for folder in found if folder not in kept]
-            for folder in spare[: max(0, len(found) - max(limit, len(kept)))]:
+            for folder in spare[: max(0, len(found) - max(self._checkpoints_kept, len(kept)))]:
                 shutil.rmtree(folder)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:

@@ -1,4 +1,4 @@
-"""Trains a few updates in however many processes it was started with, and writes what came out."""
+"""Trains a few updates of each method in however many processes it was started with, and writes what came out."""
 
 import json
 import sys
@@ -9,48 +9,63 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from hf_paretokd import AllInOneConfig, AllInOneTrainer
+from hf_paretokd import AllInOneConfig, AllInOneTrainer, ParetoMutualConfig, ParetoMutualTrainer
 
 MICRO_BATCHES = 4
+METHODS = {
+    "all_in_one": (
+        AllInOneTrainer,
+        AllInOneConfig,
+        {"max_steps": 6, "eval_steps": 2, "mutual_start": 0.5, "detach_threshold": 1.001},
+    ),
+    "pareto_mutual": (
+        ParetoMutualTrainer,
+        ParetoMutualConfig,
+        {"max_steps": 5, "eval_steps": 5, "strategy": "auto", "update_interval": 2, "trial_share": 0.03},
+    ),
+}
 
 
 def main(folder: Path, name: str) -> None:
     torch.set_num_threads(1)
-    model = AutoModelForSeq2SeqLM.from_pretrained(folder / "model")
-    config = AllInOneConfig(
-        output_dir=str(folder / name),
-        max_steps=6,
-        max_tokens=300,
-        warmup_steps=2,
-        learning_rate=2e-3,
-        eval_steps=2,
-        logging_steps=1,
-        mutual_start=0.5,
-        detach_threshold=1.001,
-        disable_tqdm=True,
-        use_cpu=True,
-    )
-    config.gradient_accumulation_steps = MICRO_BATCHES // config.world_size
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     data = {split: datasets.load_from_disk(str(folder / split)) for split in ("train", "validation")}
-    trainer = AllInOneTrainer(
-        model,
-        config,
-        train_dataset=data["train"],
-        eval_dataset=data["validation"],
-        processing_class=AutoTokenizer.from_pretrained(folder / "tokenizer"),
-    )
-    trainer.train()
-    if trainer.is_world_process_zero():
-        save_file(
-            {key: value.clone() for key, value in model.state_dict().items() if key != "lm_head.weight"},
-            folder / f"{name}.safetensors",
+    for method, (trainer_class, config_class, fields) in METHODS.items():
+        config = config_class(
+            output_dir=str(folder / name / method),
+            max_tokens=300,
+            warmup_steps=2,
+            learning_rate=2e-3,
+            logging_steps=1,
+            disable_tqdm=True,
+            use_cpu=True,
+            **fields,
         )
-        report = {
-            "processes": trainer.accelerator.num_processes,
-            "dropout": model.config.dropout,
-            "log": trainer.state.log_history,
-        }
-        (folder / f"{name}.json").write_text(json.dumps(report))
+        config.gradient_accumulation_steps = MICRO_BATCHES // config.world_size
+        models = [AutoModelForSeq2SeqLM.from_pretrained(folder / f"model-{peer}") for peer in range(len(config.temperatures))]
+        trainer = trainer_class(
+            models if len(models) > 1 else models[0],
+            config,
+            train_dataset=data["train"],
+            eval_dataset=data["validation"],
+            processing_class=tokenizer,
+        )
+        trainer.train()
+        if trainer.is_world_process_zero():
+            weights = {
+                f"{peer}.{key}": value.clone()
+                for peer, model in enumerate(models)
+                for key, value in model.state_dict().items()
+                if key != "lm_head.weight"
+            }
+            save_file(weights, folder / f"{name}-{method}.safetensors")
+            report = {
+                "processes": trainer.accelerator.num_processes,
+                "dropout": models[0].config.dropout,
+                "log": trainer.state.log_history,
+                "history": trainer.rule.history if method == "pareto_mutual" else [],
+            }
+            (folder / f"{name}-{method}.json").write_text(json.dumps(report))
 
 
 if __name__ == "__main__":

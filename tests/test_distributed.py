@@ -27,46 +27,74 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory, encoded, tokenizer):
-    """What the worker wrote alone (in this process), under torchrun and under accelerate launch."""
+def prepared(tmp_path_factory, encoded, tokenizer):
+    """A folder with models and data, in which the worker has already run alone (in this process)."""
     from conftest import SMALL
 
     from hf_paretokd import ModelConfig, build_model
 
     folder = tmp_path_factory.mktemp("distributed")
-    build_model(
-        ModelConfig(**{**SMALL, "encoder_layers": 3, "decoder_layers": 3, "dropout": 0.2}), tokenizer, 3
-    ).save_pretrained(folder / "model")
+    for peer in range(2):
+        shape = ModelConfig(**{**SMALL, "encoder_layers": 3, "decoder_layers": 3, "dropout": 0.2})
+        build_model(shape, tokenizer, 3 + peer).save_pretrained(folder / f"model-{peer}")
     tokenizer.save_pretrained(folder / "tokenizer")
     for split in ("train", "validation"):
         encoded[split].save_to_disk(folder / split)
     distributed_worker.main(folder, "one")
-    for name, launcher in LAUNCHERS.items():
-        run = subprocess.run(
-            [sys.executable, *launcher.format(port=free_port()).split(), str(WORKER), str(folder), name],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            timeout=120,
-            check=False,
-        )
-        assert run.returncode == 0, run.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module", params=LAUNCHERS)
+def results(request, prepared):
+    """What the worker wrote alone and under a launcher, by method."""
+    run = subprocess.run(
+        [
+            sys.executable,
+            *LAUNCHERS[request.param].format(port=free_port()).split(),
+            str(WORKER),
+            str(prepared),
+            request.param,
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
     return {
-        name: (json.loads((folder / f"{name}.json").read_text()), load_file(folder / f"{name}.safetensors"))
-        for name in ("one", *LAUNCHERS)
+        method: [
+            (
+                json.loads((prepared / f"{name}-{method}.json").read_text()),
+                load_file(prepared / f"{name}-{method}.safetensors"),
+            )
+            for name in ("one", request.param)
+        ]
+        for method in distributed_worker.METHODS
     }
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
-def test_two_processes_equal_one_with_accumulation(results, launcher):
-    (one, weights), (two, other) = results["one"], results[launcher]
+@pytest.mark.parametrize("method", distributed_worker.METHODS)
+def test_two_processes_equal_one_with_accumulation(results, method):
+    (one, weights), (two, other) = results[method]
     assert (one["processes"], two["processes"]) == (1, 2)
     assert one["dropout"] == 0.2
     for expected, found in zip(one["log"], two["log"], strict=True):
         for name in expected:
-            if name.startswith(("loss", "eval_loss", "grad", "detach")):
+            if name.startswith(("loss", "eval_", "grad", "detach", "peer")):
                 assert found[name] == pytest.approx(expected[name], abs=1e-5, rel=1e-5), (name, expected["step"])
     for name, tensor in weights.items():
         if name.endswith("k_proj.bias"):
             continue  # softmax cancels it: its gradient is rounding noise, which Adam scales up to whole steps
-        torch.testing.assert_close(other[name], tensor, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(other[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_two_processes_decide_as_one(results):
+    one, two = (report["history"] for report, _ in results["pareto_mutual"])
+    assert [entry["update"] for entry in one] == [entry["update"] for entry in two] == [0, 2, 4]
+    for expected, found in zip(one[1:], two[1:], strict=True):
+        for mine, theirs in zip(expected["searches"], found["searches"], strict=True):
+            assert theirs["actions"] == mine["actions"]
+            for action, losses in mine["losses"].items():
+                assert theirs["losses"][action] == pytest.approx(losses, rel=1e-5)
+        assert found["weights"] == expected["weights"]

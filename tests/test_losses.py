@@ -90,7 +90,7 @@ def test_bf16_autocast_reaches_the_output_product():
 TEACHER, STUDENT = (0.6, 0.3, 0.1), (0.5, 0.25, 0.25)
 
 
-def divergence_only(teacher_gradient):
+def divergence_only(teacher_gradient, cross_entropy=False):
     (teacher, head), (student, _) = from_probs(TEACHER), from_probs(STUDENT)
     loss = joint_loss(
         [teacher, student],
@@ -98,7 +98,7 @@ def divergence_only(teacher_gradient):
         torch.tensor([0]),
         0.0,
         [0.0, 0.0],
-        lambda _: (Divergence(0, 1, 1.0, teacher_gradient),),
+        (Divergence(0, 1, 1.0, teacher_gradient, cross_entropy),),
     )
     return loss, *torch.autograd.grad(loss.total, [teacher, student])
 
@@ -119,6 +119,35 @@ def test_kl_teacher_gradient_and_detaching():
     expected = torch.tensor([0.0659168, 0.0329584, -0.0988751])
     torch.testing.assert_close(divergence_only(True)[1][0], expected, atol=1e-6, rtol=0)
     assert (divergence_only(False)[1] == 0).all()
+
+
+def test_the_cross_entropy_form():
+    """D-9: KL plus the teacher's entropy, the same gradient for the student, another one for the teacher."""
+    loss, teacher, student = divergence_only(True, cross_entropy=True)
+    assert loss.total.item() == pytest.approx(0.9704061, abs=1e-6)
+    assert loss.total.item() - divergence_only(True)[0].total.item() == pytest.approx(0.8979457, abs=1e-6)
+    torch.testing.assert_close(student[0], torch.tensor([-0.1, -0.05, 0.15]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(teacher[0], torch.tensor([-0.1663553, 0.1247665, 0.0415888]), atol=1e-6, rtol=0)
+    assert (divergence_only(False, cross_entropy=True)[1] == 0).all()
+
+
+@pytest.mark.parametrize("two_walks", [False, True])
+def test_terms_known_beforehand_and_chosen_later_agree(two_walks):
+    torch.manual_seed(2)
+    states = [torch.randn(7, 4, requires_grad=True) for _ in range(2)]
+    head = OutputHead(torch.randn(9, 4, requires_grad=True))
+    terms = (Divergence(0, 1, 0.3), Divergence(1, 0, 0.2, False, True))
+    targets = torch.randint(0, 9, (7,))
+    loss = joint_loss(states, [head, head], targets, 0.1, [0.5, 1.0], (lambda _: terms) if two_walks else terms)
+    logits = [state @ head.weight.T for state in states]
+    log_p = [torch.log_softmax(each, -1) for each in logits]
+    expected = 0.5 * smoothed_cross_entropy(logits[0], targets, 0.1) + smoothed_cross_entropy(logits[1], targets, 0.1)
+    expected = expected + 0.3 * (log_p[0].exp() * (log_p[0] - log_p[1])).sum()
+    expected = expected - 0.2 * (log_p[1].detach().exp() * log_p[0]).sum()
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-5)
+    inputs = [*states, head.weight]
+    for mine, reference in zip(torch.autograd.grad(loss.total, inputs), torch.autograd.grad(expected, inputs), strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-5)
 
 
 # ---- vectors: label smoothing (D-11) ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from reference import pareto_loss
 
 from hf_paretokd import ParetoMutualConfig, ParetoMutualTrainer, PlainConfig, PlainTrainer
 from hf_paretokd.errors import DataError, ModelError, RecipeError, TrainingError
+from hf_paretokd.losses import JointLoss
 from hf_paretokd.methods.pareto_mutual import ParetoMutualModel
 
 
@@ -78,6 +79,21 @@ def test_loss_and_gradients_equal_the_slow_reference(new_model, batch, tmp_path,
         theirs = torch.autograd.grad(expected, parameters, retain_graph=True)
         for mine, reference in zip(ours, theirs, strict=True):
             torch.testing.assert_close(mine / len(targets), reference / len(targets), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0.0, 0.8), (0.1, 0.83), (0.4, 0.92), (1.0, 1.1)])
+def test_the_weighted_sum(monkeypatch, new_model, batch, tmp_path, alpha, expected):
+    """D-10: L_ce = 0.8 and L_kd = 1.1 per token."""
+    from hf_paretokd.methods import pareto_mutual
+
+    def scripted(states, heads, targets, smoothing, weights, terms, variant):
+        total = torch.tensor(weights[0] * 0.8 + sum(term.weight * 1.1 for term in terms))
+        return JointLoss(total, torch.zeros(1), torch.zeros(1), terms, torch.zeros(len(terms)))
+
+    monkeypatch.setattr(pareto_mutual, "joint_loss", scripted)
+    joint = ParetoMutualModel([new_model(seed=1), new_model(seed=2)], ParetoMutualConfig(output_dir=str(tmp_path)))
+    found = joint([{**batch, "pair": "fr-en"}] * 2, [0, 0], [alpha] * 2)["losses"]
+    assert found.tolist() == pytest.approx([expected] * 2)
 
 
 def test_a_teacher_gets_no_gradient(new_model, batch, tmp_path):
@@ -216,7 +232,7 @@ def test_best_checkpoints_of_every_peer_stay(new_trainer, monkeypatch):
     monkeypatch.setattr(trainer, "_save_checkpoint", watched)
     trainer.train()
     kept = sorted(int(path.name.split("-")[1]) for path in trainer.checkpoint_folder.iterdir())
-    assert kept == [2, 3, 6] or kept == [2, 3, 4, 6], kept
+    assert kept == [2, 3, 6]
     assert (trainer.best_step(0), trainer.best_step(1)) == (2, 3)
     for peer, step in enumerate((2, 3)):
         for name, value in trainer.model.peers[peer].state_dict().items():
@@ -262,6 +278,55 @@ def test_everything_is_logged_and_saved(new_trainer):
     assert set(search["losses"]) == {"increase", "keep", "decrease"}
     assert set(search["losses"]["keep"]) == {"fr-en", "bs-en"}
     assert {"trials", "validations", "copies"} == set(saved["history"][1]["seconds"])
+
+
+def test_one_to_many_learns_by_tags(texts, tmp_path, new_model, tokenizer):
+    """English into two languages: the tag tells the target, for the peers and in the finished models."""
+    from hf_paretokd import LanguagePair, encode_split, translate
+    from hf_paretokd.data.corpus import ParallelText
+    from hf_paretokd.data.pairs import source_tags
+    from hf_paretokd.data.tokenizer import train_tokenizer
+
+    turned = {
+        split: {
+            LanguagePair("en", pair.source): ParallelText(LanguagePair("en", pair.source), split, text.targets, text.sources)
+            for pair, text in texts[split].items()
+        }
+        for split in ("train", "validation")
+    }
+    tags = source_tags(list(turned["train"]), "needed")
+    assert sorted(tags.values()) == [">>bs<< ", ">>fr<< "]
+    tokenizer = train_tokenizer(turned["train"], tmp_path / "tokenizer", vocab_size=900, max_length=96)
+    data = {split: encode_split(each, tokenizer) for split, each in turned.items()}
+    first = data["train"]["en-fr"][0]["input_ids"][0]
+    assert tokenizer.convert_ids_to_tokens(first) == ">>fr<<"
+    from conftest import SMALL
+
+    from hf_paretokd import ModelConfig, build_model
+
+    peers = [
+        build_model(ModelConfig(**{**SMALL, "encoder_layers": 1, "decoder_layers": 1}), tokenizer, seed) for seed in (1, 2)
+    ]
+    config = ParetoMutualConfig(
+        output_dir=str(tmp_path / "run"),
+        strategy="bi",
+        max_steps=4,
+        max_tokens=400,
+        eval_steps=4,
+        warmup_steps=1,
+        disable_tqdm=True,
+    )
+    trainer = ParetoMutualTrainer(
+        peers, config, train_dataset=data["train"], eval_dataset=data["validation"], processing_class=tokenizer
+    )
+    trainer.train()
+    assert {"eval_peer2_loss_en-fr", "eval_peer2_loss_en-bs"} <= set(trainer.evaluate())
+    assert (
+        len(
+            translate(peers[0], tokenizer, [">>bs<< " + text for text in turned["train"][LanguagePair("en", "bs")].sources[:2]])
+        )
+        == 2
+    )
 
 
 # ---- bad input ----------------------------------------------------------------------------------------------------------
@@ -348,6 +413,6 @@ def test_a_resumed_run_keeps_its_strategy_and_temperatures(new_trainer):
     trainer = new_trainer(max_steps=2, eval_steps=1)
     trainer.train()
     with pytest.raises(TrainingError, match="strategy"):
-        new_trainer(strategy="vanilla", temperatures=[5.0, 5.0], max_steps=4).train(resume_from_checkpoint=True)
+        new_trainer(strategy="uni", update_interval=3, max_steps=4).train(resume_from_checkpoint=True)
     with pytest.raises(TrainingError, match="τ = 5, now it would be 3"):
         new_trainer(temperatures=[1.0, 3.0], max_steps=4).train(resume_from_checkpoint=True)
