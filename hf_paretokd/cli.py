@@ -12,6 +12,7 @@ USAGE = """usage: paretokd COMMAND …
                                          the same on an embedded corpus, in about five minutes
   evaluate RUN|MODEL [--field value …]   BLEU and chrF of a run, or of any checkpoint (--data.pairs de-en --data.data_dir …)
   extract RUN|MODEL DEPTH … --output DIR [--overwrite]   students as plain checkpoints, such as 6-2
+  bench pareto [--shape iwslt|base] [--max_tokens N]   what mutual distillation costs on this machine, as ratios
 
 Fields are written --section.field value, training arguments --field value; `paretokd train RECIPE --help` lists them.
 """
@@ -68,7 +69,22 @@ def extract(words: list[str]) -> None:
     extract_depths(options.source, options.depths, options.output, options.overwrite)
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"train": train, "demo": demo, "evaluate": evaluate, "extract": extract}
+def bench(words: list[str]) -> None:
+    """`paretokd bench`."""
+    if words[:1] != ["pareto"]:
+        usage("bench: give what to time: pareto")
+    from hf_paretokd.bench.pareto import main
+
+    main(words[1:])
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": train,
+    "demo": demo,
+    "evaluate": evaluate,
+    "extract": extract,
+    "bench": bench,
+}
 
 
 def usage(problem: str) -> None:

@@ -236,7 +236,7 @@ def draw_run(folder: Path, rows: Sequence[ResultRow], recipe: Recipe) -> None:
         return
     for path, draw in wanted:
         draw(path)
-        console.print(str(path), highlight=False)
+        console.print(str(path), highlight=False, soft_wrap=True)
 
 
 def read_baseline(name: str) -> tuple[str, list[ResultRow]]:
@@ -288,7 +288,7 @@ def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: 
     check_vocabulary(teacher, tokenizer)
     pairs = known.data.parsed_pairs if known else ()
     for path in save_students(teacher, tokenizer, wanted, output, known.method if known else "", pairs, overwrite):
-        console.print(str(path), highlight=False)
+        console.print(str(path), highlight=False, soft_wrap=True)
 
 
 def show_translations(folder: Path, model: str, count: int = 2) -> None:

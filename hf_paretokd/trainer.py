@@ -36,7 +36,7 @@ from hf_paretokd.data.sampling import (
 )
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, TrainingError
-from hf_paretokd.evaluation.results import sampling_table
+from hf_paretokd.evaluation.results import print_sampling
 from hf_paretokd.evaluation.validation import validation_metrics, validation_sums
 from hf_paretokd.models.building import check_vocabulary, prepare_for_training
 from hf_paretokd.models.depth import Depth
@@ -134,8 +134,8 @@ class TranslationTrainer(Seq2SeqTrainer):
         rows = expected_sampling(self.streams, self.args.max_steps * self.micro_batches)
         if self.state.global_step == 0:
             self.state.log_history.append({"sampling": [asdict(row) for row in rows], "step": 0})
-        if self.is_world_process_zero() and not self.args.disable_tqdm:
-            sampling_table(rows, self.args.temperatures)
+        if self.is_world_process_zero() and len(rows) > 1:
+            print_sampling(rows, self.args.temperatures)
 
     # ---- Losses ---------------------------------------------------------------------------------------------------
 

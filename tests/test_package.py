@@ -73,6 +73,7 @@ def test_rooms_import_downwards_only():
         "recipe",
         "runs",
         "recipes",
+        "bench",
         "cli",
     ]
     for path in (ROOT / "hf_paretokd").rglob("*.py"):

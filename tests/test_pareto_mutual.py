@@ -265,7 +265,7 @@ def test_everything_is_logged_and_saved(new_trainer):
     trainer = new_trainer(strategy="auto", update_interval=2, trial_share=0.03)
     trainer.train()
     table = trainer.state.log_history[0]["sampling"]
-    assert {(row["peer"], row["pair"]) for row in table} == {(p, l) for p in (1, 2) for l in ("fr-en", "bs-en")}
+    assert {(row["peer"], row["pair"]) for row in table} == {(peer, pair) for peer in (1, 2) for pair in ("fr-en", "bs-en")}
     training = [line for line in trainer.state.log_history if "peer1_nll" in line][-1]
     for peer in (1, 2):
         assert {f"peer{peer}_{name}" for name in ("nll", "kd", "alpha", "grad_norm")} <= set(training)
@@ -321,12 +321,8 @@ def test_one_to_many_learns_by_tags(texts, tmp_path, new_model, tokenizer):
     )
     trainer.train()
     assert {"eval_peer2_loss_en-fr", "eval_peer2_loss_en-bs"} <= set(trainer.evaluate())
-    assert (
-        len(
-            translate(peers[0], tokenizer, [">>bs<< " + text for text in turned["train"][LanguagePair("en", "bs")].sources[:2]])
-        )
-        == 2
-    )
+    sources = turned["train"][LanguagePair("en", "bs")].sources[:2]
+    assert len(translate(peers[0], tokenizer, [">>bs<< " + text for text in sources])) == 2
 
 
 # ---- bad input ----------------------------------------------------------------------------------------------------------

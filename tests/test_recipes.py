@@ -1,3 +1,4 @@
+import json
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -6,7 +7,8 @@ import pytest
 import yaml
 
 from hf_paretokd import cli
-from hf_paretokd.errors import RecipeError
+from hf_paretokd.errors import ParetoKDError, RecipeError
+from hf_paretokd.evaluation.results import read_results
 from hf_paretokd.recipe import load_recipe
 
 SHIPPED = sorted(path for path in Path(str(files("hf_paretokd.recipes"))).iterdir() if path.suffix == ".yaml")
@@ -67,7 +69,7 @@ def run(monkeypatch, *words):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_recipes_load_and_every_key_is_commented_or_obvious(path):
     recipe = load_recipe(path)
-    assert recipe.training.max_steps > 0
+    assert recipe.training.max_steps > 0 or recipe.training.num_train_epochs >= 70
     assert path.read_text().startswith("# ")
     if recipe.data.hub:
         assert "could not be checked" in path.read_text()
@@ -87,6 +89,42 @@ def test_the_papers_hyper_parameters():
         assert (training.adam_beta1, training.adam_beta2, training.adam_epsilon) == (0.9, 0.98, 1e-9)
         assert (training.num_students, training.mutual_start) == (2, 0.5)
         assert (by_name[name].model.encoder_layers, by_name[name].model.decoder_layers) == (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "tau", "epochs", "dropout", "high", "pairs"), [("wmt6", 5, 70, 0.2, 3, 6), ("ted8", 3, 300, 0.3, 4, 8)]
+)
+@pytest.mark.parametrize("direction", ["m2o", "o2m"])
+def test_the_hyper_parameters_of_pareto_md(corpus, tau, epochs, dropout, high, pairs, direction):
+    """PMD §4.1 and App. C; the learning rate is Marian's."""
+    recipe = load_recipe(next(path for path in SHIPPED if path.stem == f"{corpus}-{direction}"))
+    training, model = recipe.training, recipe.model
+    assert (training.temperatures, training.strategy, training.trial_share) == ([1, tau], "auto", 0.1)
+    assert (training.update_interval, training.step_size, training.step_size_decay) == (None, 1, 1)
+    assert training.max_tokens * training.gradient_accumulation_steps == 65_536
+    assert (training.num_train_epochs, training.label_smoothing_factor) == (epochs, 0.1)
+    assert (training.adam_beta1, training.adam_beta2, training.lr_scheduler_type) == (0.9, 0.98, "inverse_sqrt")
+    assert (model.encoder_layers, model.decoder_layers, model.d_model, model.encoder_attention_heads) == (6, 6, 512, 8)
+    assert (model.encoder_ffn_dim, model.dropout, recipe.evaluation.num_beams) == (2048, dropout, 5)
+    assert (len(recipe.data.pairs), len(recipe.evaluation.high_resource)) == (pairs, high)
+    side = [pair.target if direction == "m2o" else pair.source for pair in recipe.data.parsed_pairs]
+    assert set(side) == {"en"}
+    text = next(path for path in SHIPPED if path.stem == f"{corpus}-{direction}").read_text()
+    assert "pre-norm" in text
+    assert "post-norm" in text
+
+
+def test_rows_of_the_papers_tables_are_overrides(tmp_path):
+    """Every override that a recipe's comments name is one the recipe takes."""
+    seen = 0
+    for path in SHIPPED:
+        for line in path.read_text().splitlines():
+            if not line.startswith("#   ") or " --" not in line:
+                continue
+            words = line.split("(")[0].split(" --", 1)[1].split()
+            load_recipe(path, ["--" + words[0], *words[1:]])
+            seen += 1
+    assert seen > 30
 
 
 def test_overrides_reach_every_section(recipe_file):
@@ -246,6 +284,90 @@ def test_plain_models_run_through_the_same_code(recipe_file, monkeypatch, tmp_pa
     again = ["--output_dir", str(tmp_path / "second"), "--model.from_pretrained", str(tmp_path / "run" / "model")]
     assert run(monkeypatch, "train", recipe_file, *TINY, *again, "--evaluation.depths", "2-2") == 0
     assert (tmp_path / "second" / "teacher" / "model.safetensors").is_file()
+
+
+def test_peers_run_through_the_same_code(recipe_file, text_folder, monkeypatch, tmp_path, capsys):
+    peers = ["--method", "pareto_mutual", "--data.pairs", "fr-en", "bs-en", "--update_interval", "2", "--trial_share", "0.02"]
+    plain = ["--method", "plain", *peers[2:5], "--output_dir", tmp_path / "base"]
+    assert run(monkeypatch, "train", recipe_file, *TINY, *plain) == 0
+    capsys.readouterr()
+    assert run(monkeypatch, "train", recipe_file, *TINY, *peers, "--evaluation.baselines", str(tmp_path / "base")) == 0
+    folder, printed = tmp_path / "run", capsys.readouterr().out
+    for text in ("What is sampled", "peer 2, τ = 5", "2-2 peer 1", "2-2 peer 2", "HRL", "LRL"):
+        assert text in printed
+    for peer in "12":
+        assert (folder / "peers" / peer / "model.safetensors").is_file()
+        assert (folder / "peers" / peer / "tokenizer_config.json").is_file()
+    rows = read_results(folder / "results.json")
+    assert {row.peer for row in rows if row.model == "peer"} == {None, 1, 2}
+    values = {(row.peer, row.pair): row.value for row in rows if row.metric == "chrf"}
+    for peer in (1, 2):
+        assert values[peer, "HRL"] == values[peer, "fr-en"]
+        assert values[peer, "average"] == pytest.approx((values[peer, "fr-en"] + values[peer, "bs-en"]) / 2)
+    assert all(row.signature for row in rows if row.metric in ("bleu", "chrf") and row.pair == "fr-en")
+    assert load_recipe(folder / "recipe.yaml").evaluation.high_resource == ["fr-en"], "the larger half, by default"
+    frontier = json.loads((folder / "frontier.json").read_text())
+    assert [(point["family"], point["name"]) for point in frontier["points"]] == [
+        ("run", "peer 1"),
+        ("run", "peer 2"),
+        ("base", "model 2-2"),
+    ]
+    for name in ("frontier.png", "weights.png"):
+        assert (folder / "plots" / name).stat().st_size > 5000
+    assert json.loads((folder / "distillation_weights.json").read_text())["strategy"] == "auto"
+    again = ["evaluate", folder, "--evaluation.high_resource", "bs-en", "--evaluation.baselines", "[]"]
+    assert run(monkeypatch, *again) == 0
+    assert len(json.loads((folder / "frontier.json").read_text())["points"]) == 2
+    assert run(monkeypatch, "evaluate", folder, "--evaluation.baselines", str(tmp_path / "nowhere")) == 1
+    assert "evaluation.baselines" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--temperatures", "1", "0"], "temperatures"),
+        (["--temperatures", "2"], "two or more peers"),
+        (["--distillation_weight", "1.5"], "distillation_weight"),
+        (["--strategy", "both"], "strategy"),
+        (["--evaluation.high_resource", "xx-en"], "evaluation.high_resource"),
+        (["--data.max_sentence_pairs", "{de-en: 5}"], "data.max_sentence_pairs: 'de-en' is not one of the pairs"),
+        (["--data.max_sentence_pairs", "{bs-en: 0}"], "data.max_sentence_pairs: 0 is out of range"),
+        (["--data.max_sentence_pairs", "7"], "max_sentence_pairs"),
+        (["--data.data_dir", "null", "--data.hub", "{fr-en: some/set}"], "data.hub: 'fr-en' is not one of the pairs"),
+    ],
+)
+def test_bad_settings_of_peers_name_the_field(recipe_file, words, named):
+    with pytest.raises(ParetoKDError, match=named):
+        load_recipe(recipe_file, ["--method", "pareto_mutual", *words])
+
+
+def test_a_capped_pair_keeps_a_fixed_choice(recipe_file, text_folder):
+    from hf_paretokd import load_text
+
+    recipe = load_recipe(recipe_file, ["--data.max_sentence_pairs", "{bs-en: 100}"])
+    whole = next(iter(load_text(load_recipe(recipe_file).data, "train").values()))
+    capped, again = (next(iter(load_text(recipe.data, "train").values())) for _ in range(2))
+    assert len(capped) == 100
+    assert capped.sources == again.sources
+    positions = [whole.sources.index(source) for source in capped.sources]
+    assert positions == sorted(positions)
+    assert positions[-1] > 150, "not just the first ones"
+    assert capped.skipped["more than max_sentence_pairs"] == len(whole) - 100
+    assert len(next(iter(load_text(recipe.data, "validation").values()))) == 40
+
+
+SHORT = ("--max_tokens", "256", "--repeats", "1", "--updates", "4")
+
+
+def test_the_bench_of_peers_prints_ratios(monkeypatch, capsys):
+    assert (
+        run(monkeypatch, "bench", "pareto", *["--shape", "tiny", "--max_tokens", "256", "--repeats", "1", "--updates", "4"])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    for text in ("peer update, all α > 0 / plain step", "1.33", "trial updates / updates", "peak memory, two peers"):
+        assert text in printed
+    assert run(monkeypatch, "bench", "pareto", "--shape", "huge") == 1
 
 
 def test_unknown_commands_end_with_the_usage(monkeypatch, capsys):

@@ -44,7 +44,8 @@ class DataConfig:
     Args:
         pairs: directions to learn, such as `[de-en, fr-en]`.
         data_dir: folder with line-aligned files `[xx-en/]SPLIT.LANG[.gz]`.
-        hub: id of a Hub data set whose rows have a field for each language or a `translation` field.
+        hub: id of a Hub data set whose rows have a field for each language or a `translation` field, or a mapping from
+            pairs to such ids.
         hub_config: configuration of the Hub data set; `{pair}`, `{source}` and `{target}` are filled in.
         train: split name, or a `.tsv`, `.jsonl` or `.parquet` file pattern in which `{pair}`, `{source}` and `{target}`
             are filled in.
@@ -57,7 +58,7 @@ class DataConfig:
 
     pairs: list[str] = field(default_factory=list)
     data_dir: str | None = None
-    hub: str | None = None
+    hub: dict[str, str] | str | None = None
     hub_config: str | None = None
     train: str = "train"
     validation: str = "validation"
@@ -79,6 +80,11 @@ class DataConfig:
         if self.max_length is not None and self.max_length < 2:
             raise RecipeError(f"data.max_length: {self.max_length} leaves no room for a word and </s>")
         check_pair_values(self.max_sentence_pairs, self.pairs, "data.max_sentence_pairs", int, lambda count: count > 0)
+        if isinstance(self.hub, Mapping):
+            check_pair_values(self.hub, self.pairs, "data.hub", str, bool)
+            missing = [pair for pair in self.pairs if pair not in self.hub]
+            if missing:
+                raise RecipeError(f"data.hub: names no data set for {missing[0]}")
         if self.data_dir and self.hub:
             raise RecipeError("data: data_dir and hub exclude each other")
 
@@ -128,7 +134,8 @@ def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Ro
         }
         return readers[kind]()
     if config.hub:
-        return read_hub(config.hub, filled(config, "hub_config", pair), name, pair)
+        name_of_set = config.hub[str(pair)] if isinstance(config.hub, Mapping) else config.hub
+        return read_hub(name_of_set, filled(config, "hub_config", pair), name, pair)
     if not config.data_dir:
         raise RecipeError(f"data.{split}: {name!r} is no .tsv, .jsonl or .parquet file; give data.data_dir or data.hub")
     return read_aligned(*find_aligned(Path(config.data_dir), name, pair))

@@ -142,16 +142,17 @@ def common_side(pairs: Sequence[str]) -> str:
     return f"… → {targets[0]}" if len(set(targets)) == 1 else f"{sources[0]} → …"
 
 
-def sampling_table(rows: Sequence[SamplingRow], temperatures: Sequence[float]) -> None:
-    """Prints P(ℓ), expected passes and sentences of every pair, side by side for all peers."""
-    table = Table(title="What is sampled: probability, expected passes, sentences", box=box.SIMPLE_HEAD)
+def print_sampling(rows: Sequence[SamplingRow], temperatures: Sequence[float]) -> None:
+    """Prints P(ℓ), expected passes and expected sentences of every pair, side by side for all peers."""
+    table = Table(title="What is sampled", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("pair")
     for peer, temperature in enumerate(temperatures, 1):
         name = f"peer {peer}, " if len(temperatures) > 1 else ""
-        table.add_column(f"{name}τ = {temperature:g}", justify="right")
+        for heading in (f"{name}τ = {temperature:g}\nprobability", "\npasses", "\nsentences"):
+            table.add_column(heading, justify="right")
     cells: dict[str, list[str]] = {}
     for row in rows:
-        cells.setdefault(row.pair, []).append(f"{row.probability:.4f}  {row.passes:8.2f}  {row.sentences:12,.0f}")
+        cells.setdefault(row.pair, []).extend((f"{row.probability:.4f}", f"{row.passes:.2f}", f"{row.sentences:,.0f}"))
     for pair, columns in cells.items():
         table.add_row(pair, *columns)
     Console().print(table)
