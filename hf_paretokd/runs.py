@@ -224,7 +224,8 @@ def draw_run(folder: Path, rows: Sequence[ResultRow], recipe: Recipe) -> None:
     wanted: list[tuple[Path, Callable[[Path], None]]] = []
     if history.is_file():
         entries = checkpoints.load_json(history)["history"]
-        wanted.append((folder / PLOTS / "weights.png", lambda path: plot_weights(entries, path)))
+        end = next((int(row.value) for row in rows if row.metric == "updates"), None)
+        wanted.append((folder / PLOTS / "weights.png", lambda path: plot_weights(entries, path, end)))
     split = recipe.evaluation.splits[-1] if recipe.evaluation.splits else ""
     families = {folder.name: rows, **dict(map(read_baseline, recipe.evaluation.baselines))}
     points = [point for name, each in families.items() for point in frontier_points(name, each, split)]

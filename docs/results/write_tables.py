@@ -1,15 +1,27 @@
-"""Writes the result tables of README.md from the JSON files in this folder."""
+"""Writes the result tables of README.md, and the pictures beside them, from the JSON files in this folder."""
 
 import io
+import json
 import re
 from pathlib import Path
 
 from rich.console import Console
 
-from hf_paretokd.evaluation.results import AVERAGE, ResultRow, read_results, results_table
+from hf_paretokd.evaluation.frontier import FrontierPoint
+from hf_paretokd.evaluation.plots import plot_frontier, plot_weights
+from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, group_averages, read_results, results_table
 
 HERE = Path(__file__).parent
 README = HERE.parent.parent / "README.md"
+TATOEBA = {
+    "tatoeba8-plain-1": ("plain", (1,)),
+    "tatoeba8-plain-5": ("plain", (5,)),
+    "tatoeba8-vanilla": ("vanilla MD", (1, 1)),
+    "tatoeba8-bi": ("BI-PMD", (1, 5)),
+    "tatoeba8-uni": ("UNI-PMD", (1, 5)),
+    "tatoeba8-auto": ("AUTO-PMD", (1, 5)),
+}
+TATOEBA_HIGH = ("fr-en", "mr-en")
 BASELINES = ("multi30k-plain-6-6", "multi30k-plain-6-2", "multi30k-plain-2-2")
 
 
@@ -72,6 +84,41 @@ def initialisation() -> str:
     return "\n".join(lines)
 
 
+def tatoeba8() -> str:
+    """BLEU of every pair and group for all systems that have been trained; draws the frontier and the weights."""
+    lines, cost, points, signature = [], ["| system | updates | passes | minutes |", "|---|---|---|---|"], [], ""
+    for name, (system, temperatures) in TATOEBA.items():
+        if not (HERE / f"{name}.json").is_file():
+            continue
+        rows = read_results(HERE / f"{name}.json")
+        took = training(rows)
+        minutes = took["training_seconds"] / 60
+        cost.append(f"| {system}, τ = {shown(temperatures)} | {took['updates']:,.0f} | {took['passes']:.1f} | {minutes:.0f} |")
+        signature = next(row.signature for row in rows if row.metric == "bleu" and row.signature)
+        for peer, temperature in enumerate(temperatures, 1):
+            mine = [row for row in rows if row.metric == "bleu" and row.peer == (peer if len(temperatures) > 1 else None)]
+            values = {row.pair: row.value for row in mine if row.pair not in GROUPS}
+            groups = group_averages(values, TATOEBA_HIGH)
+            if not lines:
+                heads = [pair.split("-")[0] for pair in values]
+                lines = [f"| system | τ | {' | '.join(heads)} | HRL | LRL | all |", "|---" * (len(heads) + 5) + "|"]
+            figures = [*values.values(), groups[HIGH], groups[LOW], groups[AVERAGE]]
+            lines.append(f"| {system} | {temperature} | {' | '.join(f'{value:.1f}' for value in figures)} |")
+            family = system if system != "plain" else "plain, τ = 1 and 5"
+            points.append(FrontierPoint(family, f"τ = {temperature}", groups[HIGH], groups[LOW], groups[AVERAGE]))
+    plot_frontier(points, "bleu", HERE / "tatoeba8-frontier.png")
+    weights = HERE / "tatoeba8-auto-weights.json"
+    if weights.is_file():
+        plot_weights(json.loads(weights.read_text("utf-8"))["history"], HERE / "tatoeba8-auto-weights.png")
+    machine = next(row.signature for row in rows if row.metric == "updates")
+    return "\n".join([*lines, "", f"Greedy search; signature `{signature}`.", "", *cost, "", f"Machine: {machine}."])
+
+
+def shown(temperatures: tuple[int, ...]) -> str:
+    """Temperatures as they are written."""
+    return " and ".join(map(str, temperatures))
+
+
 def write(path: Path, name: str, table: str) -> None:
     """Replaces the part of a file between the markers of `name`."""
     text = re.sub(
@@ -86,4 +133,5 @@ def write(path: Path, name: str, table: str) -> None:
 if __name__ == "__main__":
     write(README, "demo", demo())
     write(README, "multi30k", multi30k())
+    write(README, "tatoeba8", tatoeba8())
     write(HERE.parent / "initialisation.md", "initialisation", initialisation())

@@ -15,7 +15,7 @@ def can_plot() -> bool:
 
 def plot_frontier(points: Sequence[FrontierPoint], metric: str, path: Path) -> None:
     """HRL against LRL averages of all models, one colour a run, with the hull of all and that of each run of several."""
-    figure, axes = new_figure()
+    figure, (axes,) = new_figure()
     families = list(dict.fromkeys(point.family for point in points))
     for number, family in enumerate(families):
         mine = [point for point in points if point.family == family]
@@ -35,20 +35,24 @@ def plot_frontier(points: Sequence[FrontierPoint], metric: str, path: Path) -> N
     finish(figure, path)
 
 
-def plot_weights(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """α_i[ℓ] over updates, a panel for each peer and a line for each pair."""
-    peers = len(history[0]["weights"])
-    figure, panels = new_figure(columns=peers)
-    for peer, axes in enumerate(panels if peers > 1 else [panels]):
+def plot_weights(history: Sequence[Mapping[str, Any]], path: Path, last_update: int | None = None) -> None:
+    """α_i[ℓ] over updates, a panel for each peer and a line for each pair, drawn on to the end of the training."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, panels = new_figure(columns=len(history[0]["weights"]))
+    updates = [entry["update"] for entry in history]
+    end = max(updates[-1], last_update or 0)
+    for peer, axes in enumerate(panels):
         for number, pair in enumerate(history[0]["weights"][peer]):
-            updates = [entry["update"] for entry in history]
             values = [entry["weights"][peer][pair] for entry in history]
-            axes.step(updates, values, where="post", marker=".", color=f"C{number % 10}", label=pair)
+            axes.step([*updates, end], [*values, values[-1]], where="post", color=f"C{number % 10}", label=pair)
+            axes.plot(updates, values, ".", color=f"C{number % 10}")
         axes.set_title(f"peer {peer + 1}")
         axes.set_xlabel("update")
         axes.set_ylim(-0.03, 1.03)
-    (panels[0] if peers > 1 else panels).set_ylabel("distillation weight α")
-    (panels[-1] if peers > 1 else panels).legend(fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    panels[0].set_ylabel("distillation weight α")
+    panels[-1].legend(fontsize=8)
     finish(figure, path)
 
 
@@ -57,14 +61,14 @@ def label(metric: str) -> str:
     return {"bleu": "BLEU", "chrf": "chrF"}.get(metric, metric)
 
 
-def new_figure(columns: int = 1) -> tuple[Any, Any]:
+def new_figure(columns: int = 1) -> tuple[Any, Sequence[Any]]:
     """A figure with one row of panels, drawn without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.0 + 4.4 * columns, 4.4), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, sharey=True)
+    return figure, figure.subplots(1, columns, sharey=True, squeeze=False)[0]
 
 
 def finish(figure: Any, path: Path) -> None:
