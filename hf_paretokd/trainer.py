@@ -184,6 +184,22 @@ class TranslationTrainer(Seq2SeqTrainer):
         counts = [[(batch["labels"] != IGNORED).sum() for batch in sample["batches"]] for sample in batch_samples]
         return self.accelerator.reduce(torch.tensor(counts).sum(0).to(device), reduction="sum")
 
+    def clip_gradients(self, peers: Sequence[int]) -> list[Tensor]:
+        """Clips the gradient of each of these peers (counted from 0) by itself and returns their norms."""
+        self.accelerator.unscale_gradients()
+        models = [model for _, model in self.model.named_models()]
+        limit = self.args.max_grad_norm or math.inf
+        return [torch.nn.utils.clip_grad_norm_(models[peer].parameters(), limit) for peer in peers]
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Tensor:
+        if len(self.streams) == 1:
+            return super()._clip_grad_norm(model)
+        norms = self.clip_gradients(range(len(self.streams)))
+        for peer, norm in enumerate(norms, 1):
+            name = f"peer{peer}_grad_norm"
+            self._tallies[name] = self._tallies.get(name, 0) + torch.stack([norm.detach(), torch.ones_like(norm)])
+        return torch.stack(norms).norm()
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the method's own figures, averaged over all micro-batches since the last line, to the training log."""
         if "loss" in logs and self._tallies:

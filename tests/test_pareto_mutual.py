@@ -373,7 +373,9 @@ def test_peers_must_fit_together(new_trainer, new_model, tokenizer, texts, tmp_p
 def test_a_pair_without_validation_text_is_an_error(new_trainer, encoded):
     data = {"train": encoded["train"], "validation": {"fr-en": encoded["validation"]["fr-en"]}}
     with pytest.raises(DataError, match="bs-en: has training but no validation text"):
-        new_trainer(data=data, strategy="uni", update_interval=2)
+        new_trainer(data=data, strategy="uni", update_interval=2, eval_strategy="no")
+    with pytest.raises(DataError, match="bs-en: has training but no validation text"):
+        new_trainer(data=data, strategy="bi")
 
 
 @pytest.mark.parametrize(

@@ -143,8 +143,8 @@ class ParetoMutualModel(JointModel):
             torch.manual_seed(seed)
             loss = self.peer_loss(place, batch, weight)
             losses.append(loss.total)
-            tokens = int((batch["labels"] != IGNORED).sum())
-            logs |= {f"peer{place + 1}_{name}": value for name, value in training_figures(loss, weight, tokens).items()}
+            figures = training_figures(loss, weight, int((batch["labels"] != IGNORED).sum()))
+            logs |= {f"peer{place + 1}_{name}": value for name, value in figures.items()}
         return {"losses": torch.stack(losses), "logs": logs}
 
     def peer_loss(self, place: int, batch: Mapping[str, Any], weight: float) -> JointLoss:
@@ -212,12 +212,14 @@ class ParetoMutualTrainer(TranslationTrainer):
         **kwargs: Any,
     ) -> None:
         peers = list(model) if isinstance(model, Sequence) else [model]
-        check_peers(peers, len(args.temperatures))
+        check_models(peers, len(args.temperatures))
         tokenizer = common_tokenizer(processing_class)
         super().__init__(ParetoMutualModel(peers, args), args, processing_class=tokenizer, **kwargs)
         interval = args.update_interval or max(1, round(self.updates_per_pass))
         self.rule = self.build_rule()
         self.trials = PeerTrials(self, round(args.trial_share * self.updates_per_pass), args.smoothed_validation)
+        if self.rule.changes or args.eval_strategy != "no":
+            self.check_validation()
         if self.rule.changes and self.train_pairs:
             self.check_decisions(interval)
             self.add_callback(WeightUpdates(self, interval))
@@ -237,14 +239,17 @@ class ParetoMutualTrainer(TranslationTrainer):
             return kind(pairs, peers, args.step_size, args.step_size_decay)
         return BidirectionalWeights(pairs, peers, args.distillation_weight)
 
+    def check_validation(self) -> None:
+        """Raises a DataError if a pair cannot be validated."""
+        for name in self.train_pairs:
+            if name not in self.eval_pairs:
+                raise DataError(
+                    f"{name}: has training but no validation text, by which checkpoints are chosen and weights decided; add "
+                    "validation text or leave the pair out"
+                )
+
     def check_decisions(self, interval: int) -> None:
-        """Raises a TrainingError or DataError if the rule could never decide anything."""
-        missing = [name for name in self.train_pairs if name not in self.eval_pairs]
-        if missing:
-            raise DataError(
-                f"{missing[0]}: has training but no validation text, and strategy {self.args.strategy} decides by validation "
-                "losses; add validation text or leave the pair out"
-            )
+        """Raises a TrainingError if the rule could never decide anything."""
         first = max(interval, self.args.warmup_without_kd)
         if first >= self.args.max_steps:
             source = "" if self.args.update_interval else f" (one epoch is {self.updates_per_pass:.0f} updates)"
@@ -265,20 +270,6 @@ class ParetoMutualTrainer(TranslationTrainer):
         asleep = self.state.global_step < self.args.warmup_without_kd
         weights = zip(self.rule.weights, batches, strict=True)
         return {"weights": [0.0 if asleep else mine[batch["pair"]] for mine, batch in weights]}
-
-    def clip_gradients(self, peers: Sequence[int] | None = None) -> list[Tensor]:
-        """Clips the gradient of each peer by itself and returns their norms."""
-        self.accelerator.unscale_gradients()
-        limit = self.args.max_grad_norm or float("inf")
-        chosen = range(len(self.model.peers)) if peers is None else peers
-        return [torch.nn.utils.clip_grad_norm_(self.model.peers[peer].parameters(), limit) for peer in chosen]
-
-    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
-        norms = self.clip_gradients()
-        for peer, norm in enumerate(norms, 1):
-            name = f"peer{peer}_grad_norm"
-            self._tallies[name] = self._tallies.get(name, 0) + torch.stack([norm.detach(), torch.ones_like(norm)])
-        return torch.stack(norms).norm()
 
     # ---- Best checkpoints -----------------------------------------------------------------------------------------
 
@@ -336,7 +327,7 @@ class WeightUpdates(TrainerCallback):
             )
 
 
-def check_peers(peers: Sequence[PreTrainedModel], wanted: int) -> None:
+def check_models(peers: Sequence[PreTrainedModel], wanted: int) -> None:
     """Raises a ModelError unless there are `wanted` different models with a common vocabulary."""
     if len(peers) != wanted:
         raise ModelError(f"{len(peers)} peers for {wanted} temperatures: give one model for each, as a list")
