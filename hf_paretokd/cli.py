@@ -49,7 +49,7 @@ def demo(words: list[str]) -> None:
 
 def evaluate(words: list[str]) -> None:
     """`paretokd evaluate`."""
-    from hf_paretokd.runs import evaluate_model, evaluate_run
+    from hf_paretokd.scoring import evaluate_model, evaluate_run
 
     if not words or words[0].startswith("-"):
         usage("evaluate: give a run folder or a model")

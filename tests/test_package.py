@@ -71,6 +71,7 @@ def test_rooms_import_downwards_only():
         "methods",
         "delivery",
         "recipe",
+        "scoring",
         "runs",
         "recipes",
         "bench",
