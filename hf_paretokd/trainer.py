@@ -22,6 +22,7 @@ from transformers import (
 from transformers.trainer_utils import TrainOutput
 
 from hf_paretokd import checkpoints
+from hf_paretokd.allocator import keep_freed_memory
 from hf_paretokd.arguments import TranslationConfig
 from hf_paretokd.data.batches import IGNORED, PairBatches, side_lengths
 from hf_paretokd.data.encoding import Pairs, as_pairs
@@ -72,6 +73,8 @@ class TranslationTrainer(Seq2SeqTrainer):
     ) -> None:
         if args.n_gpu > 1:
             raise TrainingError(f"{args.n_gpu} GPUs in one process: use torchrun or accelerate launch, one process a GPU")
+        if args.device.type == "cpu":
+            keep_freed_memory()
         self.train_pairs, self.eval_pairs = as_pairs(train_dataset), as_pairs(eval_dataset)
         for _, each in model.named_models():
             prepare_for_training(each)

@@ -60,6 +60,7 @@ def test_rooms_import_downwards_only():
     """data, models, losses … trainer < methods < delivery < recipe and runs < cli; a method imports no other method."""
     order = [
         "errors",
+        "allocator",
         "data",
         "models",
         "losses",

@@ -172,6 +172,14 @@ def test_loader_workers_change_nothing(new_trainer):
         assert torch.equal(alone["batches"][0]["labels"], parallel["batches"][0]["labels"])
 
 
+def test_freed_memory_is_kept_where_the_c_library_can():
+    import platform
+
+    from hf_paretokd.allocator import keep_freed_memory
+
+    assert keep_freed_memory() is (platform.libc_ver()[0] == "glibc")
+
+
 # ---- bad input ------------------------------------------------------------------------------------------------------------
 
 

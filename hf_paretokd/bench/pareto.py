@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import TrainerCallback
 
+from hf_paretokd.allocator import keep_freed_memory
 from hf_paretokd.bench.shapes import Shape, random_model, random_pairs, shape_named
 from hf_paretokd.bench.timing import interleaved_medians, peak_memory, synchronise
 from hf_paretokd.data.sampling import MicroBatch, PairDataset, build_pair_batches
@@ -42,6 +43,8 @@ def micro_batches(shape: Shape, max_tokens: int, count: int) -> list[dict[str, A
 def step_of(model: JointModel, batches: Sequence[Sequence[dict[str, Any]]], **arguments: Any) -> Callable[[], None]:
     """A training step: losses, gradients, clipping of each model, AdamW. Takes the micro-batches in turn."""
     model.to(device()).train()
+    if device().type == "cpu":
+        keep_freed_memory()  # as in training
     for _, each in model.named_models():
         each.set_attn_implementation("eager" if device().type == "cpu" else "sdpa")  # as in training
     optimizer, turn = torch.optim.AdamW(model.parameters(), lr=1e-4), iter(range(10**9))
