@@ -10,8 +10,7 @@ def keep_freed_memory() -> bool:
     """Has the process keep the memory it frees for its next allocations, where the C library is glibc.
 
     By default glibc gives large blocks back to the system at once, so that every training step touches fresh pages, each at
-    the cost of a page fault: with 32,000 entries and two peers that was a sixth of a step. Results do not change; the
-    process stays as large as it ever was.
+    the cost of a page fault. Results do not change; the process stays as large as it ever was.
 
     Returns:
         Whether it was possible.

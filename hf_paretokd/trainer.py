@@ -208,7 +208,8 @@ class TranslationTrainer(Seq2SeqTrainer):
         if "loss" in logs and self._tallies:
             for name, tally in self._tallies.items():
                 total, count = self.accelerator.reduce(tally, reduction="sum").tolist()
-                logs[name] = total / count if count else 0.0
+                if count:
+                    logs[name] = total / count
             self._tallies = {}
         logs["seconds"] = round(self.seconds_trained, 1)
         super().log(logs, start_time)

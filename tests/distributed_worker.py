@@ -18,10 +18,15 @@ METHODS = {
         AllInOneConfig,
         {"max_steps": 6, "eval_steps": 2, "mutual_start": 0.5, "detach_threshold": 1.001},
     ),
-    "pareto_mutual": (
+    "auto": (
         ParetoMutualTrainer,
         ParetoMutualConfig,
         {"max_steps": 5, "eval_steps": 5, "strategy": "auto", "update_interval": 2, "trial_share": 0.03},
+    ),
+    "uni": (
+        ParetoMutualTrainer,
+        ParetoMutualConfig,
+        {"max_steps": 3, "eval_steps": 3, "strategy": "uni", "update_interval": 1},
     ),
 }
 
@@ -63,7 +68,7 @@ def main(folder: Path, name: str) -> None:
                 "processes": trainer.accelerator.num_processes,
                 "dropout": models[0].config.dropout,
                 "log": trainer.state.log_history,
-                "history": trainer.rule.history if method == "pareto_mutual" else [],
+                "history": trainer.rule.history if method != "all_in_one" else [],
             }
             (folder / f"{name}-{method}.json").write_text(json.dumps(report))
 

@@ -90,7 +90,7 @@ def test_two_processes_equal_one_with_accumulation(results, method):
 
 
 def test_two_processes_decide_as_one(results):
-    one, two = (report["history"] for report, _ in results["pareto_mutual"])
+    one, two = (report["history"] for report, _ in results["auto"])
     assert [entry["update"] for entry in one] == [entry["update"] for entry in two] == [0, 2, 4]
     for expected, found in zip(one[1:], two[1:], strict=True):
         for mine, theirs in zip(expected["searches"], found["searches"], strict=True):
@@ -98,3 +98,6 @@ def test_two_processes_decide_as_one(results):
             for action, losses in mine["losses"].items():
                 assert theirs["losses"][action] == pytest.approx(losses, rel=1e-5)
         assert found["weights"] == expected["weights"]
+    one, two = (report["history"] for report, _ in results["uni"])
+    assert [entry["weights"] for entry in one] == [entry["weights"] for entry in two]
+    assert any(0.4 in mine.values() and 0.0 in other.values() for mine, other in (entry["weights"] for entry in one[1:]))

@@ -109,10 +109,12 @@ def test_where_alpha_is_zero_no_teacher_is_asked(new_model, batch, tmp_path):
     joint = ParetoMutualModel(models, ParetoMutualConfig(output_dir=str(tmp_path)))
     calls = []
     models[1].get_encoder().register_forward_hook(lambda *_: calls.append(1))
+    names = []
     for alpha, expected in ((0.0, 0), (0.1, 1)):
         calls.clear()
-        joint([{**batch, "pair": "fr-en"}, None], [0, None], [alpha, None])
+        names.append(list(joint([{**batch, "pair": "fr-en"}, None], [0, None], [alpha, None])["logs"]))
         assert len(calls) == expected
+    assert names[0] == names[1], "processes with and without a teacher add up the same figures"
 
 
 @pytest.mark.parametrize("dropout", [False, True])

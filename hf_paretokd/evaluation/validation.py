@@ -7,12 +7,12 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_paretokd.data.batches import IGNORED, PairBatches
+from hf_paretokd.data.batches import PairBatches
 from hf_paretokd.data.sampling import MicroBatch, PairDataset
 from hf_paretokd.losses import joint_loss
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.head import output_head
-from hf_paretokd.models.states import depth_states
+from hf_paretokd.models.states import depth_states, target_tokens
 
 
 @torch.no_grad()
@@ -47,7 +47,7 @@ def validation_sums(
         for rows in batches[name].in_order()[rank::processes]:
             batch = data.fetch(MicroBatch(0, name, rows))
             batch = {key: value.to(model.device) for key, value in batch.items() if isinstance(value, Tensor)}
-            targets = batch["labels"][batch["labels"] != IGNORED]
+            targets = target_tokens(batch)
             for depth, states in depth_states(model, batch, depths):
                 loss = joint_loss([states], [head], targets, smoothing, [1.0], smoothing_variant=smoothing_variant)
                 found = [loss.cross_entropy.item(), loss.nll.item(), targets.numel()]

@@ -12,7 +12,6 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, TrainerCallback, get_scheduler
 
 from hf_paretokd.arguments import TranslationConfig
-from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.losses import Divergence, JointLoss, joint_loss
@@ -20,7 +19,7 @@ from hf_paretokd.models.depth import Depth, candidate_depths
 from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
-from hf_paretokd.models.states import depth_states
+from hf_paretokd.models.states import depth_states, target_tokens
 from hf_paretokd.trainer import TranslationTrainer
 
 RESETS = ("optimizer", "scheduler", "best_metric")
@@ -158,7 +157,7 @@ class AllInOneModel(JointModel):
         else:
             states = [state for _, state in depth_states(self.teacher, batch, wanted, share_prefix=False)]
             position = list(range(len(wanted)))
-        targets = batch["labels"][batch["labels"] != IGNORED]
+        targets = target_tokens(batch)
         smoothing, variant = self.smoothing
         weights = [float(position.count(index)) for index in range(len(states))]
         loss = joint_loss(

@@ -12,13 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from hf_paretokd import checkpoints
 from hf_paretokd.arguments import TranslationConfig
-from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.errors import DataError, ModelError, TrainingError
 from hf_paretokd.losses import Divergence, JointLoss, joint_loss
 from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel
-from hf_paretokd.models.slicing import model_depth
-from hf_paretokd.models.states import depth_states
+from hf_paretokd.models.states import last_states, target_tokens
 from hf_paretokd.trainer import TranslationTrainer
 from hf_paretokd.weighting.auto_official import OfficialAutomaticWeights
 from hf_paretokd.weighting.rules import (
@@ -143,7 +141,7 @@ class ParetoMutualModel(JointModel):
             torch.manual_seed(seed)
             loss = self.peer_loss(place, batch, weight)
             losses.append(loss.total)
-            figures = training_figures(loss, weight, int((batch["labels"] != IGNORED).sum()))
+            figures = training_figures(loss, weight, len(target_tokens(batch)))
             logs |= {f"peer{place + 1}_{name}": value for name, value in figures.items()}
         return {"losses": torch.stack(losses), "logs": logs}
 
@@ -157,15 +155,10 @@ class ParetoMutualModel(JointModel):
                 states.append(last_states(teacher, batch))
             heads.append(output_head(teacher).constant())
             terms.append(Divergence(number, 0, weight / len(teachers), teacher_gradient=False, cross_entropy=True))
-        targets = batch["labels"][batch["labels"] != IGNORED]
         smoothing, variant = self.smoothing
-        return joint_loss(states, heads, targets, smoothing, [1 - weight, *(0.0 for _ in teachers)], terms, variant)
-
-
-def last_states(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
-    """Hidden states [target tokens, width] of the whole model."""
-    ((_, states),) = depth_states(model, batch, (model_depth(model),))
-    return states
+        return joint_loss(
+            states, heads, target_tokens(batch), smoothing, [1 - weight, *(0.0 for _ in teachers)], terms, variant
+        )
 
 
 @contextmanager
@@ -180,10 +173,15 @@ def teaching(model: PreTrainedModel, dropout: bool) -> Iterator[None]:
 
 
 def training_figures(loss: JointLoss, weight: float, tokens: int) -> dict[str, Tensor]:
-    """[sum, count] of the figures a user watches: losses per token without weights, and the mean α."""
-    figures = {"nll": (loss.nll[0], tokens), "alpha": (loss.nll.new_tensor(weight), 1)}
-    if len(loss.terms):
-        figures["kd"] = (loss.divergences.sum(), len(loss.terms) * tokens)
+    """[sum, count] of the figures a user watches: losses per token without weights, and the mean α.
+
+    The names are always the same, because all processes add them up together.
+    """
+    figures = {
+        "nll": (loss.nll[0], tokens),
+        "kd": (loss.divergences.sum(), len(loss.terms) * tokens),
+        "alpha": (loss.nll.new_tensor(weight), 1),
+    }
     return {name: torch.stack([total.detach(), total.new_tensor(float(size))]) for name, (total, size) in figures.items()}
 
 

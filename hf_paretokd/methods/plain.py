@@ -9,12 +9,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_paretokd.arguments import TranslationConfig
-from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.losses import joint_loss
 from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel
-from hf_paretokd.models.slicing import model_depth
-from hf_paretokd.models.states import depth_states
+from hf_paretokd.models.states import last_states, target_tokens
 from hf_paretokd.trainer import TranslationTrainer
 
 
@@ -39,10 +37,9 @@ class PlainModel(JointModel):
         """Summed cross-entropy of one micro-batch."""
         (batch,) = batches
         torch.manual_seed(seeds[0])
-        ((_, states),) = depth_states(self.model, batch, (model_depth(self.model),))
-        targets = batch["labels"][batch["labels"] != IGNORED]
+        targets, head = target_tokens(batch), output_head(self.model)
         smoothing, variant = self.smoothing
-        loss = joint_loss([states], [output_head(self.model)], targets, smoothing, [1.0], smoothing_variant=variant)
+        loss = joint_loss([last_states(self.model, batch)], [head], targets, smoothing, [1.0], smoothing_variant=variant)
         nll = torch.stack([loss.nll[0], loss.nll.new_tensor(float(targets.numel()))])
         return {"losses": loss.total[None], "logs": {"nll": nll}}
 

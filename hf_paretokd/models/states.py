@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.models.depth import Depth
-from hf_paretokd.models.slicing import first_layers
+from hf_paretokd.models.slicing import first_layers, model_depth
 
 FINAL_NORMS = ("layer_norm", "final_layer_norm")  # mBART, M2M100, Pegasus …; T5
 
@@ -52,6 +52,17 @@ def depth_states(
         decoded = run_decoder(model, decoders[encoder], decoder_inputs, encoded, batch["attention_mask"])
         for decoder in sorted(decoders[encoder], reverse=True):
             yield Depth(encoder, decoder), decoded.pop(decoder)[real]
+
+
+def last_states(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
+    """Hidden states [target tokens, width] that go into the output head of the whole model."""
+    ((_, states),) = depth_states(model, batch, (model_depth(model),))
+    return states
+
+
+def target_tokens(batch: Mapping[str, Tensor]) -> Tensor:
+    """The labels [target tokens] without padding, in the order of the hidden states."""
+    return batch["labels"][batch["labels"] != IGNORED]
 
 
 def shifted_right(model: PreTrainedModel, labels: Tensor) -> Tensor:
