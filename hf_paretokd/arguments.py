@@ -21,6 +21,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         max_tokens: budget of a micro-batch: rows × longest side, padding and `</s>` included.
         temperatures: τ of P(ℓ) ∝ N_ℓ^(1/τ), by which micro-batches are drawn from the language pairs; one for each model
             that is trained on a stream of its own (PMD Eq. 2).
+        loss_memory: gigabytes that the log-probabilities of a micro-batch may take, where they are needed twice (All-in-One
+            KD); beyond it they are computed again, at one more output product for each model. Both are exact.
         label_smoothing_variant: `torch` spreads ε over all entries, `fairseq` over the wrong ones.
     """
 
@@ -28,6 +30,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     temperatures: list[float] = field(
         default_factory=lambda: [1.0], metadata={"help": "τ of P(l) ∝ N_l^(1/τ) over the language pairs, one a peer."}
     )
+    loss_memory: float = field(default=1.0, metadata={"help": "GB of log-probabilities kept rather than computed again."})
     label_smoothing_variant: str = field(
         default="torch", metadata={"help": "Spread label smoothing over all entries (torch) or the wrong ones (fairseq)."}
     )
@@ -64,6 +67,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             ("max_tokens", 1, math.inf),
             ("label_smoothing_factor", 0, 0.999999),
             ("learning_rate", 0, math.inf),
+            ("loss_memory", 0, math.inf),
         ):
             if not low <= getattr(self, name) <= high:
                 raise TrainingError(f"{name}: {getattr(self, name)} is out of range ({low} to {high})")

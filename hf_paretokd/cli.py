@@ -12,7 +12,7 @@ USAGE = """usage: paretokd COMMAND …
                                          the same on an embedded corpus, in about five minutes
   evaluate RUN|MODEL [--field value …]   BLEU and chrF of a run, or of any checkpoint (--data.pairs de-en --data.data_dir …)
   extract RUN|MODEL DEPTH … --output DIR [--overwrite]   students as plain checkpoints, such as 6-2
-  bench pareto [--shape iwslt|base] [--max_tokens N]   what mutual distillation costs on this machine, as ratios
+  bench [pareto] [--shape iwslt|base] [--max_tokens N]   what the methods cost on this machine, as ratios
 
 Fields are written --section.field value, training arguments --field value; `paretokd train RECIPE --help` lists them.
 """
@@ -71,11 +71,12 @@ def extract(words: list[str]) -> None:
 
 def bench(words: list[str]) -> None:
     """`paretokd bench`."""
-    if words[:1] != ["pareto"]:
-        usage("bench: give what to time: pareto")
-    from hf_paretokd.bench.pareto import main
+    from hf_paretokd.bench import pareto, training
 
-    main(words[1:])
+    if words[:1] == ["pareto"]:
+        pareto.main(words[1:])
+    else:
+        training.main(words)
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

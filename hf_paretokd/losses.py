@@ -20,7 +20,7 @@ from hf_paretokd.models.head import OutputHead
 
 CHUNK_BYTES = {"cpu": 4 << 20}  # of one [chunk, vocabulary] tensor: what stays in a core's cache; larger elsewhere
 CHUNK_BYTES_ELSEWHERE = 256 << 20
-LOSS_MEMORY = 1 << 30
+LOSS_MEMORY = 10**9
 
 
 @dataclass(frozen=True)

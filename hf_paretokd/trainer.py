@@ -93,7 +93,7 @@ class TranslationTrainer(Seq2SeqTrainer):
                 args.seed,
                 peer,
             )
-            for peer, temperature in enumerate(args.temperatures if sizes else ())
+            for peer, temperature in enumerate(args.temperatures)
         ]
         self.sampler_states = [SamplerState() for _ in self.streams]
         self.micro_batches = args.gradient_accumulation_steps * args.world_size  # M of an update

@@ -11,73 +11,20 @@ from rich.console import Console
 from rich.table import Table
 from transformers import TrainerCallback
 
-from hf_paretokd.allocator import keep_freed_memory
 from hf_paretokd.bench.shapes import Shape, random_model, random_pairs, shape_named
+from hf_paretokd.bench.steps import Batch, Step, device, micro_batches, peers_step, plain_step
 from hf_paretokd.bench.timing import interleaved_medians, peak_memory, synchronise
-from hf_paretokd.data.sampling import MicroBatch, PairDataset, build_pair_batches
-from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualModel, ParetoMutualTrainer
-from hf_paretokd.methods.plain import PlainConfig, PlainModel
-from hf_paretokd.models.joint import JointModel
+from hf_paretokd.data.sampling import build_pair_batches
+from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualTrainer
 
 PEER_BOUND = 4 / 3  # forward and backward cost three forward passes, the teacher's pass is a fourth
 SEARCH_BOUND = 0.30  # three trials of a tenth of an epoch
 SHARE = 0.1
 
 
-def device() -> torch.device:
-    """The accelerator, or the CPU."""
-    return torch.accelerator.current_accelerator() or torch.device("cpu")
-
-
-def micro_batches(shape: Shape, max_tokens: int, count: int) -> list[dict[str, Any]]:
-    """Some micro-batches of the largest size."""
-    pairs = random_pairs(shape, {"xx-yy": 40 * max(1, max_tokens // 100) * count}, 1)
-    data, batches = PairDataset(pairs, shape.vocabulary - 1), build_pair_batches(pairs, max_tokens, 1)["xx-yy"]
-    found = (data.fetch(MicroBatch(number, "xx-yy", batches.draw(number))) for number in range(count))
-    return [
-        {name: value.to(device()) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
-        for batch in found
-    ]
-
-
-def step_of(model: JointModel, batches: Sequence[Sequence[dict[str, Any]]], **arguments: Any) -> Callable[[], None]:
-    """A training step: losses, gradients, clipping of each model, AdamW. Takes the micro-batches in turn."""
-    model.to(device()).train()
-    if device().type == "cpu":
-        keep_freed_memory()  # as in training
-    for _, each in model.named_models():
-        each.set_attn_implementation("eager" if device().type == "cpu" else "sdpa")  # as in training
-    optimizer, turn = torch.optim.AdamW(model.parameters(), lr=1e-4), iter(range(10**9))
-
-    def step() -> None:
-        mine = batches[next(turn) % len(batches)]
-        tokens = torch.tensor([(batch["labels"] != -100).sum() for batch in mine], device=device())
-        (model(batches=mine, seeds=[0] * len(mine), **arguments)["losses"] / tokens).sum().backward()
-        for _, each in model.named_models():
-            torch.nn.utils.clip_grad_norm_(each.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
-
-
-def steps(shape: Shape, max_tokens: int, kinds: Sequence[str]) -> dict[str, Callable[[], None]]:
-    """Steps of the kinds `plain` and `peers` (two, all α > 0) on the same micro-batches."""
-    batches = micro_batches(shape, max_tokens, 4)
-    makers = {
-        "plain": lambda: step_of(PlainModel(random_model(shape), PlainConfig(output_dir="unused")), [[b] for b in batches]),
-        "peers": lambda: step_of(
-            ParetoMutualModel([random_model(shape), random_model(shape)], ParetoMutualConfig(output_dir="unused")),
-            [[batch, batch] for batch in batches],
-            weights=[0.4, 0.4],
-        ),
-    }
-    return {kind: makers[kind]() for kind in kinds}
-
-
-def two_steps(shape: Shape, max_tokens: int, kind: str) -> None:
+def two_steps(make: Callable[[Shape, Sequence[Batch]], Step], shape: Shape, max_tokens: int) -> None:
     """Two steps of one kind, for their memory."""
-    step = steps(shape, max_tokens, [kind])[kind]
+    step = make(shape, micro_batches(shape, max_tokens, 2))
     step()
     step()
 
@@ -144,9 +91,10 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--updates", type=int, default=10, help="updates of an epoch, for the searches")
     options = parser.parse_args(words)
     shape = shape_named(options.shape)
-    times = interleaved_medians(steps(shape, options.max_tokens, ["plain", "peers"]), options.repeats)
+    batches = micro_batches(shape, options.max_tokens, 4)
+    times = interleaved_medians({"plain": plain_step(shape, batches), "peers": peers_step(shape, batches)}, options.repeats)
     search = search_costs(shape, options.max_tokens, options.updates)
-    memory = {kind: peak_memory(two_steps, shape, options.max_tokens, kind) for kind in ("plain", "peers")}
+    memory = [peak_memory(two_steps, make, shape, options.max_tokens) for make in (plain_step, peers_step)]
     table = Table(
         "what",
         "bound",
@@ -160,6 +108,6 @@ def main(words: Sequence[str]) -> None:
     )
     table.add_row("copies of one search, beside that", "", f"{search['copies']:.2f} s")
     table.add_row("validations of one search (2 peers × 3 × 40 sentences)", "", f"{search['validations']:.2f} s")
-    table.add_row("peak memory, plain step", "", f"{memory['plain']:.2f} GB")
-    table.add_row("peak memory, two peers", "", f"{memory['peers']:.2f} GB")
+    table.add_row("peak memory, plain step", "", f"{memory[0]:.2f} GB")
+    table.add_row("peak memory, two peers", "", f"{memory[1]:.2f} GB")
     Console().print(table)

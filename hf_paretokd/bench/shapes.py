@@ -22,7 +22,7 @@ class Shape:
 
 
 SHAPES = {
-    "tiny": Shape(2, 32, 64, 2, 500),
+    "tiny": Shape(3, 32, 64, 2, 500),
     "iwslt": Shape(6, 512, 1024, 4, 8000),
     "base": Shape(6, 512, 2048, 8, 32000),
 }

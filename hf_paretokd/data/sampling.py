@@ -16,7 +16,7 @@ from hf_paretokd.errors import TrainingError
 def temperature_probabilities(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
     """P(ℓ) ∝ N_ℓ^(1/τ) (PMD Eq. 2): τ = 1 follows the sizes N_ℓ, τ → ∞ treats all pairs alike."""
     logs = np.log(np.array(list(sizes.values()), dtype=np.float64)) / temperature
-    weights = np.exp(logs - logs.max())
+    weights = np.exp(logs - logs.max(initial=-np.inf))
     return dict(zip(sizes, (weights / weights.sum()).tolist(), strict=True))
 
 

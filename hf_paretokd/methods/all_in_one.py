@@ -128,6 +128,7 @@ class AllInOneModel(JointModel):
         self.teacher = teacher
         self.depth = model_depth(teacher)
         self.smoothing = (config.label_smoothing_factor, config.label_smoothing_variant)
+        self.loss_memory = round(config.loss_memory * 1e9)
         self.share_prefix = config.share_prefix
         self.rules = LossRules(config.kd_weight, config.detach_threshold, config.detach_at_threshold, config.detach_senior)
 
@@ -168,6 +169,7 @@ class AllInOneModel(JointModel):
             weights,
             lambda entropies: self.rules.divergences(entropies, position[1:], mutual_weight),
             variant,
+            self.loss_memory,
         )
         return {"losses": loss.total[None], "logs": training_figures(loss, position, targets.numel())}
 

@@ -1,0 +1,138 @@
+"""Training steps to be timed, on random micro-batches: losses, gradients, clipping, AdamW."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel, Seq2SeqTrainer
+
+from hf_paretokd.allocator import keep_freed_memory
+from hf_paretokd.bench.shapes import Shape, random_model, random_pairs
+from hf_paretokd.data.batches import IGNORED
+from hf_paretokd.data.sampling import MicroBatch, PairDataset, build_pair_batches
+from hf_paretokd.methods.all_in_one import AllInOneConfig, AllInOneModel
+from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualModel
+from hf_paretokd.methods.plain import PlainConfig, PlainModel
+from hf_paretokd.models.depth import Depth
+from hf_paretokd.models.joint import JointModel
+from hf_paretokd.models.slicing import sliced
+from hf_paretokd.models.states import target_tokens
+
+Batch = dict[str, Any]
+Step = Callable[[], None]
+SMOOTHING = 0.1  # on every side
+
+
+def device() -> torch.device:
+    """The accelerator, or the CPU."""
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
+def micro_batches(shape: Shape, max_tokens: int, count: int) -> list[Batch]:
+    """Some micro-batches of one pair, on the device."""
+    pairs = random_pairs(shape, {"xx-yy": 40 * max(1, max_tokens // 100) * count}, 1)
+    data, batches = PairDataset(pairs, shape.vocabulary - 1), build_pair_batches(pairs, max_tokens, 1)["xx-yy"]
+    found = (data.fetch(MicroBatch(number, "xx-yy", batches.draw(number))) for number in range(count))
+    return [
+        {name: value.to(device()) if isinstance(value, Tensor) else value for name, value in each.items()} for each in found
+    ]
+
+
+def updating(models: Sequence[PreTrainedModel], loss: Callable[[], Tensor]) -> Step:
+    """A whole step around a loss: as in training, eager attention and kept memory on CPUs."""
+    for model in models:
+        model.to(device()).train()
+        model.set_attn_implementation("eager" if device().type == "cpu" else "sdpa")
+    if device().type == "cpu":
+        keep_freed_memory()
+    optimizer = torch.optim.AdamW([each for model in models for each in model.parameters()], lr=1e-4)
+
+    def step() -> None:
+        loss().backward()
+        for model in models:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def joint_step(model: JointModel, batches: Sequence[Sequence[Batch]], arguments: Callable[[], dict[str, Any]]) -> Step:
+    """A step of a method on micro-batches taken in turn."""
+    turn = iter(range(10**9))
+
+    def loss() -> Tensor:
+        mine = batches[next(turn) % len(batches)]
+        tokens = torch.tensor([len(target_tokens(batch)) for batch in mine], device=device())
+        return (model(batches=mine, seeds=[0] * len(mine), **arguments())["losses"] / tokens).sum()
+
+    return updating([each for _, each in model.named_models()], loss)
+
+
+def plain_step(shape: Shape, batches: Sequence[Batch]) -> Step:
+    """A step of ordinary training."""
+    model = PlainModel(random_model(shape), PlainConfig(output_dir="unused", label_smoothing_factor=SMOOTHING))
+    return joint_step(model, [[batch] for batch in batches], dict)
+
+
+def peers_step(shape: Shape, batches: Sequence[Batch]) -> Step:
+    """A step of two peers, all α > 0."""
+    config = ParetoMutualConfig(output_dir="unused", label_smoothing_factor=SMOOTHING)
+    model = ParetoMutualModel([random_model(shape), random_model(shape)], config)
+    return joint_step(model, [[batch, batch] for batch in batches], lambda: {"weights": [0.4, 0.4]})
+
+
+def all_in_one_step(shape: Shape, batches: Sequence[Batch], draw: Callable[[], list[Depth]], loss_memory: float) -> Step:
+    """A step of All-in-One KD in stage two, students as drawn; `loss_memory` as in its configuration."""
+    config = AllInOneConfig(output_dir="unused", label_smoothing_factor=SMOOTHING, loss_memory=loss_memory)
+    model = AllInOneModel(random_model(shape), config)
+    return joint_step(model, [[batch] for batch in batches], lambda: {"students": draw(), "mutual_weight": 0.5})
+
+
+def naive_all_in_one_step(shape: Shape, batches: Sequence[Batch], draw: Callable[[], list[Depth]]) -> Step:
+    """The same losses from K+1 whole passes and whole logits, as one would write it down with torch."""
+    model, turn = random_model(shape), iter(range(10**9))
+    config = AllInOneConfig(output_dir="unused")
+
+    def loss() -> Tensor:
+        batch = batches[next(turn) % len(batches)]
+        inputs, real = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}, batch["labels"] != IGNORED
+        targets, logits = target_tokens(batch), []
+        for depth in [Depth(shape.layers, shape.layers), *draw()]:
+            with sliced(model, depth):
+                logits.append(model(**inputs).logits[real][:, :-1])
+        entropies = [F.cross_entropy(each, targets, label_smoothing=SMOOTHING, reduction="sum") for each in logits]
+        log_probs = [F.log_softmax(each, dim=-1) for each in logits]
+        teacher, *students = log_probs
+        total = sum(entropies)
+        for student, entropy in zip(students, entropies[1:], strict=True):
+            guide = teacher.detach() if entropy > config.detach_threshold * entropies[0] else teacher
+            weight = config.kd_weight / len(students)
+            total = total + weight * F.kl_div(student, guide, log_target=True, reduction="sum")
+        for first in range(len(students)):
+            for second in range(first + 1, len(students)):
+                senior, junior = (second, first) if entropies[1 + first] > entropies[1 + second] else (first, second)
+                pairs = len(students) * (len(students) - 1) / 2
+                total = total + config.mutual_weight / pairs * F.kl_div(
+                    students[junior], students[senior], log_target=True, reduction="sum"
+                )
+        return total / len(targets)
+
+    return updating([model], loss)
+
+
+def trainer_step(trainer: Seq2SeqTrainer, inputs: Callable[[], dict[str, Any]]) -> Step:
+    """A step as the Trainer makes it: `training_step` on one micro-batch, clipping, AdamW."""
+    model = trainer.accelerator.prepare_model(trainer.model)
+    trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-4)
+
+    def step() -> None:
+        mine = inputs()
+        trainer.training_step(model, mine, trainer._get_num_items_in_batch([mine], device()))
+        torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+
+    return step

@@ -1,0 +1,228 @@
+"""What All-in-One KD costs beyond plain training, beside what multiply-adds predict."""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+from hf_paretokd.bench.arithmetic import (
+    expected_ratio,
+    fixed_draws,
+    recomputed_cost,
+    separate_cost,
+    shared_cost,
+)
+from hf_paretokd.bench.shapes import Shape, random_model, random_pairs, shape_named
+from hf_paretokd.bench.steps import (
+    SMOOTHING,
+    Batch,
+    Step,
+    all_in_one_step,
+    device,
+    micro_batches,
+    naive_all_in_one_step,
+    peers_step,
+    plain_step,
+    trainer_step,
+)
+from hf_paretokd.bench.timing import interleaved_medians, peak_memory, timed
+from hf_paretokd.data.sampling import build_pair_batches
+from hf_paretokd.evaluation.validation import validation_sums
+from hf_paretokd.losses import Divergence, joint_loss
+from hf_paretokd.methods.plain import PlainConfig, PlainTrainer
+from hf_paretokd.models.depth import Depth, candidate_depths
+from hf_paretokd.models.head import OutputHead
+from hf_paretokd.models.states import shifted_right, target_tokens
+
+DRAWS = 60
+NEVER, ALWAYS = 0.0, 1e3  # loss_memory in GB: log-probabilities computed again, or kept
+LOSS_TERMS = (Divergence(0, 1, 2.75), Divergence(0, 2, 2.75), Divergence(1, 2, 0.5))  # K = 2, stage two
+
+
+class Draws:
+    """A fixed list of draws; calling it gives the one at `place`."""
+
+    def __init__(self, shape: Shape, students: int) -> None:
+        self.all = fixed_draws(shape, students, DRAWS)
+        self.place = 0
+
+    def __call__(self) -> list[Depth]:
+        """The current draw."""
+        return self.all[self.place]
+
+
+def mean_over_draws(draws: Draws, steps: dict[str, Step], plain: Step, repeats: int) -> tuple[dict[str, float], float]:
+    """Seconds of each kind of step, the mean over draws of the median of repeats; and the median plain step in between."""
+    found: dict[str, list[list[float]]] = {name: [[] for _ in draws.all] for name in steps}
+    plains: list[float] = []
+    for step in (*steps.values(), plain):
+        step()
+    for _ in range(repeats):
+        for place in tqdm(range(len(draws.all)), desc="draws", leave=False):
+            draws.place = place
+            for name, step in steps.items():
+                found[name][place].append(timed(step))
+            plains.append(timed(plain))
+    return {name: statistics.fmean(map(statistics.median, each)) for name, each in found.items()}, statistics.median(plains)
+
+
+def validation_ratio(shape: Shape, max_tokens: int, repeats: int) -> float:
+    """Validation of all candidates at once beside one after the other."""
+    model = random_model(shape).to(device()).eval()
+    model.set_attn_implementation("eager" if device().type == "cpu" else "sdpa")
+    pairs = random_pairs(shape, {"xx-yy": 2 * max(1, max_tokens // 25)}, 4)
+    batches = build_pair_batches(pairs, max_tokens)
+    depths = candidate_depths(Depth(shape.layers, shape.layers))
+
+    def validate(groups: Sequence[Sequence[Depth]]) -> Step:
+        return lambda: [validation_sums(model, pairs, batches, group, SMOOTHING, "torch") for group in groups]
+
+    times = interleaved_medians({"shared": validate([depths]), "separate": validate([[d] for d in depths])}, repeats)
+    return times["shared"] / times["separate"]
+
+
+def loss_inputs(shape: Shape, tokens: int) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Hidden states of three models, the output matrix and targets."""
+    generator = torch.Generator().manual_seed(5)
+    states = [torch.randn(tokens, shape.width, generator=generator) for _ in range(3)]
+    weight = torch.randn(shape.vocabulary - 1, shape.width, generator=generator) * shape.width**-0.5
+    targets = torch.randint(0, shape.vocabulary - 1, (tokens,), generator=generator)
+    return [each.to(device()).requires_grad_() for each in states], weight.to(device()).requires_grad_(), targets.to(device())
+
+
+def loss_step(shape: Shape, tokens: int, form: str) -> Step:
+    """Forward and backward of the All-in-One loss alone: `kept`, `computed again`, or `torch`, the plain form."""
+    states, weight, targets = loss_inputs(shape, tokens)
+    memory = round({"kept": ALWAYS, "computed again": NEVER, "torch": NEVER}[form] * 1e9)
+
+    def fused() -> Tensor:
+        heads = [OutputHead(weight)] * 3
+        return joint_loss(states, heads, targets, SMOOTHING, [1.0] * 3, lambda _: LOSS_TERMS, loss_memory=memory).total
+
+    def plain() -> Tensor:
+        logits = [state @ weight.T for state in states]
+        log_probs = [F.log_softmax(each, dim=-1) for each in logits]
+        total = sum(F.cross_entropy(each, targets, label_smoothing=SMOOTHING, reduction="sum") for each in logits)
+        for term in LOSS_TERMS:
+            student, teacher = log_probs[term.student], log_probs[term.teacher]
+            total = total + term.weight * F.kl_div(student, teacher, log_target=True, reduction="sum")
+        return total
+
+    def step() -> None:
+        (plain() if form == "torch" else fused()).backward()
+        for each in (*states, weight):
+            each.grad = None
+
+    return step
+
+
+def inputs_and_gradients(shape: Shape, tokens: int) -> None:
+    """What a loss cannot do without: its inputs and their gradients."""
+    states, weight, _ = loss_inputs(shape, tokens)
+    for each in (*states, weight):
+        each.grad = torch.ones_like(each)
+
+
+def one_loss(shape: Shape, tokens: int, form: str) -> None:
+    """One forward and backward, for its memory."""
+    loss_step(shape, tokens, form)()
+
+
+def loss_memory(shape: Shape, tokens: int) -> dict[str, float]:
+    """Peak GB of each form of the loss above its inputs and their gradients, each in a fresh process."""
+    base = peak_memory(inputs_and_gradients, shape, tokens)
+    return {form: peak_memory(one_loss, shape, tokens, form) - base for form in ("torch", "kept", "computed again")}
+
+
+def trainer_ratio(shape: Shape, batches: Sequence[Batch], repeats: int) -> float:
+    """A plain step through this library's trainer beside one through the stock trainer, on the same micro-batch."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = {
+            "output_dir": folder,
+            "label_smoothing_factor": SMOOTHING,
+            "report_to": "none",
+            "use_cpu": device().type == "cpu",
+        }
+        ours = PlainTrainer(random_model(shape), PlainConfig(**options, eval_strategy="no"))
+        stock = Seq2SeqTrainer(random_model(shape), Seq2SeqTrainingArguments(**options))
+        first = batches[0]
+        plain = {name: value for name, value in first.items() if name != "pair"}
+        plain["decoder_input_ids"] = shifted_right(stock.model, first["labels"])  # as the stock collator adds them
+        steps = {
+            "ours": trainer_step(ours, lambda: {"number": 0, "batches": [first]}),
+            "stock": trainer_step(stock, lambda: dict(plain)),
+        }
+        times = interleaved_medians(steps, repeats)
+    return times["ours"] / times["stock"]
+
+
+def main(words: Sequence[str]) -> None:
+    """`paretokd bench`."""
+    parser = argparse.ArgumentParser(prog="paretokd bench", description="Costs of All-in-One KD, as ratios.")
+    parser.add_argument("--shape", default="iwslt", help="tiny, iwslt or base")
+    parser.add_argument("--max_tokens", type=int, default=512, help="tokens of a micro-batch")
+    parser.add_argument("--loss_tokens", type=int, default=4096, help="tokens for the memory of the loss alone")
+    parser.add_argument("--repeats", type=int, default=1, help="timed turns of every draw")
+    options = parser.parse_args(words)
+    shape = shape_named(options.shape)
+    console = Console()
+    table = Table(
+        "what",
+        "arithmetic",
+        "measured",
+        title=f"{options.shape}, {options.max_tokens} tokens, {device().type}, {torch.get_num_threads()} threads",
+    )
+    batches = micro_batches(shape, options.max_tokens, 1)
+    tokens = sum(len(target_tokens(batch)) for batch in batches) / len(batches)
+    plain = plain_step(shape, batches)
+
+    def ratio(name: str, predicted: float | None, measured: float) -> None:
+        table.add_row(name, "" if predicted is None else f"{predicted:.2f}", f"{measured:.2f}")
+
+    for students in (1, 2, 3):
+        draws = Draws(shape, students)
+        steps = {
+            "shared": all_in_one_step(shape, batches, draws, ALWAYS),
+            "computed again": all_in_one_step(shape, batches, draws, NEVER),
+            "naive": naive_all_in_one_step(shape, batches, draws),
+        }
+        if students != 2:
+            del steps["naive"], steps["computed again"]
+        times, base = mean_over_draws(draws, steps, plain, options.repeats)
+        expected = expected_ratio(shape, students, shared_cost)
+        ratio(f"All-in-One step, K = {students} / plain step", expected, times["shared"] / base)
+        if students == 2:
+            naive = expected_ratio(shape, 2, separate_cost)
+            ratio(
+                "  with log-probabilities computed again",
+                expected_ratio(shape, 2, recomputed_cost),
+                times["computed again"] / base,
+            )
+            ratio("  K+1 whole passes / plain step", naive, times["naive"] / base)
+            ratio("  shared / K+1 whole passes", expected / naive, times["shared"] / times["naive"])
+            speeds = {"plain": tokens / base, "K = 2": tokens / times["shared"]}
+        del steps
+    peers = interleaved_medians({"plain": plain, "peers": peers_step(shape, batches)}, max(5, options.repeats))
+    ratio("peer update, all α > 0 / plain step", 4 / 3, peers["peers"] / 2 / peers["plain"])
+    depths = candidate_depths(Depth(shape.layers, shape.layers))
+    predicted = shared_cost(shape, depths) / separate_cost(shape, depths)
+    name = f"validation of {len(depths)} students / separate passes"
+    ratio(name, predicted, validation_ratio(shape, options.max_tokens, 3))
+    ratio("plain step / stock Seq2SeqTrainer step", 1.0, trainer_ratio(shape, batches, max(7, options.repeats)))
+    forms = ("torch", "kept", "computed again")
+    losses = interleaved_medians({form: loss_step(shape, options.max_tokens, form) for form in forms}, 3)
+    for form in forms[1:]:
+        ratio(f"All-in-One loss alone, {form} / torch", None, losses[form] / losses["torch"])
+    for form, peak in loss_memory(shape, options.loss_tokens).items():
+        table.add_row(f"memory of that loss, {options.loss_tokens} tokens, {form}", "", f"{peak:.2f} GB")
+    for name, speed in speeds.items():
+        table.add_row(f"target tokens a second, {name}", "", f"{speed:,.0f}")
+    console.print(table)
