@@ -1,10 +1,13 @@
 """A real corpus, tokenizer and small models, made once a session; nothing here needs a network."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="hf_paretokd-tests-")
 
 import datasets
 import pytest
@@ -27,6 +30,12 @@ SMALL = {
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)  # faster for models this small
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_left():
+    yield
+    shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

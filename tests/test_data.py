@@ -1,5 +1,7 @@
 import gzip
 import json
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from hf_paretokd import LanguagePair, encode_split, train_tokenizer
 from hf_paretokd.data.batches import PairBatches
+from hf_paretokd.data.cache import digest
 from hf_paretokd.data.corpus import DataConfig, ParallelText, load_text
 from hf_paretokd.data.pairs import source_tags
 from hf_paretokd.data.sampling import (
@@ -396,3 +399,34 @@ def test_several_targets_are_asked_for_by_tags(texts, tmp_path):
         assert first == tokenizer(f"{tag} {pairs[LanguagePair.parse(pair)].sources[0]}")["input_ids"]
     alone = encode_split({LanguagePair("fr", "en"): text}, tokenizer, max_length=96)["fr-en"][0]["input_ids"]
     assert alone[0] != tokenizer.get_vocab()[">>en<<"], "one target needs no tag"
+
+
+# ---- the cache of token ids ---------------------------------------------------------------------------------------------
+
+
+def test_the_same_text_is_encoded_once(texts, tokenizer, monkeypatch):
+    from hf_paretokd.data import encoding
+
+    calls = []
+    build = encoding.encode_pair
+    monkeypatch.setattr(encoding, "encode_pair", lambda *arguments: calls.append(1) or build(*arguments))
+    split = {pair: replace(text, skipped=Counter()) for pair, text in texts["test"].items()}
+    first = encoding.encode_split(split, tokenizer, max_length=17)
+    count, skipped = len(calls), {pair: text.skipped[encoding.TOO_LONG] for pair, text in split.items()}
+    again = encoding.encode_split(split, tokenizer, max_length=17)
+    assert len(calls) == count == 2
+    assert {pair: text.skipped[encoding.TOO_LONG] for pair, text in split.items()} == {p: 2 * n for p, n in skipped.items()}
+    for pair in first:
+        assert first[pair][:] == again[pair][:]
+        assert again[pair].cache_files, "memory-mapped"
+    encoding.encode_split(split, tokenizer, max_length=18)
+    encoding.encode_split(split, tokenizer, "always", max_length=17)
+    pair, text = next(iter(split.items()))
+    encoding.encode_split({pair: replace(text, targets=[*text.targets[:-1], "another end"])}, tokenizer, max_length=17)
+    assert len(calls) == count + 5, "another length, another tag, another text"
+
+
+def test_a_digest_knows_where_texts_end():
+    assert digest(["ab", "c"]) != digest(["a", "bc"]) != digest(["abc"])
+    assert digest(["a"], ["b"]) != digest(["a", "b"], [])
+    assert digest("a", ["b"]) == digest("a", iter(["b"]))

@@ -1,11 +1,13 @@
 """Cleaned text to token ids: one `datasets.DatasetDict` a split, keyed by language pair."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import datasets
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from hf_paretokd.data.cache import cached_dataset, digest, tokenizer_digest
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.tokenizer import check_tags
@@ -36,7 +38,8 @@ def encode_split(
         max_length: longest side in tokens, tag and `</s>` included; default: what the tokenizer was made for.
 
     Returns:
-        For each pair a data set with `input_ids` and `labels` (lists of ids that end in `</s>`).
+        For each pair a data set with `input_ids` and `labels` (lists of ids that end in `</s>`), memory-mapped from the
+        cache of `datasets`: the same text and tokenizer are encoded once.
 
     Raises:
         TokenizerError: a tag is unknown to the tokenizer.
@@ -44,20 +47,27 @@ def encode_split(
     """
     tags, max_length = source_tags(texts, target_tags), max_length or tokenizer.model_max_length
     check_tags(tokenizer, (tag.strip() for tag in tags.values()))
-    return datasets.DatasetDict(
-        {str(pair): encode_pair(text, tokenizer, tags[pair], max_length) for pair, text in texts.items()}
-    )
+    known, found = tokenizer_digest(tokenizer), datasets.DatasetDict()
+    for pair, text in texts.items():
+        key = digest(known, tags[pair], str(max_length), text.sources, text.targets)
+        build = partial(encode_pair, text, tokenizer, tags[pair], max_length)
+        found[str(pair)] = encoded = cached_dataset(key, build)
+        if len(encoded) < len(text):
+            text.skipped[TOO_LONG] += len(text) - len(encoded)
+    return found
 
 
 def encode_pair(text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str, max_length: int) -> datasets.Dataset:
-    """Token ids of one pair, over-long sentences left out."""
+    """Token ids of one pair, over-long sentences left out.
+
+    Raises:
+        DataError: none is left.
+    """
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     for source_ids, target_ids in encode_rows(text, tokenizer, tag):
-        if max(len(source_ids), len(target_ids)) > max_length:
-            text.skipped[TOO_LONG] += 1
-            continue
-        columns["input_ids"].append(source_ids)
-        columns["labels"].append(target_ids)
+        if max(len(source_ids), len(target_ids)) <= max_length:
+            columns["input_ids"].append(source_ids)
+            columns["labels"].append(target_ids)
     if not columns["labels"]:
         raise DataError(f"{text.pair}, split {text.split!r}: every sentence has more than {max_length} tokens (max_length)")
     return datasets.Dataset.from_dict(columns, features=FEATURES)

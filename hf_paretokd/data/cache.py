@@ -1,0 +1,47 @@
+"""Token ids on disk: made once, memory-mapped by every process and by every later run on the same text."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import datasets
+from accelerate import PartialState
+from transformers import PreTrainedTokenizerBase
+
+FORM = "1"  # to be raised when what is stored changes
+
+
+def cached_dataset(key: str, build: Callable[[], datasets.Dataset]) -> datasets.Dataset:
+    """The data set stored under `key` in the cache of `datasets` (`HF_DATASETS_CACHE`), built by the main process first."""
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_paretokd" / key
+    with PartialState().main_process_first():
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            beside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=folder.parent))
+            build().save_to_disk(beside)
+            try:
+                os.rename(beside, folder)  # whole or not there
+            except OSError:  # another run was faster
+                shutil.rmtree(beside, ignore_errors=True)
+        return datasets.load_from_disk(str(folder))
+
+
+def digest(*parts: str | Iterable[str]) -> str:
+    """A key that depends on every string, in order, and on where each of `parts` ends."""
+    found = hashlib.blake2b(FORM.encode(), digest_size=16)
+    for part in parts:
+        for text in (part,) if isinstance(part, str) else part:
+            found.update(text.encode())
+            found.update(b"\0")
+        found.update(b"\1")
+    return found.hexdigest()
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A key that depends on everything a tokenizer is saved with, and not on where it came from."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return digest(*(f"{path.name} {path.read_bytes().hex()}" for path in sorted(Path(folder).iterdir())))
