@@ -24,6 +24,7 @@ from transformers.trainer_utils import TrainOutput
 from hf_paretokd import checkpoints
 from hf_paretokd.allocator import keep_freed_memory
 from hf_paretokd.arguments import TranslationConfig
+from hf_paretokd.clock import Clock
 from hf_paretokd.data.batches import IGNORED, PairBatches, side_lengths
 from hf_paretokd.data.encoding import Pairs, as_pairs
 from hf_paretokd.data.sampling import (
@@ -132,6 +133,13 @@ class TranslationTrainer(Seq2SeqTrainer):
             prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
         )
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Tensor]:
+        """The micro-batches of an update; the time it took to get them is logged as a share (`loader_wait`)."""
+        start = time.perf_counter()
+        samples = super().get_batch_samples(*args, **kwargs)
+        self._clock.waited += time.perf_counter() - start
+        return samples
+
     def show_sampling(self) -> None:
         """Prints what every peer will see of every pair, and puts it into the log of a new run."""
         rows = expected_sampling(self.streams, self.args.max_steps * self.micro_batches)
@@ -211,6 +219,8 @@ class TranslationTrainer(Seq2SeqTrainer):
                 if count:
                     logs[name] = total / count
             self._tallies = {}
+        if "loss" in logs:
+            logs["loader_wait"] = self._clock.share_waited()
         logs["seconds"] = round(self.seconds_trained, 1)
         super().log(logs, start_time)
 
@@ -375,39 +385,6 @@ class TranslationTrainer(Seq2SeqTrainer):
         self.accelerator.wait_for_everyone()  # the main process may still be writing it
         for name, model in self.model.named_models():
             checkpoints.load_weights(model, folder / name)
-
-
-class Clock(TrainerCallback):
-    """Keeps time in passes over the corpus (`state.epoch`) and in seconds, also across a resume."""
-
-    def __init__(self, trainer: TranslationTrainer) -> None:
-        self.trainer = trainer
-        self.before, self.start = 0.0, None
-
-    @property
-    def seconds(self) -> float:
-        """Wall time since training began, less the pauses between a stop and its resume."""
-        return self.before + (time.monotonic() - self.start if self.start else 0.0)
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Starts the clock."""
-        self.restore(state)
-        self.start = time.monotonic()
-        self.trainer.show_sampling()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stops the clock: what comes after is not training."""
-        self.before, self.start = self.seconds, None
-
-    def restore(self, state: TrainerState) -> None:
-        """Goes on from the last time in the log; finds the best checkpoint again if the run folder was moved."""
-        self.before = next((line["seconds"] for line in reversed(state.log_history) if "seconds" in line), 0.0)
-        best = self.trainer.checkpoint(state.best_global_step)
-        state.best_model_checkpoint = str(best) if best.is_dir() else None
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Overwrites the epoch that the Trainer counts from the length of its loader."""
-        state.epoch = state.global_step / self.trainer.updates_per_pass
 
 
 def check_lengths(model: PreTrainedModel, pairs: Pairs) -> None:

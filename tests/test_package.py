@@ -67,6 +67,7 @@ def test_rooms_import_downwards_only():
         "checkpoints",
         "evaluation",
         "arguments",
+        "clock",
         "trainer",
         "weighting",
         "methods",

@@ -172,6 +172,19 @@ def test_loader_workers_change_nothing(new_trainer):
         assert torch.equal(alone["batches"][0]["labels"], parallel["batches"][0]["labels"])
 
 
+def test_waiting_for_micro_batches_is_logged(new_trainer, monkeypatch):
+    import time
+
+    trainer = new_trainer(max_steps=3)
+    fetch = trainer.get_batch_samples
+    slow = lambda iterator, *rest: fetch((time.sleep(0.3) or each for each in iterator), *rest)  # noqa: E731
+    monkeypatch.setattr(trainer, "get_batch_samples", slow)
+    trainer.train()
+    shares = [line["loader_wait"] for line in trainer.state.log_history if "loader_wait" in line]
+    assert len(shares) == 3
+    assert all(0.4 < share < 1 for share in shares)
+
+
 def test_freed_memory_is_kept_where_the_c_library_can():
     import platform
 
