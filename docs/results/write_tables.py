@@ -109,7 +109,8 @@ def tatoeba8() -> str:
     plot_frontier(points, "bleu", HERE / "tatoeba8-frontier.png")
     weights = HERE / "tatoeba8-auto-weights.json"
     if weights.is_file():
-        plot_weights(json.loads(weights.read_text("utf-8"))["history"], HERE / "tatoeba8-auto-weights.png")
+        history, updates = json.loads(weights.read_text("utf-8"))["history"], int(took["updates"])
+        plot_weights(history, HERE / "tatoeba8-auto-weights.png", updates)
     machine = next(row.signature for row in rows if row.metric == "updates")
     return "\n".join([*lines, "", f"Greedy search; signature `{signature}`.", "", *cost, "", f"Machine: {machine}."])
 

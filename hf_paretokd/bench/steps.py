@@ -47,7 +47,7 @@ def updating(models: Sequence[PreTrainedModel], loss: Callable[[], Tensor]) -> S
         model.set_attn_implementation("eager" if device().type == "cpu" else "sdpa")
     if device().type == "cpu":
         keep_freed_memory()
-    optimizer = torch.optim.AdamW([each for model in models for each in model.parameters()], lr=1e-4)
+    optimizer = torch.optim.AdamW([each for model in models for each in model.parameters()], lr=1e-4, fused=True)
 
     def step() -> None:
         loss().backward()
@@ -126,7 +126,7 @@ def naive_all_in_one_step(shape: Shape, batches: Sequence[Batch], draw: Callable
 def trainer_step(trainer: Seq2SeqTrainer, inputs: Callable[[], dict[str, Any]]) -> Step:
     """A step as the Trainer makes it: `training_step` on one micro-batch, clipping, AdamW."""
     model = trainer.accelerator.prepare_model(trainer.model)
-    trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-4)
+    trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
         mine = inputs()
