@@ -12,6 +12,7 @@ from hf_paretokd.bench.arithmetic import (
 )
 from hf_paretokd.bench.shapes import SHAPES
 from hf_paretokd.bench.steps import all_in_one_step, micro_batches, naive_all_in_one_step
+from hf_paretokd.bench.timing import peak_memory
 from hf_paretokd.bench.training import loss_step
 from hf_paretokd.models.depth import Depth, candidate_depths
 
@@ -89,3 +90,14 @@ def test_the_forms_of_the_loss_agree(monkeypatch):
         found[form] = gradients[0]
     torch.testing.assert_close(found["kept"], found["torch"], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found["computed again"], found["kept"])
+
+
+def fill(gigabytes):
+    torch.ones(round(gigabytes * 1e9 / 4))
+
+
+def test_memory_is_that_of_the_action_alone():
+    held = torch.ones(100_000_000)  # 0.4 GB that the fresh process must not count
+    small, large = peak_memory(fill, 0.01), peak_memory(fill, 0.31)
+    assert large - small == pytest.approx(0.3, abs=0.05)
+    assert held.sum() > 0
