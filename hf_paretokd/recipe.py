@@ -20,6 +20,7 @@ from hf_paretokd.data.corpus import DataConfig
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.data.tokenizer import TokenizerConfig
 from hf_paretokd.errors import ParetoKDError, RecipeError
+from hf_paretokd.evaluation.translation import ENGINES
 from hf_paretokd.methods.all_in_one import AllInOneConfig, AllInOneTrainer
 from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualTrainer
 from hf_paretokd.methods.plain import PlainConfig, PlainTrainer
@@ -41,6 +42,7 @@ class EvaluationConfig:
     Args:
         splits: which of `validation` and `test` are translated.
         num_beams: beam width, 1 for greedy search.
+        engine: `transformers`, or `ctranslate2` (float32, on the CPU, faster; it has to be installed).
         depths: students to score; default: all candidates.
         high_resource: pairs that count as high-resource (HRL), the others as low-resource; default: the larger half.
         baselines: folders of other runs, or their `results.json`, to be drawn beside the models of this one.
@@ -48,9 +50,16 @@ class EvaluationConfig:
 
     splits: list[str] = dataclasses.field(default_factory=lambda: ["test"])
     num_beams: int = 1
+    engine: str = "transformers"
     depths: list[str] | None = None
     high_resource: list[str] | None = None
     baselines: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise RecipeError(f"evaluation.engine: {self.engine!r} is not one of {', '.join(ENGINES)}")
+        if self.num_beams < 1:
+            raise RecipeError(f"evaluation.num_beams: {self.num_beams} is not 1 or more")
 
 
 @dataclass

@@ -82,7 +82,7 @@ def score_run(folder: Path, recipe: Recipe) -> list[ResultRow]:
 def score_models(models: Sequence[ScoredModel], tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> list[ResultRow]:
     """Scores models on the recipe's splits and prints a table for each split."""
     tags = source_tags(recipe.data.parsed_pairs, recipe.data.target_tags)
-    beams, high = recipe.evaluation.num_beams, recipe.evaluation.high_resource or ()
+    options = recipe.evaluation
     rows: list[ResultRow] = []
     for split in recipe.evaluation.splits:
         texts = load_text(recipe.data, split)
@@ -92,7 +92,18 @@ def score_models(models: Sequence[ScoredModel], tokenizer: PreTrainedTokenizerBa
             if twin:  # the student as deep as its teacher is the teacher
                 scored += [replace(row, model=each.name) for row in twin]
             else:
-                scored += score_model(each.name, each.depth, each.model, tokenizer, texts, tags, beams, each.peer, high)
+                scored += score_model(
+                    each.name,
+                    each.depth,
+                    each.model,
+                    tokenizer,
+                    texts,
+                    tags,
+                    options.num_beams,
+                    each.peer,
+                    options.high_resource or (),
+                    options.engine,
+                )
         console.print(results_table(scored))
         rows += scored
     return rows

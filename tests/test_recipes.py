@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -322,6 +323,15 @@ def test_peers_run_through_the_same_code(recipe_file, text_folder, monkeypatch, 
     assert "evaluation.baselines" in capsys.readouterr().err
 
 
+def test_the_demo_shows_peers_too(text_folder, monkeypatch, tmp_path, capsys):
+    shutil.copytree(text_folder, tmp_path / "demo" / "text")  # a small corpus; writing the whole one takes a while
+    words = ["--method", "pareto", "--folder", str(tmp_path / "demo"), "--data.pairs", "fr-en", "bs-en"]
+    short = ["--update_interval", "2", "--trial_share", "0.01", "--evaluation.splits", "[]"]
+    assert run(monkeypatch, "demo", *words, *TINY, *short) == 0
+    assert "Unseen phrases, peers/1" in capsys.readouterr().out
+    assert (tmp_path / "demo" / "run-pareto_mutual" / "peers" / "2" / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -330,6 +340,8 @@ def test_peers_run_through_the_same_code(recipe_file, text_folder, monkeypatch, 
         (["--distillation_weight", "1.5"], "distillation_weight"),
         (["--strategy", "both"], "strategy"),
         (["--evaluation.high_resource", "xx-en"], "evaluation.high_resource"),
+        (["--evaluation.engine", "fairseq"], "evaluation.engine"),
+        (["--evaluation.num_beams", "0"], "evaluation.num_beams"),
         (["--data.max_sentence_pairs", "{de-en: 5}"], "data.max_sentence_pairs: 'de-en' is not one of the pairs"),
         (["--data.max_sentence_pairs", "{bs-en: 0}"], "data.max_sentence_pairs: 0 is out of range"),
         (["--data.max_sentence_pairs", "7"], "max_sentence_pairs"),

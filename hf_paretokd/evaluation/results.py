@@ -15,7 +15,7 @@ from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import SamplingRow
 from hf_paretokd.evaluation.metrics import score_translations
-from hf_paretokd.evaluation.translation import translate
+from hf_paretokd.evaluation.translation import decoder_of, translate
 
 AVERAGE, HIGH, LOW = "average", "HRL", "LRL"
 GROUPS = (AVERAGE, HIGH, LOW)
@@ -54,15 +54,17 @@ def score_model(
     num_beams: int,
     peer: int | None = None,
     high_resource: Sequence[str] = (),
+    engine: str = "transformers",
 ) -> list[ResultRow]:
     """Translates a split with one model and scores every pair, and the averages over all, HRL and LRL pairs."""
-    decoding = "greedy" if num_beams == 1 else f"beam {num_beams}"
+    decoding = ("greedy" if num_beams == 1 else f"beam {num_beams}") + (" by CTranslate2" if engine == "ctranslate2" else "")
     rows, total, split = [], 0.0, ""
+    decoder = decoder_of(model, tokenizer, engine)
     for pair, text in texts.items():
         split = text.split
         start = time.perf_counter()
         sources = [tags[pair] + source for source in text.sources]
-        hypotheses = translate(model, tokenizer, sources, num_beams, description=f"{name} {depth} {pair}")
+        hypotheses = translate(model, tokenizer, sources, num_beams, 4096, f"{name} {depth} {pair}", decoder)
         seconds = time.perf_counter() - start
         total += seconds
         for metric, score in score_translations(hypotheses, text.targets, pair.target).items():
