@@ -37,9 +37,9 @@ class PlainModel(JointModel):
         """Summed cross-entropy of one micro-batch."""
         (batch,) = batches
         torch.manual_seed(seeds[0])
-        targets, head = target_tokens(batch), output_head(self.model)
+        states, head, targets = last_states(self.model, batch), output_head(self.model), target_tokens(batch)
         smoothing, variant = self.smoothing
-        loss = joint_loss([last_states(self.model, batch)], [head], targets, smoothing, [1.0], smoothing_variant=variant)
+        loss = joint_loss([states], [head], targets, smoothing, [1.0], smoothing_variant=variant)
         nll = torch.stack([loss.nll[0], loss.nll.new_tensor(float(targets.numel()))])
         return {"losses": loss.total[None], "logs": {"nll": nll}}
 
