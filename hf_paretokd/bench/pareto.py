@@ -1,6 +1,5 @@
 """What Pareto mutual distillation costs beyond plain training: a peer update, a search, a second peer in memory."""
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from rich.table import Table
 from transformers import TrainerCallback
 
 from hf_paretokd.bench.shapes import Shape, random_model, random_pairs, shape_named
-from hf_paretokd.bench.steps import Batch, Step, device, micro_batches, peers_step, plain_step
+from hf_paretokd.bench.steps import Batch, Step, bench_parser, device, micro_batches, peers_step, plain_step
 from hf_paretokd.bench.timing import interleaved_medians, peak_memory, synchronise
 from hf_paretokd.data.sampling import build_pair_batches
 from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualTrainer
@@ -84,10 +83,7 @@ def search_costs(shape: Shape, max_tokens: int, updates: int) -> dict[str, float
 
 def main(words: Sequence[str]) -> None:
     """`paretokd bench pareto`."""
-    parser = argparse.ArgumentParser(prog="paretokd bench pareto", description="Costs of Pareto mutual distillation.")
-    parser.add_argument("--shape", default="iwslt", help="tiny, iwslt or base")
-    parser.add_argument("--max_tokens", type=int, default=1024, help="tokens of a micro-batch")
-    parser.add_argument("--repeats", type=int, default=7, help="timed turns of every step")
+    parser = bench_parser("Costs of Pareto mutual distillation.", max_tokens=1024, repeats=7)
     parser.add_argument("--updates", type=int, default=10, help="updates of an epoch, for the searches")
     options = parser.parse_args(words)
     shape = shape_named(options.shape)

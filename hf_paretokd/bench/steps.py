@@ -1,5 +1,6 @@
 """Training steps to be timed, on random micro-batches: losses, gradients, clipping, AdamW."""
 
+import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, Seq2SeqTrainer
 
 from hf_paretokd.allocator import keep_freed_memory
-from hf_paretokd.bench.shapes import Shape, random_model, random_pairs
+from hf_paretokd.bench.shapes import SHAPES, Shape, random_model, random_pairs
 from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.data.sampling import MicroBatch, PairDataset, build_pair_batches
 from hf_paretokd.methods.all_in_one import AllInOneConfig, AllInOneModel
@@ -23,6 +24,15 @@ from hf_paretokd.models.states import target_tokens
 Batch = dict[str, Any]
 Step = Callable[[], None]
 SMOOTHING = 0.1  # on every side
+
+
+def bench_parser(description: str, max_tokens: int, repeats: int) -> argparse.ArgumentParser:
+    """The options that all benches share, with these defaults."""
+    parser = argparse.ArgumentParser(prog="paretokd bench", description=description)
+    parser.add_argument("--shape", default="iwslt", help=", ".join(SHAPES))
+    parser.add_argument("--max_tokens", type=int, default=max_tokens, help="tokens of a micro-batch")
+    parser.add_argument("--repeats", type=int, default=repeats, help="timed turns of every step")
+    return parser
 
 
 def device() -> torch.device:

@@ -1,6 +1,5 @@
 """What All-in-One KD costs beyond plain training, beside what multiply-adds predict."""
 
-import argparse
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from hf_paretokd.bench.steps import (
     Batch,
     Step,
     all_in_one_step,
+    bench_parser,
     device,
     micro_batches,
     naive_all_in_one_step,
@@ -166,11 +166,8 @@ def trainer_ratio(shape: Shape, batches: Sequence[Batch], repeats: int) -> float
 
 def main(words: Sequence[str]) -> None:
     """`paretokd bench`."""
-    parser = argparse.ArgumentParser(prog="paretokd bench", description="Costs of All-in-One KD, as ratios.")
-    parser.add_argument("--shape", default="iwslt", help="tiny, iwslt or base")
-    parser.add_argument("--max_tokens", type=int, default=512, help="tokens of a micro-batch")
+    parser = bench_parser("Costs of All-in-One KD, as ratios.", max_tokens=512, repeats=1)
     parser.add_argument("--loss_tokens", type=int, default=4096, help="tokens for the memory of the loss alone")
-    parser.add_argument("--repeats", type=int, default=1, help="timed turns of every draw")
     options = parser.parse_args(words)
     shape = shape_named(options.shape)
     console = Console()

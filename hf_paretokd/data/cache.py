@@ -19,9 +19,10 @@ def cached_dataset(key: str, build: Callable[[], datasets.Dataset]) -> datasets.
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_paretokd" / key
     with PartialState().main_process_first():
         if not folder.is_dir():
+            built = build()  # before anything is written: it may find nothing to keep
             folder.parent.mkdir(parents=True, exist_ok=True)
             beside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=folder.parent))
-            build().save_to_disk(beside)
+            built.save_to_disk(beside)
             try:
                 os.rename(beside, folder)  # whole or not there
             except OSError:  # another run was faster
