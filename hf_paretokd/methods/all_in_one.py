@@ -17,7 +17,7 @@ from hf_paretokd.errors import TrainingError
 from hf_paretokd.losses import Divergence, JointLoss, joint_loss
 from hf_paretokd.models.depth import Depth, candidate_depths
 from hf_paretokd.models.head import output_head
-from hf_paretokd.models.joint import JointModel
+from hf_paretokd.models.joint import JointModel, tallies
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import depth_states, target_tokens
 from hf_paretokd.trainer import TranslationTrainer
@@ -186,7 +186,7 @@ def training_figures(loss: JointLoss, position: Sequence[int], tokens: int) -> d
     }
     if len(loss.terms) > count:
         figures["loss_mutual"] = (loss.divergences[count:].sum(), (len(loss.terms) - count) * tokens)
-    return {name: torch.stack([total.detach(), total.new_tensor(float(size))]) for name, (total, size) in figures.items()}
+    return tallies(figures)
 
 
 class AllInOneTrainer(TranslationTrainer):

@@ -15,7 +15,7 @@ from hf_paretokd.arguments import TranslationConfig
 from hf_paretokd.errors import DataError, ModelError, TrainingError
 from hf_paretokd.losses import Divergence, JointLoss, joint_loss
 from hf_paretokd.models.head import output_head
-from hf_paretokd.models.joint import JointModel
+from hf_paretokd.models.joint import JointModel, tallies
 from hf_paretokd.models.states import last_states, target_tokens
 from hf_paretokd.trainer import TranslationTrainer
 from hf_paretokd.weighting.auto_official import OfficialAutomaticWeights
@@ -182,7 +182,7 @@ def training_figures(loss: JointLoss, weight: float, tokens: int) -> dict[str, T
         "kd": (loss.divergences.sum(), len(loss.terms) * tokens),
         "alpha": (loss.nll.new_tensor(weight), 1),
     }
-    return {name: torch.stack([total.detach(), total.new_tensor(float(size))]) for name, (total, size) in figures.items()}
+    return tallies(figures)
 
 
 class ParetoMutualTrainer(TranslationTrainer):

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from hf_paretokd.arguments import TranslationConfig
 from hf_paretokd.losses import joint_loss
 from hf_paretokd.models.head import output_head
-from hf_paretokd.models.joint import JointModel
+from hf_paretokd.models.joint import JointModel, tallies
 from hf_paretokd.models.states import last_states, target_tokens
 from hf_paretokd.trainer import TranslationTrainer
 
@@ -40,8 +40,7 @@ class PlainModel(JointModel):
         states, head, targets = last_states(self.model, batch), output_head(self.model), target_tokens(batch)
         smoothing, variant = self.smoothing
         loss = joint_loss([states], [head], targets, smoothing, [1.0], smoothing_variant=variant)
-        nll = torch.stack([loss.nll[0], loss.nll.new_tensor(float(targets.numel()))])
-        return {"losses": loss.total[None], "logs": {"nll": nll}}
+        return {"losses": loss.total[None], "logs": tallies({"nll": (loss.nll[0], len(targets))})}
 
 
 class PlainTrainer(TranslationTrainer):

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
@@ -40,3 +41,8 @@ class JointModel(nn.Module):
     def generation_config(self) -> GenerationConfig:
         """Generation configuration of the main model."""
         return self.main_model.generation_config
+
+
+def tallies(figures: Mapping[str, tuple[Tensor, float]]) -> dict[str, Tensor]:
+    """The `logs` of a forward from (sum, count) of every figure."""
+    return {name: torch.stack([total.detach(), total.new_tensor(float(count))]) for name, (total, count) in figures.items()}
