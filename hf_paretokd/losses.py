@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from hf_paretokd.models.head import OutputHead
 
-CHUNK_BYTES = {"cpu": 4 << 20}  # of one [chunk, vocabulary] tensor: what stays in a core's cache; larger elsewhere
+CHUNK_BYTES = {"cpu": 32 << 20}  # of one [chunk, vocabulary] tensor: products of smaller chunks are slower
 CHUNK_BYTES_ELSEWHERE = 256 << 20
 LOSS_MEMORY = 10**9
 
@@ -89,11 +89,11 @@ def joint_loss(
         smoothing_variant: `torch` or `fairseq`, see `effective_smoothing`.
         loss_memory: bytes that the log-probabilities of all models may take.
     """
-    epsilon = effective_smoothing(smoothing, heads[0].weight.shape[0], smoothing_variant)
+    epsilon = effective_smoothing(smoothing, len(heads[0].matrix), smoothing_variant)
     scaled = [state if head.scale == 1.0 else state * head.scale for state, head in zip(states, heads, strict=True)]
     distinct = list({id(head): head for head in heads}.values())
     owner = [next(i for i, head in enumerate(distinct) if head is mine) for mine in heads]
-    plan = Plan(targets, epsilon, tuple(weights), divergences, tuple(owner), loss_memory)
+    plan = Plan(targets, epsilon, tuple(weights), divergences, tuple(owner), len(heads[0].matrix), loss_memory)
     tensors = [*scaled, *(head.weight for head in distinct), *(head.bias for head in distinct)]
     if not torch.is_grad_enabled():
         tensors = [None if tensor is None else tensor.detach() for tensor in tensors]
@@ -105,7 +105,7 @@ def joint_loss(
 class Plan:
     """What `FusedJointLoss` needs beside its differentiable inputs; `owner` gives each model the position of its head.
 
-    `terms` is filled in as soon as they are known, which may be after the first walk.
+    `entries` are the rows of the output matrices that can be predicted. `terms` is filled in as soon as they are known, which may be after the first walk.
     """
 
     targets: Tensor
@@ -113,6 +113,7 @@ class Plan:
     weights: tuple[float, ...]
     divergences: Sequence[Divergence] | Callable[[list[float]], Sequence[Divergence]]
     owner: tuple[int, ...]
+    entries: int
     loss_memory: int
     terms: Sequence[Divergence] = ()
 
@@ -130,10 +131,10 @@ class FusedJointLoss(torch.autograd.Function):
         count, owner = len(plan.owner), plan.owner
         heads = (len(tensors) - count) // 2
         states, weights, biases = tensors[:count], tensors[count : count + heads], tensors[count + heads :]
-        device, tokens, vocabulary = states[0].device, len(plan.targets), weights[0].shape[0]
+        device, tokens, vocabulary = states[0].device, len(plan.targets), plan.entries
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else weights[0].dtype
         low = [state.detach().to(dtype) for state in states]
-        matrices = [weight.detach().to(dtype) for weight in weights]
+        matrices = [weight.detach()[:vocabulary].to(dtype) for weight in weights]
         offsets = [None if bias is None else bias.detach().to(dtype) for bias in biases]
         size = max(1, CHUNK_BYTES.get(device.type, CHUNK_BYTES_ELSEWHERE) // (4 * vocabulary))
         spans = [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
@@ -143,7 +144,7 @@ class FusedJointLoss(torch.autograd.Function):
         ]
         two_walks = callable(plan.divergences)
         keep = two_walks and 4 * count * tokens * vocabulary <= plan.loss_memory
-        kept = workspace((count, tokens, vocabulary), device) if keep else None
+        kept = torch.empty(count, tokens, vocabulary, device=device) if keep else None
         sums = torch.zeros(count, 2, dtype=torch.float32, device=device)  # NLL, Σ_v −log p_v / V
         gradients = [
             torch.zeros(tensor.shape, device=device) if needed else None
@@ -196,10 +197,10 @@ class FusedJointLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients found on the way, times that of the total."""
+        """The gradients found on the way, times that of the total; scaled in place, so that torch refuses a second time."""
         saved = iter(ctx.saved_tensors)
         return None, *(
-            (next(saved) * total).to(dtype) if present else None for present, dtype in zip(ctx.present, ctx.dtypes, strict=True)
+            next(saved).mul_(total).to(dtype) if present else None for present, dtype in zip(ctx.present, ctx.dtypes, strict=True)
         )
 
 
@@ -212,9 +213,10 @@ def logit_gradients(
     """
     probs = [each.exp() for each in log_probs]
     targets = plan.targets[span, None]
+    compared = {place for term in plan.terms for place in (term.teacher, term.student)}
     slopes: list[Tensor | None] = []
-    for prob, weight, learns in zip(probs, plan.weights, learning, strict=True):
-        slope = prob * weight if learns else None
+    for model, (prob, weight, learns) in enumerate(zip(probs, plan.weights, learning, strict=True)):
+        slope = (prob * weight if model in compared else prob.mul_(weight)) if learns else None
         if slope is not None and weight:
             slope.sub_(weight * plan.epsilon / prob.shape[-1])
             slope.scatter_add_(-1, targets, slope.new_full(targets.shape, -weight * (1 - plan.epsilon)))
@@ -255,17 +257,12 @@ def collect(
     if gradients[model] is not None:
         gradients[model][span] = slope @ matrix
     if gradients[head] is not None:
-        gradients[head] += slope.T @ states
+        add_product(gradients[head][: len(matrix)], slope.T, states)
 
 
-_workspaces: dict[torch.device, Tensor] = {}
-
-
-def workspace(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Scratch memory that is used again by the next call; on CPUs fresh memory costs more than the arithmetic on it."""
-    size = torch.Size(shape).numel()
-    if device.type != "cpu":
-        return torch.empty(shape, device=device)
-    if device not in _workspaces or _workspaces[device].numel() < size:
-        _workspaces[device] = torch.empty(size)
-    return _workspaces[device][:size].view(shape)
+def add_product(total: Tensor, first: Tensor, second: Tensor) -> None:
+    """total += first @ second, without a copy where the precision is the same."""
+    if total.dtype == first.dtype:
+        total.addmm_(first, second)
+    else:
+        total += first @ second

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,11 +21,11 @@ def random_models(count, tokens=37, vocabulary=50, width=8, seed=0):
     torch.manual_seed(seed)
     weight, bias = torch.randn(vocabulary + 1, width, requires_grad=True), torch.randn(vocabulary, requires_grad=True)
     states = [torch.randn(tokens, width, requires_grad=True) for _ in range(count)]
-    return states, OutputHead(weight[:vocabulary], bias), weight, bias, torch.randint(0, vocabulary, (tokens,))
+    return states, OutputHead(weight, bias, entries=vocabulary), weight, bias, torch.randint(0, vocabulary, (tokens,))
 
 
 def reference(states, head, targets, epsilon, weights, terms):
-    logits = [F.linear(state, head.weight, head.bias) for state in states]
+    logits = [F.linear(state, head.matrix, head.bias) for state in states]
     total = sum(w * smoothed_cross_entropy(each, targets, epsilon) for w, each in zip(weights, logits, strict=True))
     for term in terms:
         teacher = logits[term.teacher] if term.teacher_gradient else logits[term.teacher].detach()
@@ -57,7 +58,7 @@ def test_two_heads_and_a_frozen_model():
     frozen = states[1].detach()
     terms = (Divergence(1, 0, 0.4, False),)
     found = joint_loss([states[0], frozen], [head, other], targets, 0.0, [0.6, 0.0], lambda _: terms)
-    logits = F.linear(states[0], head.weight, head.bias)
+    logits = F.linear(states[0], head.matrix, head.bias)
     expected = 0.6 * F.cross_entropy(logits, targets, reduction="sum") + 0.4 * kl(F.linear(frozen, other.weight), logits)
     assert found.total.item() == pytest.approx(expected.item(), rel=1e-6)
     for ours, theirs in zip(
@@ -71,7 +72,7 @@ def test_nothing_is_stored_without_gradients():
     with torch.no_grad():
         found = joint_loss(states, [head] * 2, targets, 0.1, [1.0, 1.0], lambda _: (Divergence(0, 1, 1.0),))
     assert not found.total.requires_grad
-    logits = [F.linear(state, head.weight, head.bias) for state in states]
+    logits = [F.linear(state, head.matrix, head.bias) for state in states]
     assert found.divergences.item() == pytest.approx(kl(*logits).item(), rel=1e-5)
 
 
@@ -171,14 +172,14 @@ def test_label_smoothing_forms(epsilon, variant, expected):
 
 def test_label_smoothing_is_torchs():
     states, head, _, _, targets = random_models(1)
-    logits = F.linear(states[0], head.weight, head.bias)
+    logits = F.linear(states[0], head.matrix, head.bias)
     ours = joint_loss(states, [head], targets, 0.1, [1.0]).total.item()
     assert ours == pytest.approx(torch_label_smoothing(logits, targets, 0.1).item(), rel=1e-6)
 
 
 def test_scale_of_tied_t5():
     states, head, _, _, targets = random_models(1)
-    scaled = OutputHead(head.weight, head.bias, 0.5)
+    scaled = replace(head, scale=0.5)
     halved = joint_loss([states[0] * 0.5], [head], targets, 0.0, [1.0]).total
     assert joint_loss(states, [scaled], targets, 0.0, [1.0]).total.item() == pytest.approx(halved.item(), rel=1e-6)
     assert not math.isnan(halved.item())

@@ -113,7 +113,7 @@ def test_states_of_all_depths_give_the_slices_logits(name, share):
     found = {}
     with torch.no_grad():
         for depth, states in depth_states(model, batch, [Depth.parse(text) for text in DEPTHS], share):
-            logits = torch.nn.functional.linear(states * head.scale, head.weight, head.bias)
+            logits = torch.nn.functional.linear(states * head.scale, head.matrix, head.bias)
             with sliced(model, depth):
                 expected = model(**batch).logits[batch["labels"] != -100]
             torch.testing.assert_close(logits, expected[:, : logits.shape[1]], rtol=1e-5, atol=1e-5)

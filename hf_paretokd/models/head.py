@@ -1,6 +1,6 @@
 """The output head of a model, and Marian's rule for the row of `<pad>`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,18 +18,27 @@ class OutputHead:
     """The map from hidden states to logits: `scale · hidden · weightᵀ + bias`, over the entries that can be predicted.
 
     Args:
-        weight: [vocabulary, width]; for Marian without the row of `<pad>`, which must stay zero.
-        bias: [vocabulary] or None.
+        weight: [rows, width], a row for every entry that can be predicted and perhaps more.
+        bias: [entries] or None.
         scale: factor on the hidden states (T5 scales when its embeddings are tied).
+        entries: how many of the rows, from the first, can be predicted (default: all); for Marian all but the row of
+            `<pad>`, which must stay zero. The losses leave the others out themselves: to slice the matrix before would
+            cost another matrix of gradients.
     """
 
     weight: Tensor
     bias: Tensor | None = None
     scale: float = 1.0
+    entries: int | None = None
+
+    @property
+    def matrix(self) -> Tensor:
+        """The rows that can be predicted [entries, width]."""
+        return self.weight[: self.entries]
 
     def constant(self) -> "OutputHead":
         """The same head, taking no gradient."""
-        return OutputHead(self.weight.detach(), None if self.bias is None else self.bias.detach(), self.scale)
+        return replace(self, weight=self.weight.detach(), bias=None if self.bias is None else self.bias.detach())
 
 
 def is_marian(model: PreTrainedModel) -> bool:
@@ -44,15 +53,15 @@ def output_head(model: PreTrainedModel) -> OutputHead:
     from a hard zero. A loss that contains it would train it away from zero and spoil every exported model.
     """
     head = model.get_output_embeddings()
-    weight, bias = head.weight, getattr(head, "bias", None)
+    bias, entries = getattr(head, "bias", None), None
     extra = getattr(model, "final_logits_bias", None)
     if extra is not None:
         bias = extra[0] if bias is None else bias + extra[0]
     if is_marian(model):
-        end = model.config.pad_token_id
-        weight, bias = weight[:end], None if bias is None else bias[:end]
+        entries = model.config.pad_token_id
+        bias = None if bias is None else bias[:entries]
     scaled = getattr(model.config, "scale_decoder_outputs", False)  # T5 with tied embeddings
-    return OutputHead(weight, bias, model.config.d_model**-0.5 if scaled else 1.0)
+    return OutputHead(head.weight, bias, model.config.d_model**-0.5 if scaled else 1.0, entries)
 
 
 def secure_pad_row(model: PreTrainedModel) -> None:
