@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 import torch
 from transformers import Seq2SeqTrainingArguments
+from transformers.utils import logging
 
 from hf_paretokd.errors import TrainingError
 
+logger = logging.get_logger(__name__)
 SMOOTHING_VARIANTS = ("torch", "fairseq")
 
 
@@ -23,6 +25,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             that is trained on a stream of its own (PMD Eq. 2).
         loss_memory: gigabytes that the log-probabilities of a micro-batch may take, where they are needed twice (All-in-One
             KD); beyond it they are computed again, at one more output product for each model. Both are exact.
+        bf16: autocast to bfloat16, weights and losses staying in float32; default: where the machine has instructions for it.
+        torch_compile: compile the layers, with `torch_compile_backend` and `torch_compile_mode`.
         label_smoothing_variant: `torch` spreads ε over all entries, `fairseq` over the wrong ones.
     """
 
@@ -31,6 +35,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         default_factory=lambda: [1.0], metadata={"help": "τ of P(l) ∝ N_l^(1/τ) over the language pairs, one a peer."}
     )
     loss_memory: float = field(default=1.0, metadata={"help": "GB of log-probabilities kept rather than computed again."})
+    bf16: bool | None = field(default=None, metadata={"help": "Autocast to bfloat16 (default: where the machine has it)."})
     label_smoothing_variant: str = field(
         default="torch", metadata={"help": "Spread label smoothing over all entries (torch) or the wrong ones (fairseq)."}
     )
@@ -58,6 +63,10 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         if self.eval_strategy == "no":
             self.load_best_model_at_end = False  # nothing tells which would be best
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # else bf16 and two processes refuse a CPU
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and has_bf16(self.use_cpu)
+            if self.bf16:
+                logger.warning("bf16 autocast is on, because this machine has instructions for it; bf16=False is float32")
         super().__post_init__()
         if self.label_smoothing_variant not in SMOOTHING_VARIANTS:
             raise TrainingError(
@@ -86,3 +95,11 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         """Raises a TrainingError unless there is one temperature for each model."""
         if len(self.temperatures) != 1:
             raise TrainingError(f"temperatures: one model is trained, but {len(self.temperatures)} are given; name one")
+
+
+def has_bf16(cpu: bool) -> bool:
+    """Whether the CPU, or else the GPU, multiplies bfloat16 matrices without emulation."""
+    if cpu:
+        able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

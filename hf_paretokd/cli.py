@@ -12,7 +12,7 @@ USAGE = """usage: paretokd COMMAND …
                                          the same on an embedded corpus, in about five minutes
   evaluate RUN|MODEL [--field value …]   BLEU and chrF of a run, or of any checkpoint (--data.pairs de-en --data.data_dir …)
   extract RUN|MODEL DEPTH … --output DIR [--overwrite]   students as plain checkpoints, such as 6-2
-  bench [pareto] [--shape iwslt|base] [--max_tokens N]   what the methods cost on this machine, as ratios
+  bench [pareto|options] [--shape iwslt|base] [--max_tokens N]   what the methods cost on this machine, as ratios
 
 Fields are written --section.field value, training arguments --field value; `paretokd train RECIPE --help` lists them.
 """
@@ -71,10 +71,11 @@ def extract(words: list[str]) -> None:
 
 def bench(words: list[str]) -> None:
     """`paretokd bench`."""
-    from hf_paretokd.bench import pareto, training
+    from hf_paretokd.bench import options, pareto, training
 
-    if words[:1] == ["pareto"]:
-        pareto.main(words[1:])
+    kinds = {"pareto": pareto.main, "options": options.main}
+    if words[:1] and words[0] in kinds:
+        kinds[words[0]](words[1:])
     else:
         training.main(words)
 

@@ -105,7 +105,8 @@ def joint_loss(
 class Plan:
     """What `FusedJointLoss` needs beside its differentiable inputs; `owner` gives each model the position of its head.
 
-    `entries` are the rows of the output matrices that can be predicted. `terms` is filled in as soon as they are known, which may be after the first walk.
+    `entries` are the rows of the output matrices that can be predicted. `terms` is filled in as soon as they are known, which
+    may be after the first walk.
     """
 
     targets: Tensor
@@ -200,7 +201,8 @@ class FusedJointLoss(torch.autograd.Function):
         """The gradients found on the way, times that of the total; scaled in place, so that torch refuses a second time."""
         saved = iter(ctx.saved_tensors)
         return None, *(
-            next(saved).mul_(total).to(dtype) if present else None for present, dtype in zip(ctx.present, ctx.dtypes, strict=True)
+            next(saved).mul_(total).to(dtype) if present else None
+            for present, dtype in zip(ctx.present, ctx.dtypes, strict=True)
         )
 
 
@@ -261,7 +263,7 @@ def collect(
 
 
 def add_product(total: Tensor, first: Tensor, second: Tensor) -> None:
-    """total += first @ second, without a copy where the precision is the same."""
+    """Adds first @ second to the total, without a copy where the precision is the same."""
     if total.dtype == first.dtype:
         total.addmm_(first, second)
     else:

@@ -4,6 +4,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from hf_paretokd.errors import DataError, TrainingError
 from hf_paretokd.evaluation.results import print_sampling
 from hf_paretokd.evaluation.validation import validation_metrics, validation_sums
 from hf_paretokd.models.building import check_vocabulary, prepare_for_training
+from hf_paretokd.models.compiling import compiled_layers
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
@@ -80,7 +82,7 @@ class TranslationTrainer(Seq2SeqTrainer):
         for _, each in model.named_models():
             prepare_for_training(each)
             if args.device.type == "cpu":
-                each.set_attn_implementation("eager")  # faster than sdpa on sentences
+                each.set_attn_implementation("eager")  # sdpa is slow there under bf16 autocast
             if processing_class is not None:
                 check_vocabulary(each, processing_class)
             check_lengths(each, {**self.train_pairs, **self.eval_pairs})
@@ -104,6 +106,7 @@ class TranslationTrainer(Seq2SeqTrainer):
             args.max_steps = math.ceil(args.num_train_epochs * self.updates_per_pass)
         self._tallies: dict[str, Tensor] = {}
         self._clock = Clock(self)
+        backend, args.torch_compile_backend = args.torch_compile_backend, None  # accelerate would compile whole models
         super().__init__(
             model=model,
             args=args,
@@ -112,6 +115,7 @@ class TranslationTrainer(Seq2SeqTrainer):
             processing_class=processing_class,
             callbacks=[self._clock, *(callbacks or [])],
         )
+        args.torch_compile_backend = backend
         self.model_accepts_loss_kwargs = True  # have the Trainer count target tokens over the whole update
         self.loss_is_scaled_for_ga = True  # compute_loss divides by that count
 
@@ -333,8 +337,11 @@ class TranslationTrainer(Seq2SeqTrainer):
     def _train(self, **kwargs: Any) -> TrainOutput:
         """Training without the Trainer's own rotation, which knows of one best model only."""
         self._checkpoints_kept, self.args.save_total_limit = self.args.save_total_limit, None
+        models, backend = [model for _, model in self.model.named_models()], self.args.torch_compile_backend
+        layers = compiled_layers(models, backend, self.args.torch_compile_mode) if self.args.torch_compile else nullcontext()
         try:
-            return super().train(**kwargs)
+            with layers:
+                return super().train(**kwargs)
         finally:
             self.args.save_total_limit = self._checkpoints_kept
 

@@ -33,6 +33,14 @@ def _one_thread():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _float32():
+    """Exact comparisons everywhere: the default precision would depend on the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_paretokd.arguments.has_bf16", lambda cpu: False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_cache_left():
     yield
     shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)

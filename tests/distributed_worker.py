@@ -44,6 +44,7 @@ def main(folder: Path, name: str) -> None:
             logging_steps=1,
             disable_tqdm=True,
             use_cpu=True,
+            bf16=False,
             **fields,
         )
         config.gradient_accumulation_steps = MICRO_BATCHES // config.world_size

@@ -59,7 +59,7 @@ def test_the_naive_step_has_the_same_loss_and_gradients(monkeypatch):
         torch.manual_seed(4)
         return make(shape, dropout=0.0)
 
-    def kept(models, loss):
+    def kept(models, loss, options=None):
         models[0].train()
         total = loss()
         total.backward()

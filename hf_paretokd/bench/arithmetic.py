@@ -54,3 +54,11 @@ def fixed_draws(shape: Shape, students: int, count: int) -> list[list[Depth]]:
         if abs(mean / wanted - 1) < 0.01:
             return draws
     raise AssertionError("no seed gives draws of the expected cost")
+
+
+def typical_draw(shape: Shape, students: int) -> list[Depth]:
+    """Of a fixed list of draws, the one whose cost is nearest to their mean."""
+    full, draws = Depth(shape.layers, shape.layers), fixed_draws(shape, students, 60)
+    costs = [shared_cost(shape, [full, *draw]) for draw in draws]
+    mean = sum(costs) / len(costs)
+    return min(zip(costs, draws, strict=True), key=lambda each: abs(each[0] - mean))[1]

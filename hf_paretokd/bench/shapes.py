@@ -23,6 +23,7 @@ class Shape:
 
 SHAPES = {
     "tiny": Shape(3, 32, 64, 2, 500),
+    "small": Shape(6, 128, 512, 4, 4000),
     "iwslt": Shape(6, 512, 1024, 4, 8000),
     "base": Shape(6, 512, 2048, 8, 32000),
 }

@@ -2,6 +2,8 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from hf_paretokd.data.sampling import MicroBatch, PairDataset, build_pair_batche
 from hf_paretokd.methods.all_in_one import AllInOneConfig, AllInOneModel
 from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualModel
 from hf_paretokd.methods.plain import PlainConfig, PlainModel
+from hf_paretokd.models.compiling import compiled_layers
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import sliced
@@ -50,17 +53,31 @@ def micro_batches(shape: Shape, max_tokens: int, count: int) -> list[Batch]:
     ]
 
 
-def updating(models: Sequence[PreTrainedModel], loss: Callable[[], Tensor]) -> Step:
+@dataclass(frozen=True)
+class Options:
+    """How a step is run; by default as the trainers do it in float32. `attention` None is what suits the device."""
+
+    attention: str | None = None
+    bf16: bool = False
+    compiled: bool = False
+    fused: bool = True
+
+
+def updating(models: Sequence[PreTrainedModel], loss: Callable[[], Tensor], options: Options = Options()) -> Step:
     """A whole step around a loss: as in training, eager attention and kept memory on CPUs."""
     for model in models:
         model.to(device()).train()
-        model.set_attn_implementation("eager" if device().type == "cpu" else "sdpa")
+        model.set_attn_implementation(options.attention or ("eager" if device().type == "cpu" else "sdpa"))
     if device().type == "cpu":
         keep_freed_memory()
-    optimizer = torch.optim.AdamW([each for model in models for each in model.parameters()], lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW([each for model in models for each in model.parameters()], lr=1e-4, fused=options.fused)
+    layers = compiled_layers(models, "inductor", None) if options.compiled else nullcontext()
+    layers.__enter__()  # for as long as the step is timed
 
     def step() -> None:
-        loss().backward()
+        with torch.autocast(device().type, torch.bfloat16, enabled=options.bf16):
+            found = loss()
+        found.backward()
         for model in models:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -69,7 +86,12 @@ def updating(models: Sequence[PreTrainedModel], loss: Callable[[], Tensor]) -> S
     return step
 
 
-def joint_step(model: JointModel, batches: Sequence[Sequence[Batch]], arguments: Callable[[], dict[str, Any]]) -> Step:
+def joint_step(
+    model: JointModel,
+    batches: Sequence[Sequence[Batch]],
+    arguments: Callable[[], dict[str, Any]],
+    options: Options = Options(),
+) -> Step:
     """A step of a method on micro-batches taken in turn."""
     turn = iter(range(10**9))
 
@@ -78,13 +100,13 @@ def joint_step(model: JointModel, batches: Sequence[Sequence[Batch]], arguments:
         tokens = torch.tensor([len(target_tokens(batch)) for batch in mine], device=device())
         return (model(batches=mine, seeds=[0] * len(mine), **arguments())["losses"] / tokens).sum()
 
-    return updating([each for _, each in model.named_models()], loss)
+    return updating([each for _, each in model.named_models()], loss, options)
 
 
-def plain_step(shape: Shape, batches: Sequence[Batch]) -> Step:
+def plain_step(shape: Shape, batches: Sequence[Batch], options: Options = Options()) -> Step:
     """A step of ordinary training."""
     model = PlainModel(random_model(shape), PlainConfig(output_dir="unused", label_smoothing_factor=SMOOTHING))
-    return joint_step(model, [[batch] for batch in batches], dict)
+    return joint_step(model, [[batch] for batch in batches], dict, options)
 
 
 def peers_step(shape: Shape, batches: Sequence[Batch]) -> Step:
@@ -94,11 +116,17 @@ def peers_step(shape: Shape, batches: Sequence[Batch]) -> Step:
     return joint_step(model, [[batch, batch] for batch in batches], lambda: {"weights": [0.4, 0.4]})
 
 
-def all_in_one_step(shape: Shape, batches: Sequence[Batch], draw: Callable[[], list[Depth]], loss_memory: float) -> Step:
+def all_in_one_step(
+    shape: Shape,
+    batches: Sequence[Batch],
+    draw: Callable[[], list[Depth]],
+    loss_memory: float,
+    options: Options = Options(),
+) -> Step:
     """A step of All-in-One KD in stage two, students as drawn; `loss_memory` as in its configuration."""
     config = AllInOneConfig(output_dir="unused", label_smoothing_factor=SMOOTHING, loss_memory=loss_memory)
     model = AllInOneModel(random_model(shape), config)
-    return joint_step(model, [[batch] for batch in batches], lambda: {"students": draw(), "mutual_weight": 0.5})
+    return joint_step(model, [[batch] for batch in batches], lambda: {"students": draw(), "mutual_weight": 0.5}, options)
 
 
 def naive_all_in_one_step(shape: Shape, batches: Sequence[Batch], draw: Callable[[], list[Depth]]) -> Step:
