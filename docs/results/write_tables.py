@@ -22,6 +22,7 @@ TATOEBA = {
     "tatoeba8-auto": ("AUTO-PMD", (1, 5)),
 }
 TATOEBA_HIGH = ("fr-en", "mr-en")
+BENCHES = ("bench-iwslt", "bench-base", "bench-pareto", "bench-options-iwslt", "bench-options-small")
 BASELINES = ("multi30k-plain-6-6", "multi30k-plain-6-2", "multi30k-plain-2-2")
 
 
@@ -84,6 +85,31 @@ def initialisation() -> str:
     return "\n".join(lines)
 
 
+def sharing() -> str:
+    """Mean and range over seeds of the validation loss, and BLEU of three depths, with shared and separate passes."""
+    lines = ["| passes | seeds | validation loss, mean of 15 | 6-6 | 6-2 | 2-2 | minutes |", "|---|---|---|---|---|---|---|"]
+    for kind in ("shared", "separate"):
+        runs = [read_results(path) for path in sorted(HERE.glob(f"sharing-{kind}-?.json"))]
+        losses = [training(rows)["validation_loss"] for rows in runs]
+        minutes = [training(rows)["training_seconds"] / 60 for rows in runs]
+        bleu = [spread([figures(rows)[depth]["bleu"] for rows in runs], 1) for depth in ("6-6", "6-2", "2-2")]
+        cells = [kind, str(len(runs)), spread(losses, 3), *bleu, f"{sum(minutes) / len(minutes):.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean, lowest and highest."""
+    mean = sum(values) / len(values)
+    return f"{mean:.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def printed(name: str) -> str:
+    """A table as a command printed it."""
+    text = "\n".join(line.rstrip() for line in (HERE / f"{name}.txt").read_text("utf-8").splitlines())
+    return f"```\n{text}\n```"
+
+
 def tatoeba8() -> str:
     """BLEU of every pair and group for all systems that have been trained; draws the frontier and the weights."""
     lines, cost, points, signature = [], ["| system | updates | passes | minutes |", "|---|---|---|---|"], [], ""
@@ -136,3 +162,6 @@ if __name__ == "__main__":
     write(README, "multi30k", multi30k())
     write(README, "tatoeba8", tatoeba8())
     write(HERE.parent / "initialisation.md", "initialisation", initialisation())
+    write(HERE.parent / "speed.md", "sharing", sharing())
+    for name in BENCHES:
+        write(HERE.parent / "speed.md", name, printed(name))
