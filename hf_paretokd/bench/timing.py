@@ -22,12 +22,17 @@ def interleaved_medians(actions: Mapping[str, Callable[[], None]], repeats: int)
 
 
 def timed(action: Callable[[], None]) -> float:
-    """Seconds an action takes, the accelerator's work included."""
-    synchronise()
-    start = time.perf_counter()
+    """Seconds an action takes; on a GPU between two CUDA events."""
+    if torch.cuda.is_available():
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        action()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1000
+    before = time.perf_counter()
     action()
-    synchronise()
-    return time.perf_counter() - start
+    return time.perf_counter() - before
 
 
 def synchronise() -> None:
