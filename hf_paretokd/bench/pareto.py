@@ -65,6 +65,7 @@ def search_costs(shape: Shape, max_tokens: int, updates: int) -> dict[str, float
             save_strategy="no",
             disable_tqdm=True,
             report_to="none",
+            bf16=False,
         )
         watch = Stopwatch()
         trainer = ParetoMutualTrainer(

@@ -105,13 +105,13 @@ def joint_step(
 
 def plain_step(shape: Shape, batches: Sequence[Batch], options: Options = Options()) -> Step:
     """A step of ordinary training."""
-    model = PlainModel(random_model(shape), PlainConfig(output_dir="unused", label_smoothing_factor=SMOOTHING))
+    model = PlainModel(random_model(shape), PlainConfig(output_dir="unused", bf16=False, label_smoothing_factor=SMOOTHING))
     return joint_step(model, [[batch] for batch in batches], dict, options)
 
 
 def peers_step(shape: Shape, batches: Sequence[Batch]) -> Step:
     """A step of two peers, all α > 0."""
-    config = ParetoMutualConfig(output_dir="unused", label_smoothing_factor=SMOOTHING)
+    config = ParetoMutualConfig(output_dir="unused", bf16=False, label_smoothing_factor=SMOOTHING)
     model = ParetoMutualModel([random_model(shape), random_model(shape)], config)
     return joint_step(model, [[batch, batch] for batch in batches], lambda: {"weights": [0.4, 0.4]})
 
@@ -124,7 +124,7 @@ def all_in_one_step(
     options: Options = Options(),
 ) -> Step:
     """A step of All-in-One KD in stage two, students as drawn; `loss_memory` as in its configuration."""
-    config = AllInOneConfig(output_dir="unused", label_smoothing_factor=SMOOTHING, loss_memory=loss_memory)
+    config = AllInOneConfig(output_dir="unused", bf16=False, label_smoothing_factor=SMOOTHING, loss_memory=loss_memory)
     model = AllInOneModel(random_model(shape), config)
     return joint_step(model, [[batch] for batch in batches], lambda: {"students": draw(), "mutual_weight": 0.5}, options)
 
@@ -132,7 +132,7 @@ def all_in_one_step(
 def naive_all_in_one_step(shape: Shape, batches: Sequence[Batch], draw: Callable[[], list[Depth]]) -> Step:
     """The same losses from K+1 whole passes and whole logits, as one would write it down with torch."""
     model, turn = random_model(shape), iter(range(10**9))
-    config = AllInOneConfig(output_dir="unused")
+    config = AllInOneConfig(output_dir="unused", bf16=False)
 
     def loss() -> Tensor:
         batch = batches[next(turn) % len(batches)]

@@ -149,6 +149,7 @@ def trainer_ratio(shape: Shape, batches: Sequence[Batch], repeats: int) -> float
             "output_dir": folder,
             "label_smoothing_factor": SMOOTHING,
             "report_to": "none",
+            "bf16": False,
             "use_cpu": device().type == "cpu",
         }
         ours = PlainTrainer(random_model(shape), PlainConfig(**options, eval_strategy="no"))
