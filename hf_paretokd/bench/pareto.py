@@ -1,8 +1,8 @@
-"""What Pareto mutual distillation costs beyond plain training: a peer update, a search, a second peer in memory."""
+"""What Pareto mutual distillation costs beyond plain training: a peer update and a search."""
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,21 +11,14 @@ from rich.table import Table
 from transformers import TrainerCallback
 
 from hf_paretokd.bench.shapes import Shape, random_model, random_pairs, shape_named
-from hf_paretokd.bench.steps import Batch, Step, bench_parser, device, micro_batches, peers_step, plain_step
-from hf_paretokd.bench.timing import interleaved_medians, peak_memory, synchronise
+from hf_paretokd.bench.steps import bench_parser, device, micro_batches, peers_step, plain_step
+from hf_paretokd.bench.timing import interleaved_medians, synchronise
 from hf_paretokd.data.sampling import build_pair_batches
 from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualTrainer
 
 PEER_BOUND = 4 / 3  # forward and backward cost three forward passes, the teacher's pass is a fourth
 SEARCH_BOUND = 0.30  # three trials of a tenth of an epoch
 SHARE = 0.1
-
-
-def two_steps(make: Callable[[Shape, Sequence[Batch]], Step], shape: Shape, max_tokens: int) -> None:
-    """Two steps of one kind, for their memory."""
-    step = make(shape, micro_batches(shape, max_tokens, 2))
-    step()
-    step()
 
 
 class Stopwatch(TrainerCallback):
@@ -91,7 +84,6 @@ def main(words: Sequence[str]) -> None:
     batches = micro_batches(shape, options.max_tokens, 4)
     times = interleaved_medians({"plain": plain_step(shape, batches), "peers": peers_step(shape, batches)}, options.repeats)
     search = search_costs(shape, options.max_tokens, options.updates)
-    memory = [peak_memory(two_steps, make, shape, options.max_tokens) for make in (plain_step, peers_step)]
     table = Table(
         "what",
         "bound",
@@ -105,6 +97,4 @@ def main(words: Sequence[str]) -> None:
     )
     table.add_row("copies of one search, beside that", "", f"{search['copies']:.2f} s")
     table.add_row("validations of one search (2 peers × 3 × 40 sentences)", "", f"{search['validations']:.2f} s")
-    table.add_row("peak memory, plain step", "", f"{memory[0]:.2f} GB")
-    table.add_row("peak memory, two peers", "", f"{memory[1]:.2f} GB")
     Console().print(table)

@@ -174,3 +174,10 @@ def trainer_step(trainer: Seq2SeqTrainer, inputs: Callable[[], dict[str, Any]]) 
         trainer.optimizer.zero_grad()
 
     return step
+
+
+def two_steps(make: Callable[[Shape, Sequence[Batch]], Step], shape: Shape, max_tokens: int) -> None:
+    """Two steps of one kind, for their memory."""
+    step = make(shape, micro_batches(shape, max_tokens, 2))
+    step()
+    step()

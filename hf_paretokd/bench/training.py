@@ -1,5 +1,6 @@
 """What All-in-One KD costs beyond plain training, beside what multiply-adds predict."""
 
+import argparse
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from hf_paretokd.bench.steps import (
     peers_step,
     plain_step,
     trainer_step,
+    two_steps,
 )
 from hf_paretokd.bench.timing import interleaved_medians, peak_memory, timed
 from hf_paretokd.data.sampling import build_pair_batches
@@ -165,62 +167,127 @@ def trainer_ratio(shape: Shape, batches: Sequence[Batch], repeats: int) -> float
     return times["ours"] / times["stock"]
 
 
+class Report:
+    """The table that grows while parts are measured."""
+
+    def __init__(self, title: str) -> None:
+        self.table = Table("what", "arithmetic", "measured", title=title)
+
+    def ratio(self, name: str, predicted: float | None, measured: float) -> None:
+        """A row with a ratio beside what multiply-adds predict."""
+        self.table.add_row(name, "" if predicted is None else f"{predicted:.2f}", f"{measured:.2f}")
+
+    def figure(self, name: str, text: str) -> None:
+        """A row with a figure in units."""
+        self.table.add_row(name, "", text)
+
+
+def bench_students(shape: Shape, batches: Sequence[Batch], options: argparse.Namespace, report: Report) -> None:
+    """All-in-One steps with one, two and three students."""
+    tokens = sum(len(target_tokens(batch)) for batch in batches) / len(batches)
+    plain = plain_step(shape, batches)
+    for students in (1, 2, 3):
+        draws = Draws(shape, students)
+        steps = {"shared": all_in_one_step(shape, batches, draws, ALWAYS)}
+        if students == 2:
+            steps["computed again"] = all_in_one_step(shape, batches, draws, NEVER)
+            steps["naive"] = naive_all_in_one_step(shape, batches, draws)
+        times, base = mean_over_draws(draws, steps, plain, options.repeats)
+        expected = expected_ratio(shape, students, shared_cost)
+        report.ratio(f"All-in-One step, K = {students} / plain step", expected, times["shared"] / base)
+        if students == 2:
+            again, naive = expected_ratio(shape, 2, recomputed_cost), expected_ratio(shape, 2, separate_cost)
+            report.ratio("  with log-probabilities computed again", again, times["computed again"] / base)
+            report.ratio("  K+1 whole passes / plain step", naive, times["naive"] / base)
+            report.ratio("  shared / K+1 whole passes", expected / naive, times["shared"] / times["naive"])
+            report.figure("  target tokens a second, plain", f"{tokens / base:,.0f}")
+            report.figure("  target tokens a second, K = 2", f"{tokens / times['shared']:,.0f}")
+
+
+def bench_peers(shape: Shape, batches: Sequence[Batch], options: argparse.Namespace, report: Report) -> None:
+    """An update of two peers; searches are in `paretokd bench pareto`."""
+    steps = {"plain": plain_step(shape, batches), "peers": peers_step(shape, batches)}
+    times = interleaved_medians(steps, max(5, options.repeats))
+    report.ratio("peer update, all α > 0 / plain step", 4 / 3, times["peers"] / 2 / times["plain"])
+
+
+def bench_validation(shape: Shape, batches: Sequence[Batch], options: argparse.Namespace, report: Report) -> None:
+    """Validation of all candidates."""
+    depths = candidate_depths(Depth(shape.layers, shape.layers))
+    predicted = shared_cost(shape, depths) / separate_cost(shape, depths)
+    measured = validation_ratio(shape, options.max_tokens, max(3, options.repeats))
+    report.ratio(f"validation of {len(depths)} students / separate passes", predicted, measured)
+
+
+def bench_trainer(shape: Shape, batches: Sequence[Batch], options: argparse.Namespace, report: Report) -> None:
+    """What this library's trainer adds to the stock one."""
+    measured = trainer_ratio(shape, batches, max(7, options.repeats))
+    report.ratio("plain step / stock Seq2SeqTrainer step", 1.0, measured)
+
+
+def bench_loss(shape: Shape, batches: Sequence[Batch], options: argparse.Namespace, report: Report) -> None:
+    """Time and memory of the All-in-One loss by itself."""
+    forms = ("torch", "kept", "computed again")
+    losses = interleaved_medians({form: loss_step(shape, options.max_tokens, form) for form in forms}, 3)
+    for form in forms[1:]:
+        report.ratio(f"All-in-One loss alone, {form} / torch", None, losses[form] / losses["torch"])
+    for form, peak in loss_memory(shape, options.loss_tokens).items():
+        report.figure(f"memory of that loss, {options.loss_tokens} tokens, {form}", f"{peak:.2f} GB")
+
+
+def bench_memory(shape: Shape, batches: Sequence[Batch], options: argparse.Namespace, report: Report) -> None:
+    """Peak memory of every kind of step, each in a fresh process."""
+    for name, make in MEMORY_STEPS.items():
+        report.figure(f"peak memory, {name}", f"{peak_memory(two_steps, make, shape, options.max_tokens):.2f} GB")
+
+
+def full_students(shape: Shape) -> list[Depth]:
+    """Two students that are as large as students get."""
+    return [Depth(shape.layers, shape.layers), Depth(shape.layers - 1, shape.layers - 1)]
+
+
+def all_in_one_kept(shape: Shape, batches: Sequence[Batch]) -> Step:
+    """An All-in-One step with large students, log-probabilities kept."""
+    return all_in_one_step(shape, batches, lambda: full_students(shape), ALWAYS)
+
+
+def all_in_one_again(shape: Shape, batches: Sequence[Batch]) -> Step:
+    """The same with log-probabilities computed again."""
+    return all_in_one_step(shape, batches, lambda: full_students(shape), NEVER)
+
+
+def all_in_one_naive(shape: Shape, batches: Sequence[Batch]) -> Step:
+    """The same with whole passes."""
+    return naive_all_in_one_step(shape, batches, lambda: full_students(shape))
+
+
+MEMORY_STEPS = {
+    "plain step": plain_step,
+    "All-in-One step, K = 2": all_in_one_kept,
+    "All-in-One step, log-probabilities computed again": all_in_one_again,
+    "All-in-One step, K+1 whole passes": all_in_one_naive,
+    "two peers": peers_step,
+}
+PARTS = {
+    "students": bench_students,
+    "peers": bench_peers,
+    "validation": bench_validation,
+    "trainer": bench_trainer,
+    "loss": bench_loss,
+    "memory": bench_memory,
+}
+
+
 def main(words: Sequence[str]) -> None:
     """`paretokd bench`."""
     parser = bench_parser("Costs of All-in-One KD, as ratios.", max_tokens=512, repeats=1)
     parser.add_argument("--loss_tokens", type=int, default=4096, help="tokens for the memory of the loss alone")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is measured")
     options = parser.parse_args(words)
     shape = shape_named(options.shape)
-    console = Console()
-    table = Table(
-        "what",
-        "arithmetic",
-        "measured",
-        title=f"{options.shape}, {options.max_tokens} tokens, {device().type}, {torch.get_num_threads()} threads",
-    )
     batches = micro_batches(shape, options.max_tokens, 1)
-    tokens = sum(len(target_tokens(batch)) for batch in batches) / len(batches)
-    plain = plain_step(shape, batches)
-
-    def ratio(name: str, predicted: float | None, measured: float) -> None:
-        table.add_row(name, "" if predicted is None else f"{predicted:.2f}", f"{measured:.2f}")
-
-    for students in (1, 2, 3):
-        draws = Draws(shape, students)
-        steps = {
-            "shared": all_in_one_step(shape, batches, draws, ALWAYS),
-            "computed again": all_in_one_step(shape, batches, draws, NEVER),
-            "naive": naive_all_in_one_step(shape, batches, draws),
-        }
-        if students != 2:
-            del steps["naive"], steps["computed again"]
-        times, base = mean_over_draws(draws, steps, plain, options.repeats)
-        expected = expected_ratio(shape, students, shared_cost)
-        ratio(f"All-in-One step, K = {students} / plain step", expected, times["shared"] / base)
-        if students == 2:
-            naive = expected_ratio(shape, 2, separate_cost)
-            ratio(
-                "  with log-probabilities computed again",
-                expected_ratio(shape, 2, recomputed_cost),
-                times["computed again"] / base,
-            )
-            ratio("  K+1 whole passes / plain step", naive, times["naive"] / base)
-            ratio("  shared / K+1 whole passes", expected / naive, times["shared"] / times["naive"])
-            speeds = {"plain": tokens / base, "K = 2": tokens / times["shared"]}
-        del steps
-    peers = interleaved_medians({"plain": plain, "peers": peers_step(shape, batches)}, max(5, options.repeats))
-    ratio("peer update, all α > 0 / plain step", 4 / 3, peers["peers"] / 2 / peers["plain"])
-    depths = candidate_depths(Depth(shape.layers, shape.layers))
-    predicted = shared_cost(shape, depths) / separate_cost(shape, depths)
-    name = f"validation of {len(depths)} students / separate passes"
-    ratio(name, predicted, validation_ratio(shape, options.max_tokens, 3))
-    ratio("plain step / stock Seq2SeqTrainer step", 1.0, trainer_ratio(shape, batches, max(7, options.repeats)))
-    forms = ("torch", "kept", "computed again")
-    losses = interleaved_medians({form: loss_step(shape, options.max_tokens, form) for form in forms}, 3)
-    for form in forms[1:]:
-        ratio(f"All-in-One loss alone, {form} / torch", None, losses[form] / losses["torch"])
-    for form, peak in loss_memory(shape, options.loss_tokens).items():
-        table.add_row(f"memory of that loss, {options.loss_tokens} tokens, {form}", "", f"{peak:.2f} GB")
-    for name, speed in speeds.items():
-        table.add_row(f"target tokens a second, {name}", "", f"{speed:,.0f}")
-    console.print(table)
+    machine = f"{device().type}, {torch.get_num_threads()} threads"
+    report = Report(f"{options.shape}, {options.max_tokens} tokens, {machine}")
+    for part in options.parts:
+        PARTS[part](shape, batches, options, report)
+    Console().print(report.table)
