@@ -26,6 +26,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         loss_memory: gigabytes that the log-probabilities of a micro-batch may take, where they are needed twice (All-in-One
             KD); beyond it they are computed again, at one more output product for each model. Both are exact.
         bf16: autocast to bfloat16, weights and losses staying in float32; default: where the machine has instructions for it.
+        skip_nonfinite_updates: leave out updates whose loss or gradient is infinite or not a number, and count them
+            (`skipped_updates`), rather than ending the training.
         torch_compile: compile the layers, with `torch_compile_backend` and `torch_compile_mode`.
         label_smoothing_variant: `torch` spreads ε over all entries, `fairseq` over the wrong ones.
     """
@@ -35,6 +37,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         default_factory=lambda: [1.0], metadata={"help": "τ of P(l) ∝ N_l^(1/τ) over the language pairs, one a peer."}
     )
     loss_memory: float = field(default=1.0, metadata={"help": "GB of log-probabilities kept rather than computed again."})
+    skip_nonfinite_updates: bool = field(default=False, metadata={"help": "Skip and count updates that are NaN or infinite."})
     bf16: bool | None = field(default=None, metadata={"help": "Autocast to bfloat16 (default: where the machine has it)."})
     label_smoothing_variant: str = field(
         default="torch", metadata={"help": "Spread label smoothing over all entries (torch) or the wrong ones (fairseq)."}
@@ -58,10 +61,12 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "Left off: all columns are used."})
 
     def __post_init__(self) -> None:
+        if "epoch" in (self.eval_strategy, self.save_strategy, self.logging_strategy):
+            raise TrainingError("strategy 'epoch': the stream of micro-batches has no end; use 'steps'")
         if self.save_steps is None:
             self.save_steps = self.eval_steps or 500
-        if self.eval_strategy == "no":
-            self.load_best_model_at_end = False  # nothing tells which would be best
+        if "no" in (self.eval_strategy, self.save_strategy):
+            self.load_best_model_at_end = False  # nothing tells which would be best, or it is not there
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # else bf16 and two processes refuse a CPU
         if self.bf16 is None:
             self.bf16 = not self.fp16 and has_bf16(self.use_cpu)
@@ -88,8 +93,6 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             raise TrainingError(
                 "average_tokens_across_devices: must stay on; the loss is divided by the tokens of all processes"
             )
-        if "epoch" in (self.eval_strategy, self.save_strategy, self.logging_strategy):
-            raise TrainingError("strategy 'epoch': the stream of micro-batches has no end; use 'steps'")
 
     def check_peers(self) -> None:
         """Raises a TrainingError unless there is one temperature for each model."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,22 +11,27 @@ from typing import Any
 import safetensors.torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from hf_paretokd.data.sampling import MicroBatchStream, SamplerState
 from hf_paretokd.errors import ModelError
 
 WEIGHTS = "model.safetensors"
 SAMPLER_STATE = "sampler_state.json"
+logger = logging.get_logger(__name__)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
     """Writes a plain checkpoint: weights, configuration, generation configuration, tokenizer."""
-    using_cache = model.config.use_cache
+    using_cache, bars = model.config.use_cache, logging.is_progress_bar_enabled()
     model.config.use_cache = True  # the Trainer switches it off for training; whoever loads the checkpoint wants it
+    logging.disable_progress_bar()  # one for every small file of every checkpoint would hide that of the training
     try:
         model.save_pretrained(folder)
     finally:
         model.config.use_cache = using_cache
+        if bars:
+            logging.enable_progress_bar()
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
@@ -68,9 +74,15 @@ def checkpoint_folders(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that holds a training state, or None."""
-    return next((path for path in reversed(checkpoint_folders(folder)) if (path / "trainer_state.json").is_file()), None)
+def set_aside(folder: Path, start: Path | None) -> None:
+    """Renames checkpoints newer than `start` (None: all): a training from there would take them for its own."""
+    found = checkpoint_folders(folder.resolve())
+    own = start is not None and start.resolve() in found
+    for path in found[found.index(start.resolve()) + 1 :] if own else found:
+        aside = path.with_name(f"{path.name}.set-aside")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        logger.warning(f"{path}: renamed to {aside.name}, because the training starts before it")
 
 
 def save_json(value: Any, path: Path) -> None:

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from transformers import Seq2SeqTrainer, TrainerCallback, TrainerState
+from transformers import Seq2SeqTrainer, TrainerCallback
 
 
 class Clock(TrainerCallback):
@@ -11,7 +11,7 @@ class Clock(TrainerCallback):
 
     def __init__(self, trainer: Seq2SeqTrainer) -> None:
         self.trainer = trainer
-        self.before, self.start = 0.0, None
+        self.before, self.resumed, self.start = 0.0, 0.0, None
         self.waited, self.asked = 0.0, 0.0
 
     @property
@@ -20,8 +20,8 @@ class Clock(TrainerCallback):
         return self.before + (time.monotonic() - self.start if self.start else 0.0)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Starts the clock."""
-        self.restore(state)
+        """Starts the clock, at zero or where `load_state_dict` set it."""
+        self.before, self.resumed = self.resumed, 0.0
         self.start, self.waited, self.asked = time.monotonic(), 0.0, self.before
         self.trainer.show_sampling()
 
@@ -36,12 +36,14 @@ class Clock(TrainerCallback):
         self.waited, self.asked = 0.0, now
         return round(share, 4)
 
-    def restore(self, state: TrainerState) -> None:
-        """Goes on from the last time in the log; finds the best checkpoint again if the run folder was moved."""
-        self.before = next((line["seconds"] for line in reversed(state.log_history) if "seconds" in line), 0.0)
-        best = self.trainer.checkpoint(state.best_global_step)
-        state.best_model_checkpoint = str(best) if best.is_dir() else None
-
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Overwrites the epoch that the Trainer counts from the length of its loader."""
         state.epoch = state.global_step / self.trainer.updates_per_pass
+
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint must hold."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, saved: dict[str, float]) -> None:
+        """Has the next training start at the saved time."""
+        self.before = self.resumed = saved["seconds"]

@@ -29,11 +29,18 @@ class TrainingError(ParetoKDError):
     """Training cannot start or cannot go on."""
 
 
+class TrainingInterrupted(TrainingError):
+    """Training was asked to stop, has saved and can be resumed."""
+
+
+INTERRUPTED = 75  # the exit code of an interrupted training: EX_TEMPFAIL, try again
+
+
 def reported(action: Callable[[], None]) -> int:
     """Runs `action` and returns an exit code; errors of this library are printed in one line."""
     try:
         action()
     except ParetoKDError as error:
         Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        return 1
+        return INTERRUPTED if isinstance(error, TrainingInterrupted) else 1
     return 0

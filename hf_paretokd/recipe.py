@@ -21,6 +21,7 @@ from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.data.tokenizer import TokenizerConfig
 from hf_paretokd.errors import ParetoKDError, RecipeError
 from hf_paretokd.evaluation.translation import ENGINES
+from hf_paretokd.manifest import write_whole
 from hf_paretokd.methods.all_in_one import AllInOneConfig, AllInOneTrainer
 from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualTrainer
 from hf_paretokd.methods.plain import PlainConfig, PlainTrainer
@@ -32,6 +33,7 @@ METHODS: dict[str, tuple[type[TranslationConfig], type[TranslationTrainer]]] = {
     "all_in_one": (AllInOneConfig, AllInOneTrainer),
     "pareto_mutual": (ParetoMutualConfig, ParetoMutualTrainer),
 }
+SCORED_SPLITS = ("validation", "test")
 Section = TypeVar("Section")
 
 
@@ -58,6 +60,9 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise RecipeError(f"evaluation.engine: {self.engine!r} is not one of {', '.join(ENGINES)}")
+        for split in self.splits:
+            if split not in SCORED_SPLITS:
+                raise RecipeError(f"evaluation.splits: {split!r} is not one of {', '.join(SCORED_SPLITS)}")
         if self.num_beams < 1:
             raise RecipeError(f"evaluation.num_beams: {self.num_beams} is not 1 or more")
 
@@ -99,7 +104,7 @@ class Recipe:
 
     def save(self, path: Path) -> None:
         """Writes the recipe with all overrides applied."""
-        path.write_text(yaml.safe_dump(self.raw, sort_keys=False, allow_unicode=True), "utf-8")
+        write_whole(path, yaml.safe_dump(self.raw, sort_keys=False, allow_unicode=True))
 
 
 SECTIONS = {"data": DataConfig, "tokenizer": TokenizerConfig, "model": ModelConfig, "evaluation": EvaluationConfig}
@@ -138,7 +143,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             continue
         if section not in known:
             raise RecipeError(f"--{section}.{field}: unknown section{suggestion(section, known)}")
-        home = method_section(raw) if section == "training" else None
+        home = method_section(raw, str(path)) if section == "training" else None
         if home and field in (raw.get(home) or {}):
             section = home
         raw[section] = {**(raw.get(section) or {}), field: value}
@@ -147,14 +152,17 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def build_recipe(raw: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """A recipe from a mapping of sections; errors name `where`."""
-    method = method_section(raw)
-    if method not in METHODS:
-        raise RecipeError(f"{where}: method {method!r} is not one of {', '.join(METHODS)}")
+    method = method_section(raw, where)
     sections = {name: parse_section(kind, raw.get(name) or {}, f"{where}: {name}") for name, kind in SECTIONS.items()}
     fields = {**(raw.get("training") or {}), **(raw.get(method) or {})}
     unknown = [pair for pair in sections["evaluation"].high_resource or () if pair not in sections["data"].pairs]
     if unknown:
         raise RecipeError(f"{where}: evaluation.high_resource: {unknown[0]!r} is not one of data.pairs")
+    for name, value in fields.items():
+        if str(name).endswith("token") and value:
+            raise RecipeError(
+                f"{where}: training.{name}: a secret would be written into the run folder; use `hf auth login` or HF_TOKEN"
+            )
     training = parse_section(METHODS[method][0], fields, f"{where}: training")
     return Recipe(method=method, training=training, raw=dict(raw), **sections)
 
@@ -171,9 +179,16 @@ def describe_fields(path: str | Path) -> str:
     return "\n".join(lines)
 
 
-def method_section(raw: Mapping[str, Any]) -> str:
-    """The section with the fields of the recipe's own method; those of other methods lie idle."""
-    return raw.get("method", "all_in_one")
+def method_section(raw: Mapping[str, Any], where: str = "recipe") -> str:
+    """The section with the fields of the recipe's own method; those of other methods lie idle.
+
+    Raises:
+        RecipeError: there is no such method.
+    """
+    method = raw.get("method", "all_in_one")
+    if not isinstance(method, str) or method not in METHODS:
+        raise RecipeError(f"{where}: method {method!r} is not one of {', '.join(METHODS)}")
+    return method
 
 
 def parse_overrides(words: Sequence[str]) -> list[tuple[str | None, str, Any]]:
@@ -198,10 +213,12 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[str | None, str, Any]]:
 
 
 def parse_value(name: str, text: str) -> Any:
-    """A command-line value read as YAML."""
+    """A command-line value read as YAML; `{pair}.tsv`, which YAML would take for a broken mapping, is text."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
+        if re.match(r"\{\w+\}\S", text):
+            return text
         raise RecipeError(f"--{name}: {text!r} is not a value in YAML or JSON") from None
 
 
@@ -223,7 +240,8 @@ def parse_section(kind: type[Section], fields: Mapping[str, Any], where: str) ->
         elif isinstance(value, list):
             words += [f"--{name}", *map(str, value)]
         elif value is not None:
-            words.append(f"--{name}={value}")
+            none = value is False and name.endswith("_strategy")  # YAML reads a bare `no` as false
+            words.append(f"--{name}={'no' if none else value}")
     try:
         return kind(**{**vars(parser.parse_args(words)), **direct})
     except ParetoKDError as error:

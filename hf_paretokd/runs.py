@@ -10,6 +10,7 @@ from accelerate import PartialState
 from rich.table import Table
 from transformers import PreTrainedTokenizerBase, pipeline
 
+from hf_paretokd.checkpointing import CHECKPOINTS
 from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.tokenizer import train_tokenizer
@@ -32,7 +33,7 @@ from hf_paretokd.scoring import (
     read_baseline,
     score_run,
 )
-from hf_paretokd.trainer import CHECKPOINTS, TranslationTrainer
+from hf_paretokd.trainer import TranslationTrainer
 from hf_paretokd.weighting.rules import HISTORY
 
 TOKENIZER = "tokenizer"
@@ -63,8 +64,11 @@ def prepare_run(recipe: Recipe, resume: bool, overwrite: bool) -> None:
                 shutil.rmtree(folder / name, ignore_errors=True)
             for name in FILES:
                 (folder / name).unlink(missing_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        recipe.save(folder / RECIPE)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            recipe.save(folder / RECIPE)
+        except OSError as error:
+            raise TrainingError(f"training.output_dir: {folder} cannot be written ({error.strerror}); choose another") from None
     state.wait_for_everyone()
 
 
@@ -75,10 +79,11 @@ def prepare_tokenizer(recipe: Recipe, texts: Mapping[LanguagePair, ParallelText]
         return load_tokenizer(config.from_pretrained or recipe.model.from_pretrained)
     folder = recipe.run_folder / TOKENIZER
     with PartialState().main_process_first():
-        if not (folder / "vocab.json").exists():
+        if not folder.exists():
+            written = folder.with_name(f"{TOKENIZER}.unfinished")
             train_tokenizer(
                 texts,
-                folder,
+                written,
                 config.vocab_size,
                 recipe.data.target_tags,
                 config.joint,
@@ -86,6 +91,7 @@ def prepare_tokenizer(recipe: Recipe, texts: Mapping[LanguagePair, ParallelText]
                 config.character_coverage,
                 length,
             )
+            written.rename(folder)
         return load_tokenizer(folder)
 
 

@@ -1,10 +1,8 @@
 """What every method shares: token batches, loss accounting, validation, checkpoints, resume, logs."""
 
 import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,15 +14,14 @@ from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    Seq2SeqTrainer,
     TrainerCallback,
     TrainerState,
 )
-from transformers.trainer_utils import TrainOutput
 
 from hf_paretokd import checkpoints
 from hf_paretokd.allocator import keep_freed_memory
 from hf_paretokd.arguments import TranslationConfig
+from hf_paretokd.checkpointing import CheckpointedTrainer
 from hf_paretokd.clock import Clock
 from hf_paretokd.data.batches import IGNORED, PairBatches, side_lengths
 from hf_paretokd.data.encoding import Pairs, as_pairs
@@ -41,16 +38,16 @@ from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, TrainingError
 from hf_paretokd.evaluation.results import print_sampling
 from hf_paretokd.evaluation.validation import validation_metrics, validation_sums
+from hf_paretokd.log_window import LogWindow
 from hf_paretokd.models.building import check_vocabulary, prepare_for_training
-from hf_paretokd.models.compiling import compiled_layers
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
 
-CHECKPOINTS = "checkpoints"
+PROGRESS = "progress.json"
 
 
-class TranslationTrainer(Seq2SeqTrainer):
+class TranslationTrainer(CheckpointedTrainer):
     """A `Seq2SeqTrainer` over streams of token micro-batches, for models that compute their own losses.
 
     Args:
@@ -104,8 +101,8 @@ class TranslationTrainer(Seq2SeqTrainer):
         self.updates_per_pass = batches / self.micro_batches  # at τ = 1
         if args.max_steps <= 0 and batches:
             args.max_steps = math.ceil(args.num_train_epochs * self.updates_per_pass)
-        self._tallies: dict[str, Tensor] = {}
-        self._clock = Clock(self)
+        self._clock, self._window = Clock(self), LogWindow(self)
+        self.skipped_updates = 0  # whose loss or gradient was infinite or not a number
         backend, args.torch_compile_backend = args.torch_compile_backend, None  # accelerate would compile whole models
         super().__init__(
             model=model,
@@ -113,7 +110,7 @@ class TranslationTrainer(Seq2SeqTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
-            callbacks=[self._clock, *(callbacks or [])],
+            callbacks=[self._clock, self._window, *(callbacks or [])],
         )
         args.torch_compile_backend = backend
         self.model_accepts_loss_kwargs = True  # have the Trainer count target tokens over the whole update
@@ -180,20 +177,39 @@ class TranslationTrainer(Seq2SeqTrainer):
         number, batches = inputs["number"], inputs["batches"]
         outputs = model(batches=batches, seeds=self.dropout_seeds(number), **self.joint_arguments(number, batches))
         shares = outputs["losses"] / num_items_in_batch
-        self.check_finite(shares)
-        for name, tally in outputs["logs"].items():
-            self._tallies[name] = self._tallies.get(name, 0) + tally
         loss = shares.sum() * self.accelerator.num_processes  # DDP averages over processes
+        if self.args.skip_nonfinite_updates and not torch.isfinite(loss):
+            loss = loss * math.nan  # no gradient can hide it, and all processes see it in theirs
+        else:
+            self.check_finite(shares, "loss")
+            for name, tally in outputs["logs"].items():
+                self._window.add(name, tally)
         return (loss, outputs) if return_outputs else loss
 
-    def check_finite(self, losses: Tensor) -> None:
-        """Raises a TrainingError if the loss of a peer is not a number."""
-        if not torch.isfinite(losses).all():
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As in the Trainer; the loss of an update that will be skipped is not logged."""
+        loss = super().training_step(*args, **kwargs)
+        return loss.nan_to_num(nan=0.0) if self.args.skip_nonfinite_updates else loss
+
+    def check_finite(self, figures: Tensor, what: str) -> None:
+        """Raises a TrainingError if one of the figures is infinite or not a number."""
+        if not torch.isfinite(figures).all():
             raise TrainingError(
-                f"update {self.state.global_step + 1}: the loss is {losses.sum().item()}; lower learning_rate or "
-                "max_grad_norm, lengthen warmup_steps, and resume from "
-                f"{checkpoints.last_checkpoint(self.checkpoint_folder) or 'the start'}"
+                f"update {self.state.global_step + 1}: the {what} is {figures.sum().item()}; lower learning_rate or "
+                f"max_grad_norm, lengthen warmup_steps, and resume; the last whole checkpoint is {self.last_checkpoint()}"
             )
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float:
+        """Called after the gradients are complete and before they are used: the last moment to refuse them."""
+        norm = torch.as_tensor(super()._get_grad_norm(model, grad_norm))
+        if torch.isfinite(norm) or self.accelerator.scaler is not None:  # fp16's scaler skips by itself
+            return norm
+        if not self.args.skip_nonfinite_updates:
+            self.check_finite(norm, "norm of the gradient")
+        self.skipped_updates += 1
+        for parameter in model.parameters():
+            parameter.grad = None  # so that the optimizer leaves parameters and moments as they are
+        return torch.zeros_like(norm)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
         counts = [[(batch["labels"] != IGNORED).sum() for batch in sample["batches"]] for sample in batch_samples]
@@ -211,20 +227,16 @@ class TranslationTrainer(Seq2SeqTrainer):
             return super()._clip_grad_norm(model)
         norms = self.clip_gradients(range(len(self.streams)))
         for peer, norm in enumerate(norms, 1):
-            name = f"peer{peer}_grad_norm"
-            self._tallies[name] = self._tallies.get(name, 0) + torch.stack([norm.detach(), torch.ones_like(norm)])
+            self._window.add(f"peer{peer}_grad_norm", torch.stack([norm.detach(), torch.ones_like(norm)]))
         return torch.stack(norms).norm()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the method's own figures, averaged over all micro-batches since the last line, to the training log."""
-        if "loss" in logs and self._tallies:
-            for name, tally in self._tallies.items():
-                total, count = self.accelerator.reduce(tally, reduction="sum").tolist()
-                if count:
-                    logs[name] = total / count
-            self._tallies = {}
         if "loss" in logs:
+            logs |= self._window.close()
             logs["loader_wait"] = self._clock.share_waited()
+            if self.args.skip_nonfinite_updates:
+                logs["skipped_updates"] = self.skipped_updates
         logs["seconds"] = round(self.seconds_trained, 1)
         super().log(logs, start_time)
 
@@ -287,111 +299,37 @@ class TranslationTrainer(Seq2SeqTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        best = super()._determine_best_metric(metrics, trial)
-        if self.is_in_train and self.state.global_step in self.best_steps():
-            self.control.should_save = True  # a best model that was never written could not be loaded again
-        return best
+    # ---- State ----------------------------------------------------------------------------------------------------
 
-    def best_steps(self) -> list[int]:
-        """The updates whose checkpoints have to stay: here the best one, so far as there is one."""
-        return [] if self.state.best_global_step is None else [self.state.best_global_step]
+    def save_training_state(self, folder: Path) -> None:
+        """Adds where the streams stand and the figures since the last log line."""
+        number = self.state.global_step * self.micro_batches
+        self.sampler_states = [
+            stream.advance(state, number) for stream, state in zip(self.streams, self.sampler_states, strict=True)
+        ]
+        parts = {"clock": self._clock, "window": self._window}
+        progress = {name: part.state_dict() for name, part in parts.items()} | {"skipped_updates": self.skipped_updates}
+        if self.args.should_save:
+            checkpoints.save_sampler(self.streams, self.sampler_states, folder)
+            checkpoints.save_json(progress, folder / PROGRESS)
 
-    # ---- Checkpoints ----------------------------------------------------------------------------------------------
+    def load_training_state(self, folder: Path) -> None:
+        """Takes up all models, the streams and the figures since the last log line."""
+        super().load_training_state(folder)
+        self.sampler_states = checkpoints.load_sampler(self.streams, folder)
+        progress = checkpoints.load_json(folder / PROGRESS)
+        self._clock.load_state_dict(progress["clock"])
+        self._window.load_state_dict(progress["window"])
+        self.skipped_updates = progress["skipped_updates"]
 
-    @property
-    def checkpoint_folder(self) -> Path:
-        """Where `checkpoint-N` folders are."""
-        return Path(self.args.output_dir) / CHECKPOINTS
-
-    def checkpoint(self, step: int) -> Path:
-        """The folder of the checkpoint after update `step`."""
-        return self.checkpoint_folder / f"checkpoint-{step}"
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self.checkpoint_folder)
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
-        """Trains; `resume_from_checkpoint=True` continues from the newest checkpoint if there is one."""
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = checkpoints.last_checkpoint(self.checkpoint_folder)
-        if not resume_from_checkpoint:
-            return self._train(**kwargs)
-        folder = Path(resume_from_checkpoint)
-        state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
+    def check_resumable(self, folder: Path, state: TrainerState) -> None:
+        """Raises a TrainingError if an update now takes another number of micro-batches."""
         position = checkpoints.load_sampler(self.streams, folder)[0].number
         if position != state.global_step * self.micro_batches:
             raise TrainingError(
                 f"{folder}: its updates took {position / max(state.global_step, 1):g} micro-batches each, now "
                 f"they would take {self.micro_batches} (processes × gradient_accumulation_steps); keep the product as it was"
             )
-        if state.global_step < self.args.max_steps:
-            return self._train(resume_from_checkpoint=str(folder), **kwargs)
-        self.state = state  # all updates are done, only the end was cut off
-        self._clock.restore(state)
-        self.load_training_state(folder)
-        if self.args.load_best_model_at_end and state.best_model_checkpoint:
-            self._load_best_model()
-        return TrainOutput(state.global_step, math.nan, {})
-
-    def _train(self, **kwargs: Any) -> TrainOutput:
-        """Training without the Trainer's own rotation, which knows of one best model only."""
-        self._checkpoints_kept, self.args.save_total_limit = self.args.save_total_limit, None
-        models, backend = [model for _, model in self.model.named_models()], self.args.torch_compile_backend
-        layers = compiled_layers(models, backend, self.args.torch_compile_mode) if self.args.torch_compile else nullcontext()
-        try:
-            with layers:
-                return super().train(**kwargs)
-        finally:
-            self.args.save_total_limit = self._checkpoints_kept
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
-        for name, model in self.model.named_models():
-            checkpoints.save_model(model, self.processing_class, folder / name)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Writes every model as a plain checkpoint below `output_dir` (default: the run folder), from the main process."""
-        if self.args.should_save:
-            self._save(output_dir)
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.args.should_save and self._checkpoints_kept:
-            found = checkpoints.checkpoint_folders(self.checkpoint_folder)
-            kept = {found[-1], *map(self.checkpoint, self.best_steps())}
-            spare = [folder for folder in found if folder not in kept]
-            for folder in spare[: max(0, len(found) - max(self._checkpoints_kept, len(kept)))]:
-                shutil.rmtree(folder)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        number = self.state.global_step * self.micro_batches
-        self.sampler_states = [
-            stream.advance(state, number) for stream, state in zip(self.streams, self.sampler_states, strict=True)
-        ]
-        if self.args.should_save:
-            self.save_training_state(Path(output_dir))
-
-    def save_training_state(self, folder: Path) -> None:
-        """Adds to a checkpoint what the Trainer does not know of: where the streams stand, and what a method needs."""
-        checkpoints.save_sampler(self.streams, self.sampler_states, folder)
-
-    def load_training_state(self, folder: Path) -> None:
-        """Takes up all models and what `save_training_state` wrote."""
-        self._load_models(folder)
-        self.sampler_states = checkpoints.load_sampler(self.streams, folder)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.load_training_state(Path(resume_from_checkpoint))
-
-    def _load_best_model(self) -> None:
-        self._load_models(Path(self.state.best_model_checkpoint))
-
-    def _load_models(self, folder: Path) -> None:
-        self.accelerator.wait_for_everyone()  # the main process may still be writing it
-        for name, model in self.model.named_models():
-            checkpoints.load_weights(model, folder / name)
 
 
 def check_lengths(model: PreTrainedModel, pairs: Pairs) -> None:

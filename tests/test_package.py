@@ -60,6 +60,8 @@ def test_rooms_import_downwards_only():
     """data, models, losses … trainer < methods < delivery < recipe and runs < cli; a method imports no other method."""
     order = [
         "errors",
+        "manifest",
+        "interruption",
         "allocator",
         "data",
         "models",
@@ -68,6 +70,8 @@ def test_rooms_import_downwards_only():
         "evaluation",
         "arguments",
         "clock",
+        "log_window",
+        "checkpointing",
         "trainer",
         "weighting",
         "methods",

@@ -238,10 +238,8 @@ def test_checkpoints_of_other_models_are_refused(new_trainer, new_model):
     other = new_trainer(model=new_model(d_model=16, encoder_ffn_dim=16, decoder_ffn_dim=16), max_steps=9)
     with pytest.raises(ModelError, match="belongs to another model"):
         other.train(resume_from_checkpoint=True)
-    folder = trainer.checkpoint_folder / "checkpoint-3" / "model" / "model.safetensors"
-    folder.write_bytes(folder.read_bytes()[:500])
-    with pytest.raises(ModelError, match="corrupt"):
-        new_trainer(max_steps=9).train(resume_from_checkpoint=True)
+    with pytest.raises(ModelError, match="no-such-folder: not a whole checkpoint"):
+        new_trainer(max_steps=9).train(resume_from_checkpoint="no-such-folder")
 
 
 def test_epoch_strategies_are_refused(tmp_path):

@@ -16,6 +16,7 @@ from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import SamplingRow
 from hf_paretokd.evaluation.metrics import score_translations
 from hf_paretokd.evaluation.translation import decoder_of, translate
+from hf_paretokd.manifest import write_whole
 
 AVERAGE, HIGH, LOW = "average", "HRL", "LRL"
 GROUPS = (AVERAGE, HIGH, LOW)
@@ -90,8 +91,8 @@ def group_averages(values: Mapping[str, float], high_resource: Sequence[str]) ->
 
 
 def write_results(rows: Iterable[ResultRow], path: Path) -> None:
-    """Writes `results.json`."""
-    path.write_text(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n", "utf-8")
+    """Writes `results.json`, whose presence says that a run is finished."""
+    write_whole(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
 
 
 def read_results(path: Path) -> list[ResultRow]:

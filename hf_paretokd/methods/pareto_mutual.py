@@ -274,7 +274,8 @@ class ParetoMutualTrainer(TranslationTrainer):
     def best_step(self, peer: int) -> int | None:
         """The update after which a peer (counted from 0) validated best; None if it was never validated."""
         name = f"eval_peer{peer + 1}_{(self.args.metric_for_best_model or 'loss').removeprefix('eval_')}"
-        found = [(line[name], line["step"]) for line in self.state.log_history if name in line]
+        lines = [line for line in self.state.log_history if name in line and line["step"] not in self.lost_steps]
+        found = [(line[name], line["step"]) for line in lines]
         if not found:
             return self.state.best_global_step
         best = (max if self.args.greater_is_better else min)(value for value, _ in found)

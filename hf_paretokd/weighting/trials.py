@@ -126,7 +126,7 @@ class PeerTrials:
                 weights=one_of(peers, peer, weights[batch["pair"]]),
             )
             loss = outputs["losses"][peer] / tokens
-            trainer.check_finite(loss)
+            trainer.check_finite(loss, "loss of a trial")
             trainer.accelerator.backward(loss)
         parameters = [each for each in list(model.named_models())[peer][1].parameters() if each.grad is not None]
         sum_over_processes(parameters)

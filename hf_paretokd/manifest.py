@@ -1,0 +1,94 @@
+"""Folders and files that are whole or not there: written beside, flushed to disk, then renamed."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+MANIFEST = "manifest.json"
+WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)  # torch.save raises RuntimeError where a disk is full
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a published folder, or None if every file is as it was written."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return f"{MANIFEST} is missing"
+    try:
+        files = json.loads(path.read_text("utf-8"))["files"]
+        for name, expected in files.items():
+            file = folder / name
+            if not file.is_file():
+                return f"{name} is missing"
+            if file.stat().st_size != expected["bytes"]:
+                return f"{name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
+            if checksum(file) != expected["sha256"]:
+                return f"the checksum of {name} is wrong"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} cannot be read ({error!r})"
+    return None
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def publish(written: Path, folder: Path) -> None:
+    """Adds the manifest to a finished folder, flushes all of it to disk and gives it its name.
+
+    What had that name before is deleted only when the new folder is in its place.
+
+    Args:
+        written: the finished folder, on the same file system.
+        folder: its name from now on.
+    """
+    files = {
+        path.relative_to(written).as_posix(): {"bytes": path.stat().st_size, "sha256": checksum(path)}
+        for path in sorted(written.rglob("*"))
+        if path.is_file()
+    }
+    (written / MANIFEST).write_text(json.dumps({"files": files}, indent=1), "utf-8")
+    for path in (*written.rglob("*"), written):
+        flush(path)
+    before = written.with_name(f"{written.name}.replaced")
+    if folder.exists():
+        folder.rename(before)
+    written.rename(folder)
+    flush(folder.parent)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Has a file or the entries of a folder written to disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # folders cannot be opened there
+    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file that others take for finished as soon as it is there."""
+    written = path.with_name(f".{path.name}.unfinished")
+    written.write_text(text, "utf-8")
+    flush(written)
+    written.replace(path)
+
+
+@contextmanager
+def discarded_on_error(folder: Path) -> Iterator[None]:
+    """Deletes an unfinished folder if the block fails to write it; a full disk needs the room."""
+    try:
+        yield
+    except WRITE_ERRORS:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
