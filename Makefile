@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quality clean
+.PHONY: demo test chaos quality clean
 
 # torch comes first and by itself: named with its exact version, pip takes the build that is at hand
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -17,6 +17,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/installed
+	$(BIN)/python tests/chaos.py $(ARGS)
 
 quality: $(VENV)/installed
 	$(BIN)/pip install -q ruff

@@ -1,0 +1,25 @@
+"""The short version of `make chaos`: real processes, killed by SIGKILL; saves that fail."""
+
+import chaos
+import pytest
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory) -> chaos.Chaos:
+    folder = tmp_path_factory.mktemp("chaos")
+    chaos.prepare(folder)
+    return chaos.Chaos(folder, seed=3)
+
+
+@pytest.mark.parametrize("place", chaos.PLACES)
+def test_killed_trainings_end_as_unbroken_ones(started, place):
+    traces = []
+    started.kill(place, 1, traces.append)
+    assert started.problems == []
+    assert any(f"killed: {place}" in trace for trace in traces)
+
+
+def test_faulted_saves_lose_nothing(started):
+    done, problems = chaos.fault_saves(started.folder, 24, seed=3)
+    assert problems == []
+    assert sum(done.values()) == 24
