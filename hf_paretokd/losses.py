@@ -63,6 +63,7 @@ def effective_smoothing(smoothing: float, vocabulary: int, variant: str) -> floa
     return smoothing if variant == "torch" else smoothing * vocabulary / (vocabulary - 1)
 
 
+@torch.compiler.disable  # it writes its own gradients, chunk by chunk; compiled code around it calls it as it is
 def joint_loss(
     states: Sequence[Tensor],
     heads: Sequence[OutputHead],

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import datasets
@@ -10,13 +11,14 @@ from safetensors.torch import save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_paretokd import AllInOneConfig, AllInOneTrainer, ParetoMutualConfig, ParetoMutualTrainer
+from hf_paretokd.methods.all_in_one import LossRules
 
 MICRO_BATCHES = 4
 METHODS = {
     "all_in_one": (
         AllInOneTrainer,
         AllInOneConfig,
-        {"max_steps": 6, "eval_steps": 2, "mutual_start": 0.5, "detach_threshold": 1.001},
+        {"max_steps": 50, "eval_steps": 25, "mutual_start": 0.5, "detach_threshold": 1.01, "learning_rate": 5e-4},
     ),
     "auto": (
         ParetoMutualTrainer,
@@ -31,22 +33,36 @@ METHODS = {
 }
 
 
-def main(folder: Path, name: str) -> None:
+def decisions(rules: LossRules) -> list[list]:
+    """Notes what the rules decide for every micro-batch: which students are detached, who is senior."""
+    noted, decide = [], rules.divergences
+
+    def deciding(*args):
+        terms = decide(*args)
+        noted.append([(term.teacher, term.student, term.teacher_gradient) for term in terms])
+        return terms
+
+    object.__setattr__(rules, "divergences", deciding)  # the rules are frozen
+    return noted
+
+
+def main(folder: Path, name: str, methods: Iterable[str] = METHODS) -> None:
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     data = {split: datasets.load_from_disk(str(folder / split)) for split in ("train", "validation")}
-    for method, (trainer_class, config_class, fields) in METHODS.items():
-        config = config_class(
-            output_dir=str(folder / name / method),
-            max_tokens=300,
-            warmup_steps=2,
-            learning_rate=2e-3,
-            logging_steps=1,
-            disable_tqdm=True,
-            use_cpu=True,
-            bf16=False,
-            **fields,
-        )
+    for method in methods:
+        trainer_class, config_class, fields = METHODS[method]
+        common = {
+            "output_dir": str(folder / name / method),
+            "max_tokens": 300,
+            "warmup_steps": 2,
+            "learning_rate": 2e-3,
+            "logging_steps": 1,
+            "disable_tqdm": True,
+            "use_cpu": True,
+            "bf16": False,
+        }
+        config = config_class(**{**common, **fields})
         config.gradient_accumulation_steps = MICRO_BATCHES // config.world_size
         models = [AutoModelForSeq2SeqLM.from_pretrained(folder / f"model-{peer}") for peer in range(len(config.temperatures))]
         trainer = trainer_class(
@@ -56,7 +72,9 @@ def main(folder: Path, name: str) -> None:
             eval_dataset=data["validation"],
             processing_class=tokenizer,
         )
+        noted = decisions(trainer.model.rules) if method == "all_in_one" else []
         trainer.train()
+        (folder / f"{name}-{method}-decisions-{config.process_index}.json").write_text(json.dumps(noted))
         if trainer.is_world_process_zero():
             weights = {
                 f"{peer}.{key}": value.clone()
@@ -75,4 +93,4 @@ def main(folder: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

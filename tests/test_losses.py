@@ -183,3 +183,19 @@ def test_scale_of_tied_t5():
     halved = joint_loss([states[0] * 0.5], [head], targets, 0.0, [1.0]).total
     assert joint_loss(states, [scaled], targets, 0.0, [1.0]).total.item() == pytest.approx(halved.item(), rel=1e-6)
     assert not math.isnan(halved.item())
+
+
+@pytest.mark.parametrize("chosen", [True, False], ids=["terms chosen by entropies", "terms known"])
+def test_compiled_code_may_call_it(chosen):
+    """Inside a function under torch.compile, whatever it makes of it, values and gradients are the same."""
+    states, head, weight, bias, targets = random_models(3)
+
+    def loss(*mine):
+        terms = (lambda _: TERMS) if chosen else TERMS
+        return joint_loss(mine, [head] * 3, targets, 0.1, [1.0, 2.0, 0.0], terms).total
+
+    inputs = [weight, bias, *states]
+    plain, compiled = loss(*states), torch.compile(loss, backend="eager")(*states)
+    assert torch.equal(plain, compiled)
+    for ours, theirs in zip(torch.autograd.grad(compiled, inputs), torch.autograd.grad(plain, inputs), strict=True):
+        assert torch.equal(ours, theirs)
