@@ -382,6 +382,25 @@ def test_the_bench_of_peers_prints_ratios(monkeypatch, capsys):
     assert run(monkeypatch, "bench", "pareto", "--shape", "huge") == 1
 
 
+def test_the_bench_of_options_prints_ratios(monkeypatch, capsys):
+    short = ["--shape", "tiny", "--max_tokens", "256", "--repeats", "1"]
+    assert run(monkeypatch, "bench", "options", *short, "--no_compile") == 0
+    printed = capsys.readouterr().out
+    for text in ("as trained in float32", "bf16, eager attention", "AdamW not fused"):
+        assert text in printed
+    assert "torch_compile" not in printed
+    assert run(monkeypatch, "bench", *short, "--parts", "trainer") == 0
+    printed = capsys.readouterr().out
+    assert "stock Seq2SeqTrainer" in printed
+    assert "K = 2" not in printed
+
+
+def test_what_yaml_would_misread(recipe_file):
+    recipe = load_recipe(recipe_file, ["--data.train", "{pair}.tsv", "--eval_strategy", "no", "--mutual_start", "0"])
+    assert recipe.data.train == "{pair}.tsv"
+    assert recipe.training.eval_strategy == "no"
+
+
 def test_unknown_commands_end_with_the_usage(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, "trian")

@@ -1,8 +1,10 @@
 """What Pareto mutual distillation costs beyond plain training: a peer update and a search."""
 
+import io
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
@@ -68,7 +70,8 @@ def search_costs(shape: Shape, max_tokens: int, updates: int) -> dict[str, float
             eval_dataset=random_pairs(shape, dict.fromkeys(pairs, 20), 3),
             callbacks=[watch],
         )
-        trainer.train()
+        with redirect_stdout(io.StringIO()):  # the log of a training that nobody asked for
+            trainer.train()
     epoch = watch.seconds / config.max_steps * trainer.updates_per_pass
     trials = 2 * 3 * trainer.trials.trial_updates
     exact = 2 * 3 * SHARE * trainer.updates_per_pass / trials  # a trial has a whole number of updates
