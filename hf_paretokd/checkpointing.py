@@ -206,7 +206,7 @@ class CheckpointedTrainer(Seq2SeqTrainer):
                 if self.args.should_save:
                     self.state.save_to_json(str(written / "trainer_state.json"))  # again, with the best's final name
                     publish(written, folder)
-                    written.parent.rmdir()
+                    shutil.rmtree(written.parent, ignore_errors=True)
                 self.accelerator.wait_for_everyone()
         except WRITE_ERRORS as error:
             reason = " ".join(str(error).split())
