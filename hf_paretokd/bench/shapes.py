@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import datasets
 import numpy as np
-from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hf_paretokd.errors import RecipeError
-from hf_paretokd.models.building import prepare_for_training
+from hf_paretokd.models.building import ModelConfig, new_model, prepare_for_training
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,7 @@ def shape_named(name: str) -> Shape:
 
 def random_model(shape: Shape, dropout: float = 0.1) -> PreTrainedModel:
     """A new model of a shape."""
-    pad = shape.vocabulary - 1
-    config = MarianConfig(
-        vocab_size=shape.vocabulary,
+    config = ModelConfig(
         d_model=shape.width,
         encoder_layers=shape.layers,
         decoder_layers=shape.layers,
@@ -52,18 +50,10 @@ def random_model(shape: Shape, dropout: float = 0.1) -> PreTrainedModel:
         decoder_attention_heads=shape.heads,
         encoder_ffn_dim=shape.inner,
         decoder_ffn_dim=shape.inner,
-        activation_function="relu",
         dropout=dropout,
         max_position_embeddings=128,
-        pad_token_id=pad,
-        decoder_start_token_id=pad,
-        eos_token_id=0,
-        forced_eos_token_id=0,
-        bos_token_id=None,
-        scale_embedding=True,
     )
-    model = MarianMTModel(config)
-    model.generation_config = GenerationConfig(pad_token_id=pad, eos_token_id=0, decoder_start_token_id=pad)
+    model = new_model(config, shape.vocabulary, eos_token_id=0, seed=0)
     prepare_for_training(model)
     return model
 

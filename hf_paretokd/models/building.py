@@ -77,34 +77,40 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: i
     if config.from_pretrained:
         model = load_model(config.from_pretrained)
     else:
-        pad = tokenizer.pad_token_id
-        fields = {name: value for name, value in vars(config).items() if name not in ("from_pretrained", "initialisation")}
-        marian = MarianConfig(
-            vocab_size=len(tokenizer),
-            pad_token_id=pad,
-            decoder_start_token_id=pad,
-            eos_token_id=tokenizer.eos_token_id,
-            forced_eos_token_id=tokenizer.eos_token_id,
-            bos_token_id=None,
-            scale_embedding=True,
-            **fields,
-        )
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model = MarianMTModel(marian)
-            initialise(model, config.initialisation)
-        # four beams are what the translation pipeline of transformers 4 takes when nothing is said
-        model.generation_config = GenerationConfig(
-            max_length=config.max_position_embeddings,
-            num_beams=4,
-            pad_token_id=pad,
-            decoder_start_token_id=pad,
-            eos_token_id=tokenizer.eos_token_id,
-            forced_eos_token_id=tokenizer.eos_token_id,
-            bad_words_ids=[[pad]],
-        )
+        model = new_model(config, len(tokenizer), tokenizer.eos_token_id, seed)
     check_vocabulary(model, tokenizer)
     prepare_for_training(model)
+    return model
+
+
+def new_model(config: ModelConfig, entries: int, eos_token_id: int, seed: int) -> MarianMTModel:
+    """A Marian model with a seeded initialisation; `<pad>` is the last of its `entries`."""
+    pad = entries - 1
+    fields = {name: value for name, value in vars(config).items() if name not in ("from_pretrained", "initialisation")}
+    marian = MarianConfig(
+        vocab_size=entries,
+        pad_token_id=pad,
+        decoder_start_token_id=pad,
+        eos_token_id=eos_token_id,
+        forced_eos_token_id=eos_token_id,
+        bos_token_id=None,
+        scale_embedding=True,
+        **fields,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = MarianMTModel(marian)
+        initialise(model, config.initialisation)
+    # four beams are what the translation pipeline of transformers 4 takes when nothing is said
+    model.generation_config = GenerationConfig(
+        max_length=config.max_position_embeddings,
+        num_beams=4,
+        pad_token_id=pad,
+        decoder_start_token_id=pad,
+        eos_token_id=eos_token_id,
+        forced_eos_token_id=eos_token_id,
+        bad_words_ids=[[pad]],
+    )
     return model
 
 
