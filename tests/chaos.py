@@ -211,6 +211,9 @@ def training(folder: Path, method: str, output: Path, place: str | None, number:
     torch.set_num_threads(1)
     python_logging.disable(python_logging.WARNING)
     output.mkdir(parents=True, exist_ok=True)
+    log = os.open(output / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     trace = Trace(output / "trace", place, number)
     trace.note(f"start: {method}, {workers} loader workers")
     trace.watch_saves()
@@ -286,11 +289,13 @@ class Chaos:
                 if "update " in trace.split("start")[1]:
                     self.kills[place] += 1
             elif code != 0:
-                self.problems.append(f"{name}: exit code {code} instead of a kill at {place} {number}; {last}")
+                end = (output / "log").read_text("utf-8")[-2000:]
+                self.problems.append(f"{name}: exit code {code} instead of a kill at {place} {number}; {last}; {end}")
         code = self.process(method, output, None, 0, self.random.choice((0, 0, 1)))
         trace = (output / "trace").read_text("utf-8")
         if code != 0:
-            self.problems.append(f"{name}: not recovered, exit code {code}")
+            end = (output / "log").read_text("utf-8")[-2000:]
+            self.problems.append(f"{name}: not recovered, exit code {code}; {end}")
         elif (found := json.loads((output / "end.json").read_text("utf-8"))) != self.expected[method]:
             differing = [key for key, value in found.items() if value != self.expected[method][key]]
             self.problems.append(f"{name}: ends with other {', '.join(differing)} than the unbroken training")
