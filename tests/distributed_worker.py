@@ -18,7 +18,7 @@ METHODS = {
     "all_in_one": (
         AllInOneTrainer,
         AllInOneConfig,
-        {"max_steps": 50, "eval_steps": 25, "mutual_start": 0.5, "detach_threshold": 1.01, "learning_rate": 5e-4},
+        {"max_steps": 50, "eval_steps": 50, "mutual_start": 0.5, "detach_threshold": 1.01, "learning_rate": 5e-4},
     ),
     "auto": (
         ParetoMutualTrainer,

@@ -45,21 +45,29 @@ def prepared(tmp_path_factory, encoded, tokenizer):
     return folder
 
 
+def launched(folder: Path, launcher: str) -> Path:
+    """Has the worker run some of its methods in two processes."""
+    methods = [method for method, mine in STARTED_BY.items() if mine == launcher]
+    run = subprocess.run(
+        [sys.executable, *LAUNCHERS[launcher].format(port=free_port()).split(), str(WORKER), str(folder), "two", *methods],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return folder
+
+
 @pytest.fixture(scope="module")
-def launched(prepared):
-    """Has the worker run its methods in two processes, one launch for each launcher."""
-    for launcher, words in LAUNCHERS.items():
-        methods = [method for method, mine in STARTED_BY.items() if mine == launcher]
-        run = subprocess.run(
-            [sys.executable, *words.format(port=free_port()).split(), str(WORKER), str(prepared), "two", *methods],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            timeout=120,
-            check=False,
-        )
-        assert run.returncode == 0, run.stderr[-3000:]
-    return prepared
+def by_torchrun(prepared):
+    return launched(prepared, "torchrun")
+
+
+@pytest.fixture(scope="module")
+def by_accelerate(prepared):
+    return launched(prepared, "accelerate")
 
 
 def result(folder, name, method):
@@ -68,7 +76,8 @@ def result(folder, name, method):
 
 
 @pytest.mark.parametrize("method", STARTED_BY)
-def test_two_processes_equal_one_with_accumulation(launched, method):
+def test_two_processes_equal_one_with_accumulation(prepared, request, method):
+    launched = request.getfixturevalue(f"by_{STARTED_BY[method]}")
     (one, weights), (two, other) = result(launched, "one", method), result(launched, "two", method)
     assert (one["processes"], two["processes"]) == (1, 2)
     assert one["dropout"] == 0.2
@@ -87,9 +96,9 @@ def test_two_processes_equal_one_with_accumulation(launched, method):
         torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=3e-5, msg=name)
 
 
-def test_fifty_updates_decide_as_one_process(launched):
+def test_fifty_updates_decide_as_one_process(by_torchrun):
     """Which students are detached and who is senior, in every micro-batch; processes take micro-batches in turn."""
-    read = lambda name, rank: json.loads((launched / f"{name}-all_in_one-decisions-{rank}.json").read_text())  # noqa: E731
+    read = lambda name, rank: json.loads((by_torchrun / f"{name}-all_in_one-decisions-{rank}.json").read_text())  # noqa: E731
     one, first, second = read("one", 0), read("two", 0), read("two", 1)
     assert len(one) == 50 * distributed_worker.MICRO_BATCHES
     turns = [each for pair in zip(first, second, strict=True) for each in pair]
@@ -98,8 +107,8 @@ def test_fifty_updates_decide_as_one_process(launched):
     assert 0 < sum(detached) < len(detached), "both decisions occur"
 
 
-def test_two_processes_decide_as_one(launched):
-    one, two = (result(launched, name, "auto")[0]["history"] for name in ("one", "two"))
+def test_two_processes_decide_as_one(by_accelerate):
+    one, two = (result(by_accelerate, name, "auto")[0]["history"] for name in ("one", "two"))
     assert [entry["update"] for entry in one] == [entry["update"] for entry in two] == [0, 2, 4]
     for expected, found in zip(one[1:], two[1:], strict=True):
         for mine, theirs in zip(expected["searches"], found["searches"], strict=True):
@@ -107,7 +116,7 @@ def test_two_processes_decide_as_one(launched):
             for action, losses in mine["losses"].items():
                 assert theirs["losses"][action] == pytest.approx(losses, rel=1e-5)
         assert found["weights"] == expected["weights"]
-    one, two = (result(launched, name, "uni")[0]["history"] for name in ("one", "two"))
+    one, two = (result(by_accelerate, name, "uni")[0]["history"] for name in ("one", "two"))
     assert [entry["weights"] for entry in one] == [entry["weights"] for entry in two]
     for entry in one[1:]:
         assert all(sum(mine[pair] > 0 for mine in entry["weights"]) == 1 for pair in ("fr-en", "bs-en"))
