@@ -4,7 +4,7 @@ import math
 import pickle
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from hf_paretokd import checkpoints
 from hf_paretokd.errors import ModelError, TrainingError, TrainingInterrupted
 from hf_paretokd.interruption import StopRequest
 from hf_paretokd.manifest import WRITE_ERRORS, damage, discarded_on_error, publish
-from hf_paretokd.models.compiling import compiled_layers
 
 CHECKPOINTS = "checkpoints"
 UNFINISHED = "unfinished"  # the folder beside the checkpoints in which the next one is written
@@ -37,7 +36,7 @@ class CheckpointedTrainer(Seq2SeqTrainer):
         self.stop_request, self.stopping = StopRequest(), False
         self.lost_steps: set[int] = set()  # their checkpoints were best but are damaged
         super().__init__(*args, **kwargs)
-        self.add_callback(StopInOrder(self))
+        self.add_callback(CheckpointEvents(self))
 
     @property
     def checkpoint_folder(self) -> Path:
@@ -94,12 +93,10 @@ class CheckpointedTrainer(Seq2SeqTrainer):
 
     def _train(self, **kwargs: Any) -> TrainOutput:
         """Training without the Trainer's own rotation, which knows of one best model only."""
-        models, backend = [model for _, model in self.model.named_models()], self.args.torch_compile_backend
-        layers = compiled_layers(models, backend, self.args.torch_compile_mode) if self.args.torch_compile else nullcontext()
         self._checkpoints_kept, self.args.save_total_limit = self.args.save_total_limit, None
         self.stopping = False
         try:
-            with layers, self.stop_request.listening():
+            with self.stop_request.listening():
                 output = super().train(**kwargs)
         finally:
             self.args.save_total_limit = self._checkpoints_kept
@@ -251,8 +248,8 @@ def usable(checkpoint: str | None) -> Iterator[None]:
         raise ModelError(f"{checkpoint}: its training state cannot be used ({str(error).splitlines()[0]})") from None
 
 
-class StopInOrder(TrainerCallback):
-    """Saves and ends the training after the update at which all processes learnt of a stop request."""
+class CheckpointEvents(TrainerCallback):
+    """What a training's events mean for its checkpoints."""
 
     def __init__(self, trainer: CheckpointedTrainer) -> None:
         self.trainer = trainer
@@ -262,6 +259,6 @@ class StopInOrder(TrainerCallback):
         self.trainer.find_best()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stops."""
+        """Saves and ends the training after the update at which all processes learnt of a stop request."""
         if self.trainer.stopping:
             control.should_save = control.should_training_stop = True

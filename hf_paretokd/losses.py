@@ -90,11 +90,12 @@ def joint_loss(
         smoothing_variant: `torch` or `fairseq`, see `effective_smoothing`.
         loss_memory: bytes that the log-probabilities of all models may take.
     """
-    epsilon = effective_smoothing(smoothing, len(heads[0].matrix), smoothing_variant)
+    entries = len(heads[0].matrix)
+    epsilon = effective_smoothing(smoothing, entries, smoothing_variant)
     scaled = [state if head.scale == 1.0 else state * head.scale for state, head in zip(states, heads, strict=True)]
     distinct = list({id(head): head for head in heads}.values())
     owner = [next(i for i, head in enumerate(distinct) if head is mine) for mine in heads]
-    plan = Plan(targets, epsilon, tuple(weights), divergences, tuple(owner), len(heads[0].matrix), loss_memory)
+    plan = Plan(targets, epsilon, tuple(weights), divergences, tuple(owner), entries, loss_memory)
     tensors = [*scaled, *(head.weight for head in distinct), *(head.bias for head in distinct)]
     if not torch.is_grad_enabled():
         tensors = [None if tensor is None else tensor.detach() for tensor in tensors]

@@ -1,4 +1,4 @@
-"""What every method shares: token batches, loss accounting, validation, checkpoints, resume, logs."""
+"""What every method shares: token batches, loss accounting, validation, logs; checkpoints are in `checkpointing`."""
 
 import math
 import time
@@ -17,6 +17,7 @@ from transformers import (
     TrainerCallback,
     TrainerState,
 )
+from transformers.trainer_utils import TrainOutput
 
 from hf_paretokd import checkpoints
 from hf_paretokd.allocator import keep_freed_memory
@@ -40,6 +41,7 @@ from hf_paretokd.evaluation.results import print_sampling
 from hf_paretokd.evaluation.validation import validation_metrics, validation_sums
 from hf_paretokd.log_window import LogWindow
 from hf_paretokd.models.building import check_vocabulary, prepare_for_training
+from hf_paretokd.models.compiling import compiled_layers
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
@@ -148,6 +150,14 @@ class TranslationTrainer(CheckpointedTrainer):
             self.state.log_history.append({"sampling": [asdict(row) for row in rows], "step": 0})
         if self.is_world_process_zero() and len(rows) > 1:
             print_sampling(rows, self.args.temperatures)
+
+    def _train(self, **kwargs: Any) -> TrainOutput:
+        """Training, with compiled layers if they are wanted."""
+        if not self.args.torch_compile:
+            return super()._train(**kwargs)
+        models = [model for _, model in self.model.named_models()]
+        with compiled_layers(models, self.args.torch_compile_backend, self.args.torch_compile_mode):
+            return super()._train(**kwargs)
 
     # ---- Losses ---------------------------------------------------------------------------------------------------
 

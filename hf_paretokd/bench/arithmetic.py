@@ -8,6 +8,8 @@ from itertools import product
 from hf_paretokd.bench.shapes import Shape
 from hf_paretokd.models.depth import Depth, candidate_depths
 
+DRAWS = 60
+
 
 def layer_costs(shape: Shape) -> tuple[int, int, int]:
     """Multiply-adds of an encoder layer, a decoder layer and the output matrix, forwards, at equal lengths."""
@@ -43,7 +45,7 @@ def expected_ratio(shape: Shape, students: int, cost: object) -> float:
     return sum(cost(shape, draw) for draw in draws) / len(draws) / shared_cost(shape, [full])
 
 
-def fixed_draws(shape: Shape, students: int, count: int) -> list[list[Depth]]:
+def fixed_draws(shape: Shape, students: int, count: int = DRAWS) -> list[list[Depth]]:
     """A fixed list of draws whose mean cost is within 1 % of the expectation: the first seed that gives one."""
     full, candidates = Depth(shape.layers, shape.layers), candidate_depths(Depth(shape.layers, shape.layers))
     wanted = expected_ratio(shape, students, shared_cost) * shared_cost(shape, [full])
@@ -58,7 +60,7 @@ def fixed_draws(shape: Shape, students: int, count: int) -> list[list[Depth]]:
 
 def typical_draw(shape: Shape, students: int) -> list[Depth]:
     """Of a fixed list of draws, the one whose cost is nearest to their mean."""
-    full, draws = Depth(shape.layers, shape.layers), fixed_draws(shape, students, 60)
+    full, draws = Depth(shape.layers, shape.layers), fixed_draws(shape, students)
     costs = [shared_cost(shape, [full, *draw]) for draw in draws]
     mean = sum(costs) / len(costs)
     return min(zip(costs, draws, strict=True), key=lambda each: abs(each[0] - mean))[1]

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from hf_paretokd.bench.arithmetic import typical_draw
 from hf_paretokd.bench.shapes import shape_named
-from hf_paretokd.bench.steps import Options, all_in_one_step, bench_parser, device, micro_batches, plain_step
+from hf_paretokd.bench.steps import Options, all_in_one_step, bench_parser, micro_batches, plain_step, title
 from hf_paretokd.bench.timing import interleaved_medians
 
 KEPT = 1e3  # GB
@@ -35,7 +34,7 @@ def main(words: Sequence[str]) -> None:
         "speed beside float32 as trained",
         "plain",
         "All-in-One, K = 2",
-        title=f"{options.shape}, {options.max_tokens} tokens, {device().type}, {torch.get_num_threads()} threads",
+        title=title(options),
     )
     chosen = {name: each for name, each in OPTIONS.items() if not (options.no_compile and each.compiled)}
     columns = []

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from transformers import TrainerCallback
 
 from hf_paretokd.bench.shapes import Shape, random_model, random_pairs, shape_named
-from hf_paretokd.bench.steps import bench_parser, device, micro_batches, peers_step, plain_step
+from hf_paretokd.bench.steps import bench_parser, micro_batches, peers_step, plain_step, title
 from hf_paretokd.bench.timing import interleaved_medians, synchronise
 from hf_paretokd.data.sampling import build_pair_batches
 from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualTrainer
@@ -91,7 +90,7 @@ def main(words: Sequence[str]) -> None:
         "what",
         "bound",
         "measured",
-        title=f"{options.shape}, {options.max_tokens} tokens, {device().type}, {torch.get_num_threads()} threads",
+        title=title(options),
     )
     table.add_row("plain step", "", f"{times['plain']:.3f} s")
     table.add_row("peer update, all α > 0 / plain step", f"{PEER_BOUND:.2f}", f"{times['peers'] / 2 / times['plain']:.2f}")

@@ -38,6 +38,11 @@ def bench_parser(description: str, max_tokens: int, repeats: int) -> argparse.Ar
     return parser
 
 
+def title(options: argparse.Namespace) -> str:
+    """Heading of a table: what was measured on what."""
+    return f"{options.shape}, {options.max_tokens} tokens, {device().type}, {torch.get_num_threads()} threads"
+
+
 def device() -> torch.device:
     """The accelerator, or the CPU."""
     return torch.accelerator.current_accelerator() or torch.device("cpu")

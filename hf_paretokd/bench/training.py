@@ -32,6 +32,7 @@ from hf_paretokd.bench.steps import (
     naive_all_in_one_step,
     peers_step,
     plain_step,
+    title,
     trainer_step,
     two_steps,
 )
@@ -44,7 +45,6 @@ from hf_paretokd.models.depth import Depth, candidate_depths
 from hf_paretokd.models.head import OutputHead
 from hf_paretokd.models.states import shifted_right, target_tokens
 
-DRAWS = 60
 NEVER, ALWAYS = 0.0, 1e3  # loss_memory in GB: log-probabilities computed again, or kept
 LOSS_TERMS = (Divergence(0, 1, 2.75), Divergence(0, 2, 2.75), Divergence(1, 2, 0.5))  # K = 2, stage two
 
@@ -53,7 +53,7 @@ class Draws:
     """A fixed list of draws; calling it gives the one at `place`."""
 
     def __init__(self, shape: Shape, students: int) -> None:
-        self.all = fixed_draws(shape, students, DRAWS)
+        self.all = fixed_draws(shape, students)
         self.place = 0
 
     def __call__(self) -> list[Depth]:
@@ -286,8 +286,7 @@ def main(words: Sequence[str]) -> None:
     options = parser.parse_args(words)
     shape = shape_named(options.shape)
     batches = micro_batches(shape, options.max_tokens, 1)
-    machine = f"{device().type}, {torch.get_num_threads()} threads"
-    report = Report(f"{options.shape}, {options.max_tokens} tokens, {machine}")
+    report = Report(title(options))
     for part in options.parts:
         PARTS[part](shape, batches, options, report)
     Console().print(report.table)
