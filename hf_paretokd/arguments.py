@@ -1,7 +1,9 @@
 """Training arguments that all methods share."""
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from transformers import Seq2SeqTrainingArguments
@@ -31,6 +33,15 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         torch_compile: compile the layers, with `torch_compile_backend` and `torch_compile_mode`.
         label_smoothing_variant: `torch` spreads ε over all entries, `fairseq` over the wrong ones.
     """
+
+    SIGNED: ClassVar[dict[str, str]] = {  # fields that the training's signature always names, under short names
+        "temperatures": "tau",
+        "max_steps": "updates",
+        "learning_rate": "lr",
+        "label_smoothing_factor": "smoothing",
+        "bf16": "bf16",
+        "seed": "seed",
+    }
 
     max_tokens: int = field(default=4096, metadata={"help": "Budget of a micro-batch: rows times longest side."})
     temperatures: list[float] = field(
@@ -93,6 +104,17 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             raise TrainingError(
                 "average_tokens_across_devices: must stay on; the loss is divided by the tokens of all processes"
             )
+
+    def signature_fields(self) -> dict[str, Any]:
+        """What makes two trainings with these arguments equal: fields always named, and the method's own that were changed."""
+        named = {short: getattr(self, name) for name, short in self.SIGNED.items()}
+        named["tokens"] = f"{self.max_tokens}x{self.gradient_accumulation_steps * self.world_size}"
+        own = [each for each in dataclasses.fields(self) if each.name in type(self).__annotations__]
+        for each in own:
+            default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
+            if each.name not in self.SIGNED and getattr(self, each.name) != default:
+                named[each.name] = getattr(self, each.name)
+        return named
 
     def check_peers(self) -> None:
         """Raises a TrainingError unless there is one temperature for each model."""

@@ -16,16 +16,19 @@ from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.tokenizer import train_tokenizer
 from hf_paretokd.delivery.extract import save_students
 from hf_paretokd.errors import TrainingError
-from hf_paretokd.evaluation.results import AVERAGE, ResultRow, write_results
+from hf_paretokd.evaluation.results import AVERAGE, ResultRow
 from hf_paretokd.models.building import check_vocabulary, load_model
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.recipe import Recipe, load_recipe
 from hf_paretokd.scoring import (
+    COMPARISONS,
+    CONTAMINATION,
     FRONTIER,
     PLOTS,
     RECIPE,
     RESULTS,
+    TRANSLATIONS,
     console,
     draw_run,
     load_tokenizer,
@@ -37,8 +40,9 @@ from hf_paretokd.trainer import TranslationTrainer
 from hf_paretokd.weighting.rules import HISTORY
 
 TOKENIZER = "tokenizer"
-FILES = (RECIPE, RESULTS, FRONTIER, HISTORY)
-FOLDERS = (CHECKPOINTS, TOKENIZER, "teacher", "model", "students", "peers", PLOTS)
+STATE = "trainer_state.json"
+FILES = (RECIPE, RESULTS, FRONTIER, HISTORY, COMPARISONS, CONTAMINATION, STATE)
+FOLDERS = (CHECKPOINTS, TOKENIZER, "teacher", "model", "students", "peers", PLOTS, TRANSLATIONS)
 
 
 def prepare_run(recipe: Recipe, resume: bool, overwrite: bool) -> None:
@@ -134,29 +138,31 @@ def finish_run(recipe: Recipe, trainer: TranslationTrainer) -> None:
             overwrite=True,
         )
     saved = load_recipe(folder / RECIPE)
-    rows = [*training_rows(trainer), *score_run(folder, saved)]
-    write_results(rows, folder / RESULTS)
-    draw_run(folder, rows, saved)
+    trainer.save_state()
+    training, scores = training_rows(trainer), score_run(folder, saved)
+    scores.write(folder, saved, training)
+    draw_run(folder, [*training, *scores.rows], saved)
 
 
 def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
     """What the training took, over all parts of a resumed run."""
     state, (name, model) = trainer.state, next(trainer.model.named_models())
-    machine = f"{trainer.args.world_size} × {trainer.args.device.type}, {torch.get_num_threads()} threads"
+    processes, device = trainer.args.world_size, trainer.args.device.type
+    threads = torch.get_num_threads() if device == "cpu" else 1
     versions = ", ".join(f"{name} {version(name)}" for name in ("hf_paretokd", "torch", "transformers"))
+    machine = f"{processes} × {device}, {torch.get_num_threads()} threads; {versions}"
+    seconds, signature = round(trainer.seconds_trained, 1), trainer.signature()
     figures = {
-        "updates": state.global_step,
-        "best_update": state.best_global_step or state.global_step,
-        "passes": round(state.epoch or 0.0, 2),
-        "training_seconds": round(trainer.seconds_trained, 1),
+        "updates": (state.global_step, signature),
+        "best_update": (state.best_global_step or state.global_step, signature),
+        "passes": (round(state.epoch or 0.0, 2), signature),
+        "training_seconds": (seconds, machine),
+        "core_hours" if device == "cpu" else "gpu_hours": (seconds * processes * threads / 3600, machine),
     }
     if state.best_metric is not None:
-        figures["validation_loss"] = state.best_metric
+        figures["validation_loss"] = (state.best_metric, signature)
     kind, depth = name.split("/")[0].removesuffix("s"), str(model_depth(model))
-    return [
-        ResultRow(kind, depth, None, AVERAGE, "train", metric, value, f"{machine}; {versions}")
-        for metric, value in figures.items()
-    ]
+    return [ResultRow(kind, depth, None, AVERAGE, "train", metric, value, text) for metric, (value, text) in figures.items()]
 
 
 def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: bool) -> None:

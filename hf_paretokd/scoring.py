@@ -1,20 +1,31 @@
 """Scores of the models of a run, or of any checkpoint, and the pictures made of them."""
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd import checkpoints
-from hf_paretokd.data.corpus import load_text
-from hf_paretokd.data.pairs import source_tags
-from hf_paretokd.errors import ModelError, RecipeError, TokenizerError
+from hf_paretokd.data.corpus import ParallelText, load_text
+from hf_paretokd.data.pairs import LanguagePair, source_tags
+from hf_paretokd.errors import DataError, ModelError, RecipeError, TokenizerError
+from hf_paretokd.evaluation.contamination import contamination, write_contamination
 from hf_paretokd.evaluation.frontier import frontier_points, write_frontier
+from hf_paretokd.evaluation.outputs import REFERENCE, System, one_line, read_translations, write_translations
 from hf_paretokd.evaluation.plots import can_plot, plot_frontier, plot_weights
-from hf_paretokd.evaluation.results import ResultRow, read_results, results_table, score_model, write_results
+from hf_paretokd.evaluation.results import (
+    Outputs,
+    ResultRow,
+    read_results,
+    results_table,
+    score_outputs,
+    translate_split,
+    write_results,
+)
+from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap, write_comparisons
 from hf_paretokd.models.building import check_vocabulary, load_model
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.slicing import extract_student, model_depth
@@ -22,6 +33,8 @@ from hf_paretokd.recipe import Recipe, build_recipe, load_recipe, parse_override
 from hf_paretokd.weighting.rules import HISTORY
 
 RECIPE, RESULTS, FRONTIER, PLOTS = "recipe.yaml", "results.json", "frontier.json", "plots"
+COMPARISONS, CONTAMINATION, TRANSLATIONS = "comparisons.json", "contamination.json", "translations"
+RESCORED = ("baselines", "high_resource")  # evaluation fields that change what is compared, not what is measured
 console = Console()
 
 
@@ -50,14 +63,33 @@ def main_folders(folder: Path) -> list[Path]:
 class ScoredModel:
     """A model under the name its result rows get."""
 
-    name: str
-    depth: str
+    system: System
     model: PreTrainedModel
-    peer: int | None = None
 
 
-def score_run(folder: Path, recipe: Recipe) -> list[ResultRow]:
-    """Scores all models of a trained run on the recipe's splits and prints a table for each.
+@dataclass
+class Scores:
+    """All that was found out about the models of a run, and the texts they were scored on."""
+
+    rows: list[ResultRow] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+    splits: list[tuple[dict[LanguagePair, ParallelText], dict[System, Outputs]]] = field(default_factory=list)
+
+    def write(self, folder: Path, recipe: Recipe, training: Sequence[ResultRow]) -> None:
+        """Writes translations, comparisons with the first model and with baselines, the contamination check, results."""
+        compared = list(self.comparisons)
+        for texts, outputs in self.splits:
+            lines = {system.name: each.translations for system, each in outputs.items()}
+            write_translations(folder / TRANSLATIONS, texts, lines)
+            for baseline in recipe.evaluation.baselines:
+                compared += compare_with(Path(baseline), texts, outputs)
+        write_comparisons(compared, folder / COMPARISONS)
+        check_contamination(folder, recipe, [texts for texts, _ in self.splits])
+        write_results([*training, *self.rows], folder / RESULTS)
+
+
+def run_models(folder: Path) -> list[tuple[System, Path]]:
+    """The models of a trained run and their folders: teacher, model or peers first, then the students, deepest first.
 
     Raises:
         ModelError: the folder holds no finished training.
@@ -67,46 +99,87 @@ def score_run(folder: Path, recipe: Recipe) -> list[ResultRow]:
         raise ModelError(
             f"{folder}: has no teacher, model or peers yet; was the training finished? (paretokd train … --resume)"
         )
-    tokenizer, models = load_tokenizer(found[0]), []
+    models = []
     for main in found:
-        model, peer = load_model(main), int(main.name) if main.parent.name == "peers" else None
-        models.append(ScoredModel("peer" if peer else main.name, str(model_depth(model)), model, peer))
-    main = models[0].model
-    students = [Depth.parse(path.name) for path in (folder / "students").glob("*-*")]
+        peer = int(main.name) if main.parent.name == "peers" else None
+        models.append((System("peer" if peer else main.name, str(depth_on_disk(main)), peer), main))
+    students = sorted((Depth.parse(path.name) for path in (folder / "students").glob("*-*")), reverse=True)
+    return models + [(System("student", str(depth)), folder / "students" / str(depth)) for depth in students]
+
+
+def depth_on_disk(folder: Path) -> Depth:
+    """The depth of a checkpoint, from its configuration."""
+    config = AutoConfig.from_pretrained(folder)
+    return Depth(config.encoder_layers, config.decoder_layers)
+
+
+def score_run(folder: Path, recipe: Recipe) -> Scores:
+    """Scores all models of a trained run on the recipe's splits and prints a table for each.
+
+    Raises:
+        ModelError: the folder holds no finished training.
+    """
+    found = run_models(folder)
+    main = load_model(found[0][1])
+    models = [ScoredModel(system, load_model(path)) for system, path in found if system.model != "student"]
     chosen = recipe.evaluation.depths
-    wanted = students if chosen is None else [Depth.parse(text).within(model_depth(main)) for text in chosen]
-    models += [ScoredModel("student", str(depth), extract_student(main, depth)) for depth in sorted(wanted, reverse=True)]
-    return score_models(models, tokenizer, recipe)
+    students = [Depth.parse(system.depth) for system, _ in found if system.model == "student"]
+    wanted = (
+        students if chosen is None else sorted((Depth.parse(text).within(model_depth(main)) for text in chosen), reverse=True)
+    )
+    models += [ScoredModel(System("student", str(depth)), extract_student(main, depth)) for depth in wanted]
+    return score_models(models, load_tokenizer(found[0][1]), recipe)
 
 
-def score_models(models: Sequence[ScoredModel], tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> list[ResultRow]:
+def score_models(models: Sequence[ScoredModel], tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Scores:
     """Scores models on the recipe's splits and prints a table for each split."""
     tags = source_tags(recipe.data.parsed_pairs, recipe.data.target_tags)
-    options = recipe.evaluation
-    rows: list[ResultRow] = []
-    for split in recipe.evaluation.splits:
+    options, found = recipe.evaluation, Scores()
+    for split in options.splits:
         texts = load_text(recipe.data, split)
-        scored: list[ResultRow] = []
+        outputs: dict[System, Outputs] = {}
         for each in models:
-            twin = [row for row in scored if (row.model, row.depth) == ("teacher", each.depth)]
-            if twin:  # the student as deep as its teacher is the teacher
-                scored += [replace(row, model=each.name) for row in twin]
-            else:
-                scored += score_model(
-                    each.name,
-                    each.depth,
-                    each.model,
-                    tokenizer,
-                    texts,
-                    tags,
-                    options.num_beams,
-                    each.peer,
-                    options.high_resource or (),
-                    options.engine,
-                )
-        console.print(results_table(scored))
-        rows += scored
+            twin = outputs.get(System("teacher", each.system.depth))  # a student as deep as its teacher is the teacher
+            outputs[each.system] = twin or translate_split(
+                each.system, each.model, tokenizer, texts, tags, options.num_beams, options.engine
+            )
+        rows, compared = score_outputs(outputs, texts, options.high_resource or ())
+        console.print(results_table(rows))
+        found.rows += rows
+        found.comparisons += compared
+        found.splits.append((texts, outputs))
+    return found
+
+
+def compare_with(
+    baseline: Path, texts: Mapping[LanguagePair, ParallelText], outputs: Mapping[System, Outputs]
+) -> list[Comparison]:
+    """Models of a run beside those of the same depth of another run that translated the same sentences."""
+    folder = (baseline if baseline.is_dir() else baseline.parent) / TRANSLATIONS
+    systems = {row.system for row in read_baseline(str(baseline))[1]}
+    rows: list[Comparison] = []
+    for pair, text in texts.items():
+        theirs = read_translations(folder, text.split, str(pair))
+        if theirs.get(REFERENCE) != [one_line(line) for line in text.targets]:
+            console.print(f"{baseline}: no translations of this {text.split} text of {pair}; not compared", highlight=False)
+            continue
+        for other in sorted(systems, key=lambda system: system.name):
+            own = {system.name: each.translations[pair] for system, each in outputs.items() if system.depth == other.depth}
+            if own and other.name in theirs:
+                against = f"{baseline.stem}: {other.name}"
+                found = paired_bootstrap({against: theirs[other.name], **own}, text.targets, pair.target)
+                rows += comparisons(found, text.split, str(pair))
     return rows
+
+
+def check_contamination(folder: Path, recipe: Recipe, scored: Sequence[Mapping[LanguagePair, ParallelText]]) -> None:
+    """Writes which scored sentences the training text holds; where that text is gone, says so and writes nothing."""
+    try:
+        training = load_text(recipe.data, "train")
+    except DataError as error:
+        console.print(f"contamination: not checked ({error})", highlight=False, soft_wrap=True)
+        return
+    write_contamination([row for texts in scored for row in contamination(training, texts)], folder / CONTAMINATION)
 
 
 def draw_run(folder: Path, rows: Sequence[ResultRow], recipe: Recipe) -> None:
@@ -146,21 +219,35 @@ def read_baseline(name: str) -> tuple[str, list[ResultRow]]:
 
 
 def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
-    """Scores a run again, with fields of its recipe overridden; fills in `results.json` if the run was cut off before."""
+    """Scores a run again, with fields of its recipe overridden.
+
+    Overrides that change what is measured (text, beams, engine, splits) only print the table, unless the run was cut off
+    before it had results; else `results.json` and what belongs to it are written anew.
+    """
     path = Path(folder)
     recipe = load_recipe(path / RECIPE, overrides)
-    rows = score_run(path, recipe)
-    if not (path / RESULTS).exists():
-        write_results(rows, path / RESULTS)
-    draw_run(path, rows, recipe)
+    scores = score_run(path, recipe)
+    old = read_results(path / RESULTS) if (path / RESULTS).is_file() else []
+    changed = [name for section, name, _ in parse_overrides(overrides) if section != "evaluation" or name not in RESCORED]
+    if old and changed:
+        console.print(f"{path / RESULTS}: left as it is, because other things were measured ({', '.join(changed)})")
+        return
+    training = [row for row in old if row.split == "train"]
+    scores.write(path, recipe, training)
+    draw_run(path, [*training, *scores.rows], recipe)
 
 
 def evaluate_model(name: str, overrides: Sequence[str]) -> None:
     """Scores any plain checkpoint; data and evaluation fields come from the command line."""
-    raw: dict[str, dict] = {"method": "plain", "training": {"output_dir": "unused"}, "data": {}}
-    for section, field, value in parse_overrides(overrides):
-        raw.setdefault(section or "training", {})[field] = value
-    recipe = build_recipe(raw, "command line")
+    recipe = command_line_recipe(overrides)
     model, tokenizer = load_model(name), load_tokenizer(name)
     check_vocabulary(model, tokenizer)
-    score_models([ScoredModel("model", str(model_depth(model)), model)], tokenizer, recipe)
+    score_models([ScoredModel(System("model", str(model_depth(model))), model)], tokenizer, recipe)
+
+
+def command_line_recipe(overrides: Sequence[str]) -> Recipe:
+    """A recipe for work on a model without a run: data and evaluation fields from the command line."""
+    raw: dict[str, dict] = {"method": "plain", "training": {"output_dir": "unused"}, "data": {}}
+    for section, field_name, value in parse_overrides(overrides):
+        raw.setdefault(section or "training", {})[field_name] = value
+    return build_recipe(raw, "command line")

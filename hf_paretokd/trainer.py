@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import torch
@@ -45,6 +45,7 @@ from hf_paretokd.models.compiling import compiled_layers
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
+from hf_paretokd.signature import data_hash, training_signature
 
 PROGRESS = "progress.json"
 
@@ -63,6 +64,8 @@ class TranslationTrainer(CheckpointedTrainer):
     Raises:
         TrainingError, DataError, ModelError: the parts do not fit together.
     """
+
+    method: ClassVar[str]  # the name of the method, as recipes have it
 
     def __init__(
         self,
@@ -254,6 +257,13 @@ class TranslationTrainer(CheckpointedTrainer):
     def seconds_trained(self) -> float:
         """Wall time of training so far, validation and saving included, over all parts of a resumed run."""
         return self._clock.seconds
+
+    def signature(self) -> str:
+        """What has to be equal for two trainings to be the same: `method:all_in_one|depth:6-6|…|data:…|version:…`."""
+        model = self.model.main_model
+        shape = {"depth": str(model_depth(model)), "width": model.config.hidden_size}
+        fields = {"method": self.method, **shape, **self.args.signature_fields()}
+        return training_signature(fields, data_hash(self.train_pairs))
 
     # ---- Validation -----------------------------------------------------------------------------------------------
 

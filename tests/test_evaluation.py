@@ -6,7 +6,7 @@ import sacrebleu
 
 from hf_paretokd import Chrf, SacreBleu
 from hf_paretokd.evaluation.frontier import FrontierPoint, frontier_points, hull, undominated, write_frontier
-from hf_paretokd.evaluation.metrics import bleu_tokenizer, score_translations
+from hf_paretokd.evaluation.metrics import bleu_tokenizer
 from hf_paretokd.evaluation.results import (
     AVERAGE,
     HIGH,
@@ -17,17 +17,18 @@ from hf_paretokd.evaluation.results import (
     results_table,
     write_results,
 )
+from hf_paretokd.evaluation.significance import paired_bootstrap
 
 HYPOTHESES = ["in 3 hours and 2 kilograms", "France, 12 euros", "a man walks his dog"]
 REFERENCES = ["in 3 hours and 2 kilogrammes", "France and 12 euros", "a man is walking his dog"]
 
 
 def test_scores_are_sacrebleus_own_with_signature():
-    scores = score_translations(HYPOTHESES, REFERENCES, "en")
-    assert scores["bleu"]["score"] == sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score
-    assert scores["chrf"]["score"] == sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES]).score
-    assert scores["bleu"]["signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
-    assert scores["chrf"]["signature"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:")
+    scores = {name: each["a"] for name, each in paired_bootstrap({"a": HYPOTHESES}, REFERENCES, "en").scores.items()}
+    assert scores["bleu"].value == sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score
+    assert scores["chrf"].value == sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES]).score
+    assert scores["bleu"].signature.startswith("nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert scores["chrf"].signature.startswith("nrefs:1|bs:1000|seed:12345|case:mixed|eff:yes|nc:6|nw:0|space:no|version:")
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,8 @@ def test_scores_are_sacrebleus_own_with_signature():
 )
 def test_the_tokenizer_follows_the_target_language(language, tokenizer):
     assert bleu_tokenizer(language) == tokenizer
-    assert f"tok:{tokenizer}" in score_translations(["一二三四五"], ["一二三四五"], language)["bleu"]["signature"]
+    found = paired_bootstrap({"a": ["一二三四五"] * 3}, ["一二三四五"] * 3, language)
+    assert f"tok:{tokenizer}" in found.scores["bleu"]["a"].signature
 
 
 def test_metrics_combine_and_take_several_references():

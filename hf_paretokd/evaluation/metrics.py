@@ -59,18 +59,9 @@ class Chrf(SacreMetric):
         return CHRF()
 
 
-def score_translations(hypotheses: Sequence[str], references: Sequence[str], language: str) -> dict[str, dict]:
-    """BLEU and chrF of detokenised text, each as `{"score": …, "signature": …}`.
-
-    Args:
-        hypotheses: translations.
-        references: one reference each.
-        language: target language, which decides sacreBLEU's tokenizer.
-    """
-    results = {}
-    for name, metric, options in (("bleu", SacreBleu(), {"tokenize": bleu_tokenizer(language)}), ("chrf", Chrf(), {})):
-        results[name] = metric.compute(predictions=list(hypotheses), references=list(references), **options)
-    return results
+def scorers(language: str) -> dict[str, BLEU | CHRF]:
+    """The metrics of sacreBLEU for text in a target language, which decides the tokenizer of BLEU."""
+    return {"bleu": SacreBleu().scorer(bleu_tokenizer(language)), "chrf": Chrf().scorer()}
 
 
-__all__ = ["Chrf", "SacreBleu", "bleu_tokenizer", "score_translations"]
+__all__ = ["Chrf", "SacreBleu", "bleu_tokenizer", "scorers"]

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import SamplingRow
-from hf_paretokd.evaluation.metrics import score_translations
+from hf_paretokd.evaluation.outputs import System, one_line
+from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap
 from hf_paretokd.evaluation.translation import decoder_of, translate
 from hf_paretokd.manifest import write_whole
 
@@ -28,8 +29,9 @@ class ResultRow:
 
     `model` is `teacher`, `student`, `model` or `peer` (then `peer` is its number); `pair` is a language pair, `average` over
     all, or the average over the high- and low-resource pairs, `HRL` and `LRL`; `metric` is `bleu`, `chrf` (both with a
-    sacreBLEU signature), `parameters` or `sentences_per_second`; the split `train` holds `updates`, `best_update`,
-    `validation_loss` (of that update), `passes` and `training_seconds`, with machine and versions as the signature;
+    sacreBLEU signature, and for single pairs the bounds `low` and `high` of the 95 % bootstrap interval), `parameters` or
+    `sentences_per_second`; the split `train` holds `updates`, `best_update`, `validation_loss` (of that update) and `passes`
+    with the training's signature, and `training_seconds` and `core_hours` or `gpu_hours` with machine and versions;
     `decoding` says how the text was made; `seconds` is the time the translations took.
     """
 
@@ -43,42 +45,76 @@ class ResultRow:
     signature: str | None = None
     decoding: str | None = None
     seconds: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def system(self) -> System:
+        """The model the figure belongs to."""
+        return System(self.model, self.depth, self.peer)
 
 
-def score_model(
-    name: str,
-    depth: str,
+@dataclass(frozen=True)
+class Outputs:
+    """What a model made of a split: translations of every pair, and the seconds they took."""
+
+    translations: dict[LanguagePair, list[str]]
+    seconds: dict[LanguagePair, float]
+    decoding: str
+    parameters: int
+
+
+def translate_split(
+    system: System,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Mapping[LanguagePair, ParallelText],
     tags: Mapping[LanguagePair, str],
     num_beams: int,
-    peer: int | None = None,
-    high_resource: Sequence[str] = (),
     engine: str = "transformers",
-) -> list[ResultRow]:
-    """Translates a split with one model and scores every pair, and the averages over all, HRL and LRL pairs."""
+) -> Outputs:
+    """Translates all pairs of a split with one model."""
     decoding = ("greedy" if num_beams == 1 else f"beam {num_beams}") + (" by CTranslate2" if engine == "ctranslate2" else "")
-    rows, total, split = [], 0.0, ""
+    found = Outputs({}, {}, decoding, model.num_parameters())
     decoder = decoder_of(model, tokenizer, engine)
     for pair, text in texts.items():
-        split = text.split
         start = time.perf_counter()
         sources = [tags[pair] + source for source in text.sources]
-        hypotheses = translate(model, tokenizer, sources, num_beams, 4096, f"{name} {depth} {pair}", decoder)
-        seconds = time.perf_counter() - start
-        total += seconds
-        for metric, score in score_translations(hypotheses, text.targets, pair.target).items():
-            value, signature = score["score"], score["signature"]
-            rows.append(ResultRow(name, depth, peer, str(pair), split, metric, value, signature, decoding, seconds))
-    for metric in ("bleu", "chrf"):
-        values = {row.pair: row.value for row in rows if row.metric == metric}
-        for group, value in group_averages(values, high_resource).items():
-            rows.append(ResultRow(name, depth, peer, group, split, metric, value, None, decoding, total))
-    speed = sum(map(len, texts.values())) / total
-    rows.append(ResultRow(name, depth, peer, AVERAGE, split, "sentences_per_second", speed, None, decoding, total))
-    rows.append(ResultRow(name, depth, peer, AVERAGE, split, "parameters", model.num_parameters()))
-    return rows
+        lines = translate(model, tokenizer, sources, num_beams, 4096, f"{system.title} {pair}", decoder)
+        found.translations[pair] = [one_line(line) for line in lines]
+        found.seconds[pair] = time.perf_counter() - start
+    return found
+
+
+def score_outputs(
+    outputs: Mapping[System, Outputs], texts: Mapping[LanguagePair, ParallelText], high_resource: Sequence[str] = ()
+) -> tuple[list[ResultRow], list[Comparison]]:
+    """Scores every model on every pair, averages over all, HRL and LRL pairs, and compares all models with the first."""
+    by_pair = {
+        pair: paired_bootstrap(
+            {system.name: each.translations[pair] for system, each in outputs.items()}, text.targets, pair.target
+        )
+        for pair, text in texts.items()
+    }
+    split = next(iter(texts.values())).split
+    rows: list[ResultRow] = []
+    for system, each in outputs.items():
+        own = (system.model, system.depth, system.peer)
+        total = sum(each.seconds.values())
+        for metric in ("bleu", "chrf"):
+            scores = {pair: found.scores[metric][system.name] for pair, found in by_pair.items()}
+            for pair, score in scores.items():
+                spread, taken = (score.low, score.high), each.seconds[pair]
+                rows.append(
+                    ResultRow(*own, str(pair), split, metric, score.value, score.signature, each.decoding, taken, *spread)
+                )
+            values = {str(pair): score.value for pair, score in scores.items()}
+            for group, value in group_averages(values, high_resource).items():
+                rows.append(ResultRow(*own, group, split, metric, value, None, each.decoding, total))
+        speed = sum(map(len, texts.values())) / total
+        rows.append(ResultRow(*own, AVERAGE, split, "sentences_per_second", speed, None, each.decoding, total))
+        rows.append(ResultRow(*own, AVERAGE, split, "parameters", each.parameters))
+    return rows, [row for pair, found in by_pair.items() for row in comparisons(found, split, str(pair))]
 
 
 def group_averages(values: Mapping[str, float], high_resource: Sequence[str]) -> dict[str, float]:
@@ -116,17 +152,22 @@ def results_table(rows: Sequence[ResultRow]) -> Table:
     sizes = ["million\nparam."] if sized else []
     for heading in (*sizes, *map(short_names(pairs).get, pairs), *averaged.values(), "chrF", "sent.\n/s"):
         table.add_column(heading, justify="right")
-    for name, depth, peer in dict.fromkeys((row.model, row.depth, row.peer) for row in rows):
-        mine = [row for row in rows if (row.model, row.depth, row.peer) == (name, depth, peer)]
-        values = {(row.pair, row.metric): row.value for row in mine}
+    for system in dict.fromkeys(row.system for row in rows):
+        mine = {(row.pair, row.metric): row for row in rows if row.system == system}
+        scores = [mine[pair, "bleu"] for pair in (*pairs, *averaged)]
         table.add_row(
-            f"{depth} teacher" if name == "teacher" else f"{depth} peer {peer}" if peer else depth,
-            *(f"{values[AVERAGE, 'parameters'] / 1e6:.2f}" for _ in sizes),
-            *(f"{values[pair, 'bleu']:.1f}" for pair in (*pairs, *averaged)),
-            f"{values[AVERAGE, 'chrf']:.1f}",
-            f"{values[AVERAGE, 'sentences_per_second']:.0f}",
+            system.title,
+            *(f"{mine[AVERAGE, 'parameters'].value / 1e6:.2f}" for _ in sizes),
+            *(with_spread(row) if len(pairs) == 1 else f"{row.value:.1f}" for row in scores),
+            f"{mine[AVERAGE, 'chrf'].value:.1f}",
+            f"{mine[AVERAGE, 'sentences_per_second'].value:.0f}",
         )
     return table
+
+
+def with_spread(row: ResultRow) -> str:
+    """A score with half its 95 % interval: `35.7 ± 1.2`."""
+    return f"{row.value:.1f}" + ("" if row.low is None else f" ± {(row.high - row.low) / 2:.1f}")
 
 
 def short_names(pairs: Sequence[str]) -> dict[str, str]:

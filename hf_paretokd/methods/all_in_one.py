@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +47,15 @@ class AllInOneConfig(TranslationConfig):
         share_prefix: one encoder pass for teacher and students and shared decoder prefixes, with common dropout masks; false
             runs every model on its own with independent dropout, as the official code does.
     """
+
+    SIGNED: ClassVar[dict[str, str]] = {
+        "num_students": "K",
+        "kd_weight": "alpha",
+        "mutual_weight": "beta",
+        "detach_threshold": "eta",
+        "mutual_start": "stage2",
+        **TranslationConfig.SIGNED,
+    }
 
     num_students: int = field(default=2, metadata={"help": "K, students sampled for every update."})
     candidates: list[str] | None = field(default=None, metadata={"help": "Depths to sample from (default: AIO §3.1)."})
@@ -200,6 +209,7 @@ class AllInOneTrainer(TranslationTrainer):
     """
 
     _tag_names = ("paretokd", "all-in-one-kd")
+    method = "all_in_one"
 
     def __init__(self, model: PreTrainedModel, args: AllInOneConfig, **kwargs: Any) -> None:
         self.candidates = candidate_depths(model_depth(model), args.candidates)

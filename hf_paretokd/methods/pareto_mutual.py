@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,8 @@ class ParetoMutualConfig(TranslationConfig):
         uni_tolerance: in nats per token; with it every peer learns a pair unless it is better than the worst other by more;
             0.05 bits = 0.0347 nats in the official code.
     """
+
+    SIGNED: ClassVar[dict[str, str]] = {"strategy": "rule", "distillation_weight": "alpha", **TranslationConfig.SIGNED}
 
     temperatures: list[float] = field(
         default_factory=lambda: [1.0, 5.0], metadata={"help": "τ of the peers' sampling, one each (two or more)."}
@@ -201,6 +203,7 @@ class ParetoMutualTrainer(TranslationTrainer):
     """
 
     _tag_names = ("paretokd", "pareto-mutual-distillation")
+    method = "pareto_mutual"
 
     def __init__(
         self,

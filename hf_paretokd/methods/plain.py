@@ -47,6 +47,7 @@ class PlainTrainer(TranslationTrainer):
     """Trains one `PreTrainedModel` on cross-entropy; arguments as `TranslationTrainer`, with a plain model."""
 
     _tag_names = ("paretokd",)
+    method = "plain"
 
     def __init__(self, model: PreTrainedModel, args: PlainConfig, **kwargs: Any) -> None:
         super().__init__(PlainModel(model, args), args, **kwargs)

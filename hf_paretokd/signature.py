@@ -1,0 +1,38 @@
+"""The signature of a training: what has to be equal for two trainings to be the same one."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from datasets import Dataset
+
+
+def data_hash(pairs: Mapping[str, Dataset]) -> str:
+    """Eight hexadecimal digits that depend on all token ids of the training text, pair by pair.
+
+    Args:
+        pairs: token ids (`input_ids`, `labels`) of each pair.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(pairs):
+        digest.update(f"{name}:{len(pairs[name])}\n".encode())
+        for column in ("input_ids", "labels"):
+            for chunk in pairs[name].with_format("arrow").iter(batch_size=10_000):
+                rows = chunk[column].combine_chunks()
+                for numbers in (rows.value_lengths(), rows.flatten()):
+                    digest.update(numbers.to_numpy(zero_copy_only=False).astype("<i8").tobytes())
+    return digest.hexdigest()[:8]
+
+
+def training_signature(fields: Mapping[str, Any], data: str) -> str:
+    """`method:all_in_one|K:2|…|data:1f3a9c2b|version:0.1.0` from a trainer's fields and the hash of its text."""
+    parts = {**fields, "data": data, "version": version("hf_paretokd")}
+    return "|".join(f"{name}:{short(value)}" for name, value in parts.items())
+
+
+def short(value: Any) -> str:
+    """A value without blanks: `1,5` for lists, `0.001` for numbers."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(short, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
