@@ -15,25 +15,34 @@ from transformers.utils import logging
 
 from hf_paretokd.data.sampling import MicroBatchStream, SamplerState
 from hf_paretokd.errors import ModelError
+from hf_paretokd.quiet import no_file_bars
 
 WEIGHTS = "model.safetensors"
+TOKENIZER_SETTINGS = "tokenizer_config.json"
+LOCAL_KEYS = ("is_local", "local_files_only", "name_or_path")
 SAMPLER_STATE = "sampler_state.json"
 logger = logging.get_logger(__name__)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
     """Writes a plain checkpoint: weights, configuration, generation configuration, tokenizer."""
-    using_cache, bars = model.config.use_cache, logging.is_progress_bar_enabled()
+    using_cache = model.config.use_cache
     model.config.use_cache = True  # the Trainer switches it off for training; whoever loads the checkpoint wants it
-    logging.disable_progress_bar()  # one for every small file of every checkpoint would hide that of the training
     try:
-        model.save_pretrained(folder)
+        with no_file_bars():
+            model.save_pretrained(folder)
     finally:
         model.config.use_cache = using_cache
-        if bars:
-            logging.enable_progress_bar()
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+        settings = folder / TOKENIZER_SETTINGS
+        settings.write_text(without_local_keys(settings.read_text("utf-8")), "utf-8")
+
+
+def without_local_keys(settings: str) -> str:
+    """A tokenizer's settings without what transformers notes about the machine they were loaded on."""
+    kept = {key: value for key, value in json.loads(settings).items() if key not in LOCAL_KEYS}
+    return json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
 
 
 def load_weights(model: PreTrainedModel, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The command line `paretokd`; every command is a few lines over the library."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ USAGE = """usage: paretokd COMMAND …
                                          the same on an embedded corpus, in about five minutes
   evaluate RUN|MODEL [--field value …]   BLEU and chrF of a run, or of any checkpoint (--data.pairs de-en --data.data_dir …)
   extract RUN|MODEL DEPTH … --output DIR [--overwrite]   students as plain checkpoints, such as 6-2
+  report RUN                             report.html and its pictures: all models, what they cost and what they are worth
+  choose RUN [--max-ms N] [--max-mb N] [--min-bleu N] [--pair de-en]   the student that fits a device
+  push RUN --to user/name [--dry-run]    models and cards to the Hub
   bench [pareto|options] [--shape iwslt|base] [--max_tokens N]   what the methods cost on this machine, as ratios
 
 Fields are written --section.field value, training arguments --field value; `paretokd train RECIPE --help` lists them.
@@ -49,7 +53,8 @@ def demo(words: list[str]) -> None:
 
 def evaluate(words: list[str]) -> None:
     """`paretokd evaluate`."""
-    from hf_paretokd.scoring import evaluate_model, evaluate_run
+    from hf_paretokd.runs import evaluate_run
+    from hf_paretokd.scoring import evaluate_model
 
     if not words or words[0].startswith("-"):
         usage("evaluate: give a run folder or a model")
@@ -69,6 +74,50 @@ def extract(words: list[str]) -> None:
     extract_depths(options.source, options.depths, options.output, options.overwrite)
 
 
+def report(words: list[str]) -> None:
+    """`paretokd report`."""
+    from hf_paretokd.record import read_run
+    from hf_paretokd.sharing.report import write_report
+
+    parser = argparse.ArgumentParser(prog="paretokd report", description="Write report.html into a run's folder.")
+    parser.add_argument("run", help="folder of a finished run")
+    print(write_report(read_run(parser.parse_args(words).run)))
+
+
+def choose(words: list[str]) -> None:
+    """`paretokd choose`; exit code 1 if nothing fits."""
+    from hf_paretokd.delivery.choice import PREFERENCES
+    from hf_paretokd.evaluation.ctranslate import QUANTIZATIONS
+    from hf_paretokd.evaluation.translation import ENGINES
+    from hf_paretokd.sharing.costs import show_choice
+
+    parser = argparse.ArgumentParser(prog="paretokd choose", description="Name the model of a run that fits a device.")
+    parser.add_argument("run", help="folder of a finished run")
+    parser.add_argument("--max-ms", type=float, help="milliseconds a sentence, one at a time, on this machine")
+    parser.add_argument("--max-mb", type=float, help="megabytes of weights on disk")
+    parser.add_argument("--min-bleu", type=float, help="BLEU in the run's results")
+    parser.add_argument("--pair", help="whose BLEU counts (default: the mean over pairs)")
+    parser.add_argument("--prefer", choices=PREFERENCES, help="among those that fit (default: best)")
+    parser.add_argument("--engine", choices=ENGINES, default="transformers")
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, default="float32", help="of CTranslate2")
+    if not show_choice(**vars(parser.parse_args(words))):
+        sys.exit(1)
+
+
+def push(words: list[str]) -> None:
+    """`paretokd push`."""
+    from hf_paretokd.sharing.push import LAYOUTS, show_push
+
+    parser = argparse.ArgumentParser(prog="paretokd push", description="Upload a run's models to the Hub, each with its card.")
+    parser.add_argument("run", help="folder of a finished run")
+    parser.add_argument("--to", required=True, help="user/name; models get user/name-6-2 and so on")
+    parser.add_argument("--depths", nargs="+", help="only these, such as 6-2 2-2")
+    parser.add_argument("--layout", choices=LAYOUTS, default="repositories", help="one repository a model, or one with folders")
+    parser.add_argument("--public", action="store_true", help="make new repositories public (default: private)")
+    parser.add_argument("--dry-run", action="store_true", help="print the cards and upload nothing")
+    show_push(**vars(parser.parse_args(words)))
+
+
 def bench(words: list[str]) -> None:
     """`paretokd bench`."""
     from hf_paretokd.bench import options, pareto, training
@@ -85,6 +134,9 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": demo,
     "evaluate": evaluate,
     "extract": extract,
+    "report": report,
+    "choose": choose,
+    "push": push,
     "bench": bench,
 }
 
@@ -104,7 +156,11 @@ def main() -> int:
         usage(f"unknown command {words[0]!r}")
     from hf_paretokd.errors import reported
 
-    return reported(lambda: COMMANDS[words[0]](words[1:]))
+    try:
+        return reported(lambda: COMMANDS[words[0]](words[1:]))
+    except BrokenPipeError:  # whoever read the output has had enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 if __name__ == "__main__":

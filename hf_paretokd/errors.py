@@ -33,6 +33,14 @@ class TrainingInterrupted(TrainingError):
     """Training was asked to stop, has saved and can be resumed."""
 
 
+class ExportError(ParetoKDError):
+    """A converted model does not do what the original does."""
+
+
+class UploadError(ParetoKDError):
+    """The Hub refuses an upload or cannot be reached."""
+
+
 INTERRUPTED = 75  # the exit code of an interrupted training: EX_TEMPFAIL, try again
 
 

@@ -1,6 +1,6 @@
 """Recipes: one YAML file that says everything about a run, with every field open to overrides.
 
-A recipe has the sections `data`, `tokenizer`, `model`, `training` and `evaluation`, and may have one named after each
+A recipe has the sections `data`, `tokenizer`, `model`, `training`, `evaluation` and `card`, and may have one named after each
 method, such as `all_in_one`, whose fields join `training` when that method runs and lie idle when another does.
 """
 
@@ -68,6 +68,25 @@ class EvaluationConfig:
 
 
 @dataclass
+class CardConfig:
+    """What model cards say beyond what was measured.
+
+    Args:
+        license: of the models, as the Hub abbreviates it, such as `cc-by-4.0`; it has to suit the training text.
+        datasets: Hub ids of the training text; default: `data.hub`.
+        test_name: how the scored text is called, such as `Multi30k test_2016_flickr`; default: the name of the split.
+        example: a source text for the snippets; default: one of the scored text.
+        limitations: sentences about what the models are not good for.
+    """
+
+    license: str | None = None
+    datasets: list[str] = dataclasses.field(default_factory=list)
+    test_name: str | None = None
+    example: str | None = None
+    limitations: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclass
 class Recipe:
     """A run in sections; `raw` is the mapping it was built from, overrides included."""
 
@@ -77,6 +96,7 @@ class Recipe:
     model: ModelConfig
     training: TranslationConfig
     evaluation: EvaluationConfig
+    card: CardConfig
     raw: dict[str, Any]
 
     @property
@@ -107,7 +127,13 @@ class Recipe:
         write_whole(path, yaml.safe_dump(self.raw, sort_keys=False, allow_unicode=True))
 
 
-SECTIONS = {"data": DataConfig, "tokenizer": TokenizerConfig, "model": ModelConfig, "evaluation": EvaluationConfig}
+SECTIONS = {
+    "data": DataConfig,
+    "tokenizer": TokenizerConfig,
+    "model": ModelConfig,
+    "evaluation": EvaluationConfig,
+    "card": CardConfig,
+}
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -16,17 +16,19 @@ from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.tokenizer import train_tokenizer
 from hf_paretokd.delivery.extract import save_students
 from hf_paretokd.errors import TrainingError
-from hf_paretokd.evaluation.results import AVERAGE, ResultRow
+from hf_paretokd.evaluation.results import AVERAGE, ResultRow, read_results
 from hf_paretokd.models.building import check_vocabulary, load_model
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.slicing import model_depth
-from hf_paretokd.recipe import Recipe, load_recipe
+from hf_paretokd.recipe import Recipe, load_recipe, parse_overrides
+from hf_paretokd.record import LATENCY, STATE, read_run
 from hf_paretokd.scoring import (
     COMPARISONS,
     CONTAMINATION,
     FRONTIER,
     PLOTS,
     RECIPE,
+    RESCORED,
     RESULTS,
     TRANSLATIONS,
     console,
@@ -36,12 +38,14 @@ from hf_paretokd.scoring import (
     read_baseline,
     score_run,
 )
+from hf_paretokd.sharing.cards import write_cards
+from hf_paretokd.sharing.push import push_run
+from hf_paretokd.sharing.report import REPORT, write_report
 from hf_paretokd.trainer import TranslationTrainer
 from hf_paretokd.weighting.rules import HISTORY
 
 TOKENIZER = "tokenizer"
-STATE = "trainer_state.json"
-FILES = (RECIPE, RESULTS, FRONTIER, HISTORY, COMPARISONS, CONTAMINATION, STATE)
+FILES = (RECIPE, RESULTS, FRONTIER, HISTORY, COMPARISONS, CONTAMINATION, STATE, LATENCY, REPORT)
 FOLDERS = (CHECKPOINTS, TOKENIZER, "teacher", "model", "students", "peers", PLOTS, TRANSLATIONS)
 
 
@@ -141,7 +145,41 @@ def finish_run(recipe: Recipe, trainer: TranslationTrainer) -> None:
     trainer.save_state()
     training, scores = training_rows(trainer), score_run(folder, saved)
     scores.write(folder, saved, training)
-    draw_run(folder, [*training, *scores.rows], saved)
+    deliver(folder, saved)
+    if trainer.args.push_to_hub:
+        for address in push_run(folder, trainer.args.hub_model_id or "", private=trainer.args.hub_private_repo is not False):
+            console.print(address, highlight=False, soft_wrap=True)
+
+
+def deliver(folder: Path, recipe: Recipe) -> None:
+    """Draws the plots, writes report and cards of a run that has results."""
+    draw_run(folder, read_results(folder / RESULTS), recipe)
+    if recipe.evaluation.splits:
+        show(write_report(read_run(folder)))
+    write_cards(read_run(folder))
+
+
+def show(path: Path) -> None:
+    """Prints where something is."""
+    console.print(str(path), highlight=False, soft_wrap=True)
+
+
+def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
+    """Scores a run again, with fields of its recipe overridden.
+
+    Overrides that change what is measured (text, beams, engine, splits) only print the table, unless the run was cut off
+    before it had results; else `results.json` and what belongs to it are written anew.
+    """
+    path = Path(folder)
+    recipe = load_recipe(path / RECIPE, overrides)
+    scores = score_run(path, recipe)
+    old = read_results(path / RESULTS) if (path / RESULTS).is_file() else []
+    changed = [name for section, name, _ in parse_overrides(overrides) if section != "evaluation" or name not in RESCORED]
+    if old and changed:
+        console.print(f"{path / RESULTS}: left as it is, because other things were measured ({', '.join(changed)})")
+        return
+    scores.write(path, recipe, [row for row in old if row.split == "train"])
+    deliver(path, recipe)
 
 
 def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
@@ -150,7 +188,8 @@ def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
     processes, device = trainer.args.world_size, trainer.args.device.type
     threads = torch.get_num_threads() if device == "cpu" else 1
     versions = ", ".join(f"{name} {version(name)}" for name in ("hf_paretokd", "torch", "transformers"))
-    machine = f"{processes} × {device}, {torch.get_num_threads()} threads; {versions}"
+    cores = f"{threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else torch.cuda.get_device_name()
+    machine = f"{processes} × {device}, {cores}; {versions}"
     seconds, signature = round(trainer.seconds_trained, 1), trainer.signature()
     figures = {
         "updates": (state.global_step, signature),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd import checkpoints
 from hf_paretokd.data.corpus import ParallelText, load_text
@@ -29,7 +29,7 @@ from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_
 from hf_paretokd.models.building import check_vocabulary, load_model
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.slicing import extract_student, model_depth
-from hf_paretokd.recipe import Recipe, build_recipe, load_recipe, parse_overrides
+from hf_paretokd.recipe import Recipe, build_recipe, parse_overrides
 from hf_paretokd.weighting.rules import HISTORY
 
 RECIPE, RESULTS, FRONTIER, PLOTS = "recipe.yaml", "results.json", "frontier.json", "plots"
@@ -102,15 +102,9 @@ def run_models(folder: Path) -> list[tuple[System, Path]]:
     models = []
     for main in found:
         peer = int(main.name) if main.parent.name == "peers" else None
-        models.append((System("peer" if peer else main.name, str(depth_on_disk(main)), peer), main))
+        models.append((System("peer" if peer else main.name, str(model_depth(load_model(main))), peer), main))
     students = sorted((Depth.parse(path.name) for path in (folder / "students").glob("*-*")), reverse=True)
     return models + [(System("student", str(depth)), folder / "students" / str(depth)) for depth in students]
-
-
-def depth_on_disk(folder: Path) -> Depth:
-    """The depth of a checkpoint, from its configuration."""
-    config = AutoConfig.from_pretrained(folder)
-    return Depth(config.encoder_layers, config.decoder_layers)
 
 
 def score_run(folder: Path, recipe: Recipe) -> Scores:
@@ -216,25 +210,6 @@ def read_baseline(name: str) -> tuple[str, list[ResultRow]]:
         return path.stem, read_results(file)
     except (OSError, ValueError, TypeError) as error:
         raise RecipeError(f"evaluation.baselines: {file}: no results ({error})") from None
-
-
-def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
-    """Scores a run again, with fields of its recipe overridden.
-
-    Overrides that change what is measured (text, beams, engine, splits) only print the table, unless the run was cut off
-    before it had results; else `results.json` and what belongs to it are written anew.
-    """
-    path = Path(folder)
-    recipe = load_recipe(path / RECIPE, overrides)
-    scores = score_run(path, recipe)
-    old = read_results(path / RESULTS) if (path / RESULTS).is_file() else []
-    changed = [name for section, name, _ in parse_overrides(overrides) if section != "evaluation" or name not in RESCORED]
-    if old and changed:
-        console.print(f"{path / RESULTS}: left as it is, because other things were measured ({', '.join(changed)})")
-        return
-    training = [row for row in old if row.split == "train"]
-    scores.write(path, recipe, training)
-    draw_run(path, [*training, *scores.rows], recipe)
 
 
 def evaluate_model(name: str, overrides: Sequence[str]) -> None:

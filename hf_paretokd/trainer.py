@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import datasets
 import torch
@@ -22,7 +22,6 @@ from transformers.trainer_utils import TrainOutput
 from hf_paretokd import checkpoints
 from hf_paretokd.allocator import keep_freed_memory
 from hf_paretokd.arguments import TranslationConfig
-from hf_paretokd.checkpointing import CheckpointedTrainer
 from hf_paretokd.clock import Clock
 from hf_paretokd.data.batches import IGNORED, PairBatches, side_lengths
 from hf_paretokd.data.encoding import Pairs, as_pairs
@@ -46,11 +45,12 @@ from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.signature import data_hash, training_signature
+from hf_paretokd.uploading import UploadingTrainer
 
 PROGRESS = "progress.json"
 
 
-class TranslationTrainer(CheckpointedTrainer):
+class TranslationTrainer(UploadingTrainer):
     """A `Seq2SeqTrainer` over streams of token micro-batches, for models that compute their own losses.
 
     Args:
@@ -64,8 +64,6 @@ class TranslationTrainer(CheckpointedTrainer):
     Raises:
         TrainingError, DataError, ModelError: the parts do not fit together.
     """
-
-    method: ClassVar[str]  # the name of the method, as recipes have it
 
     def __init__(
         self,
@@ -270,10 +268,6 @@ class TranslationTrainer(CheckpointedTrainer):
     def validation_depths(self) -> Sequence[Depth]:
         """The depths whose mean cross-entropy selects the model."""
         return (model_depth(self.model.main_model),)
-
-    def student_depths(self) -> Sequence[Depth]:
-        """The depths that a finished run writes as students."""
-        return ()
 
     def cross_entropies(
         self, model: PreTrainedModel, pairs: Pairs, batches: Mapping[str, PairBatches], depths: Sequence[Depth]

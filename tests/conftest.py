@@ -41,6 +41,14 @@ def _float32():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _few_latencies():
+    """Models that have learnt nothing never stop, so that timing them would take most of the suite's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_paretokd.evaluation.latency.SENTENCES", 2)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_cache_left():
     yield
     shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)

@@ -10,9 +10,9 @@ from hf_paretokd.bench.arithmetic import (
     separate_cost,
     shared_cost,
 )
+from hf_paretokd.bench.memory import peak_memory
 from hf_paretokd.bench.shapes import SHAPES
 from hf_paretokd.bench.steps import all_in_one_step, micro_batches, naive_all_in_one_step
-from hf_paretokd.bench.timing import peak_memory
 from hf_paretokd.bench.training import loss_step
 from hf_paretokd.models.depth import Depth, candidate_depths
 

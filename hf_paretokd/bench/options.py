@@ -8,7 +8,7 @@ from rich.table import Table
 from hf_paretokd.bench.arithmetic import typical_draw
 from hf_paretokd.bench.shapes import shape_named
 from hf_paretokd.bench.steps import Options, all_in_one_step, bench_parser, micro_batches, plain_step, title
-from hf_paretokd.bench.timing import interleaved_medians
+from hf_paretokd.timing import interleaved_medians
 
 KEPT = 1e3  # GB
 OPTIONS = {

@@ -13,9 +13,9 @@ from transformers import TrainerCallback
 
 from hf_paretokd.bench.shapes import Shape, random_model, random_pairs, shape_named
 from hf_paretokd.bench.steps import bench_parser, micro_batches, peers_step, plain_step, title
-from hf_paretokd.bench.timing import interleaved_medians, synchronise
 from hf_paretokd.data.sampling import build_pair_batches
 from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualTrainer
+from hf_paretokd.timing import interleaved_medians, synchronise
 
 PEER_BOUND = 4 / 3  # forward and backward cost three forward passes, the teacher's pass is a fourth
 SEARCH_BOUND = 0.30  # three trials of a tenth of an epoch

@@ -20,6 +20,7 @@ from hf_paretokd.bench.arithmetic import (
     separate_cost,
     shared_cost,
 )
+from hf_paretokd.bench.memory import peak_memory
 from hf_paretokd.bench.shapes import Shape, random_model, random_pairs, shape_named
 from hf_paretokd.bench.steps import (
     SMOOTHING,
@@ -36,7 +37,6 @@ from hf_paretokd.bench.steps import (
     trainer_step,
     two_steps,
 )
-from hf_paretokd.bench.timing import interleaved_medians, peak_memory, timed
 from hf_paretokd.data.sampling import build_pair_batches
 from hf_paretokd.evaluation.validation import validation_sums
 from hf_paretokd.losses import Divergence, joint_loss
@@ -44,6 +44,7 @@ from hf_paretokd.methods.plain import PlainConfig, PlainTrainer
 from hf_paretokd.models.depth import Depth, candidate_depths
 from hf_paretokd.models.head import OutputHead
 from hf_paretokd.models.states import shifted_right, target_tokens
+from hf_paretokd.timing import interleaved_medians, timed
 
 NEVER, ALWAYS = 0.0, 1e3  # loss_memory in GB: log-probabilities computed again, or kept
 LOSS_TERMS = (Divergence(0, 1, 2.75), Divergence(0, 2, 2.75), Divergence(1, 2, 0.5))  # K = 2, stage two

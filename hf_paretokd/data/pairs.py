@@ -36,6 +36,11 @@ class LanguagePair:
         return f"{self.source}-{self.target}"
 
 
+def pairs_among(names: Iterable[str]) -> list[LanguagePair]:
+    """Those of some names that are language pairs; a lone data set may be called anything."""
+    return [LanguagePair.parse(name) for name in names if re.fullmatch(r"\w+-\w+", name)]
+
+
 def target_tag(language: str) -> str:
     """The tag that asks for `language` at the start of a source sentence, in Marian's form `>>xx<<`."""
     return f">>{language}<<"

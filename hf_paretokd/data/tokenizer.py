@@ -136,6 +136,11 @@ def model_pieces(model: bytes) -> list[str]:
     return [processor.id_to_piece(index) for index in range(processor.get_piece_size()) if index != processor.unk_id()]
 
 
+def target_tags(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The target tags a tokenizer knows, such as `>>de<<`."""
+    return sorted(token for token in tokenizer.get_vocab() if TAG.fullmatch(token))
+
+
 def check_tags(tokenizer: PreTrainedTokenizerBase, tags: Iterable[str]) -> None:
     """Refuses tags the tokenizer would turn into `<unk>` without a word.
 
@@ -143,7 +148,7 @@ def check_tags(tokenizer: PreTrainedTokenizerBase, tags: Iterable[str]) -> None:
         TokenizerError: names the unknown tag and the known ones.
     """
     vocabulary = tokenizer.get_vocab()
-    known = sorted(token for token in vocabulary if TAG.fullmatch(token))
+    known = target_tags(tokenizer)
     for tag in tags:
         if tag and tag not in vocabulary:
             raise TokenizerError(

@@ -1,22 +1,80 @@
-"""Short model cards, filled from the template in `model_cards/`."""
+"""Model cards, filled from the template in `model_cards/`: metadata by the Hub's own classes, text from measured figures."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
 
 import jinja2
+from huggingface_hub import EvalResult, ModelCardData
 
 from hf_paretokd.data.pairs import LanguagePair
 
 TEMPLATE = "student.md"
+UNNAMED = "THIS_MODEL"
+TITLES = {"bleu": "BLEU", "chrf": "chrF", "comet": "COMET"}
+METHOD_TAGS = {"all_in_one": "all-in-one-kd", "pareto_mutual": "pareto-mutual-distillation"}
+
+
+@dataclass(frozen=True)
+class ModelScore:
+    """A figure measured on this very model: `metric` is `bleu`, `chrf` or `comet`; the interval is that of 95 %."""
+
+    pair: str
+    metric: str
+    value: float
+    signature: str
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def title(self) -> str:
+        """The metric as it is written."""
+        return TITLES[self.metric]
+
+    @property
+    def text(self) -> str:
+        """The value in the digits usual for its metric."""
+        return f"{self.value:.4f}" if self.metric == "comet" else f"{self.value:.1f}"
+
+    @property
+    def interval(self) -> str:
+        """`34.4–37.0`, or a dash where there is none."""
+        return "–" if self.low is None else f"{self.low:.1f}–{self.high:.1f}"
+
+
+@dataclass(frozen=True)
+class Family:
+    """The table of all models of a training."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What is known about a model when its card is written.
+    """What is known about a model when its card is written; what is empty is left out.
 
-    `scores` are lines `(pair, metric, value, signature)` measured on this very model; empty if nothing was measured.
+    Args:
+        depth: `6-2`.
+        teacher_depth: depth of the teacher it was sliced from.
+        method: `all_in_one`, `pareto_mutual` or `plain`.
+        parameters: their number.
+        pairs: language pairs.
+        tags: target tags.
+        model_type: architecture, as `config.json` has it.
+        repository: where the model can be loaded from.
+        subfolder: of that repository.
+        license, base_model, datasets: for the metadata, as Hub ids.
+        scores: figures of this model on `test_name`, decoded as `decoding` says.
+        notes: sentences below the scores.
+        family: the table of all models.
+        protocol: how the family's latencies were measured.
+        signature: of the training.
+        training: titles and values about the training.
+        limitations: sentences.
+        example: a source text for the snippets.
     """
 
     depth: str
@@ -25,12 +83,78 @@ class CardFacts:
     parameters: int
     pairs: Sequence[LanguagePair] = ()
     tags: Sequence[str] = ()
-    scores: Sequence[tuple[str, str, float, str]] = ()
+    model_type: str = "marian"
+    repository: str = UNNAMED
+    subfolder: str | None = None
+    license: str | None = None
+    base_model: str | None = None
+    datasets: Sequence[str] = ()
+    scores: Sequence[ModelScore] = ()
+    test_name: str = ""
+    decoding: str = ""
+    notes: Sequence[str] = ()
+    family: Family | None = None
+    protocol: str = ""
+    signature: str | None = None
+    training: Sequence[tuple[str, str]] = ()
+    limitations: Sequence[str] = field(default=("It was scored on nothing yet.",))
+    example: str = "…"
+
+    @property
+    def signatures(self) -> list[tuple[str, str]]:
+        """Each metric with the signature of its figures."""
+        return list(dict.fromkeys((score.title, score.signature) for score in self.scores))
+
+    @property
+    def title(self) -> str:
+        """The heading: what is translated, and the depth."""
+        what = ", ".join(map(str, self.pairs)) if len(self.pairs) < 4 else f"{len(self.pairs)} language pairs"
+        return f"Translation model {self.depth}" + (f", {what}" if what else "")
+
+
+def card_data(facts: CardFacts) -> ModelCardData:
+    """The metadata of a card, with a model-index entry for every score."""
+    results = [
+        EvalResult(
+            task_type="translation",
+            task_name=f"Translation {score.pair}",
+            dataset_type=facts.datasets[0] if facts.datasets else "parallel-text",
+            dataset_name=f"{facts.test_name} ({score.pair})",
+            dataset_args={"pair": score.pair},
+            metric_type=score.metric,
+            metric_name=score.title,
+            metric_value=round(score.value, 4 if score.metric == "comet" else 2),
+            metric_args={"signature": score.signature}
+            | ({} if score.low is None else {"confidence_interval_95": [round(score.low, 2), round(score.high, 2)]}),
+        )
+        for score in facts.scores
+    ]
+    tags = ["translation", facts.model_type, "paretokd", *([METHOD_TAGS[facts.method]] if facts.method in METHOD_TAGS else [])]
+    return ModelCardData(
+        language=sorted({code for pair in facts.pairs for code in (pair.source, pair.target)}) or None,
+        license=facts.license,
+        library_name="transformers",
+        pipeline_tag="translation",
+        tags=tags,
+        base_model=facts.base_model,
+        datasets=list(facts.datasets) or None,
+        metrics=list(dict.fromkeys(score.metric for score in facts.scores)) or None,
+        model_name=facts.title if results else None,
+        eval_results=results or None,
+    )
 
 
 def render_card(facts: CardFacts) -> str:
     """The README.md of a checkpoint."""
     template = files("hf_paretokd.model_cards").joinpath(TEMPLATE).read_text("utf-8")
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)
-    languages = sorted({code for pair in facts.pairs for code in (pair.source, pair.target)})
-    return environment.from_string(template).render(facts=facts, languages=languages, version=version("hf_paretokd"))
+    place = f'"{facts.repository}"'
+    inside = f' + "/{facts.subfolder}"' if facts.subfolder else ""
+    return environment.from_string(template).render(
+        facts=facts,
+        card_data=card_data(facts).to_yaml(),
+        arguments=place + (f', subfolder="{facts.subfolder}"' if facts.subfolder else ""),
+        download=f"snapshot_download({place}){inside}",
+        example=json.dumps((f"{facts.tags[0]} " if facts.tags else "") + facts.example, ensure_ascii=False),
+        version=version("hf_paretokd"),
+    )

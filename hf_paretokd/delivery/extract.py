@@ -1,6 +1,5 @@
 """Students as plain checkpoints on disk."""
 
-import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,13 +7,12 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.checkpoints import save_model
-from hf_paretokd.data.pairs import TAG, LanguagePair
+from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.tokenizer import target_tags
 from hf_paretokd.delivery.card import CardFacts, render_card
 from hf_paretokd.errors import ModelError
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.slicing import extract_student, model_depth
-
-LOCAL_KEYS = ("is_local", "local_files_only", "name_or_path")  # what a re-saved tokenizer tells about this machine
 
 
 def save_students(
@@ -56,10 +54,26 @@ def save_student(
     if folder.exists():
         shutil.rmtree(folder)
     save_model(student, tokenizer, folder)
-    settings = folder / "tokenizer_config.json"
-    kept = {key: value for key, value in json.loads(settings.read_text("utf-8")).items() if key not in LOCAL_KEYS}
-    settings.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    tags = sorted(token for token in tokenizer.get_vocab() if TAG.fullmatch(token))
-    facts = CardFacts(str(depth), str(teacher_depth), method, student.num_parameters(), pairs, tags)
+    facts = short_facts(student, depth, teacher_depth, tokenizer, method, pairs)
     (folder / "README.md").write_text(render_card(facts), "utf-8")
     return folder
+
+
+def short_facts(
+    model: PreTrainedModel,
+    depth: Depth,
+    teacher_depth: Depth,
+    tokenizer: PreTrainedTokenizerBase,
+    method: str,
+    pairs: Sequence[LanguagePair],
+) -> CardFacts:
+    """What is known of a model that nobody has scored yet."""
+    return CardFacts(
+        str(depth),
+        str(teacher_depth),
+        method,
+        model.num_parameters(),
+        pairs,
+        target_tags(tokenizer),
+        model.config.model_type,
+    )

@@ -1,11 +1,14 @@
 """The trade-off between high- and low-resource pairs: which models no other beats in both."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from hf_paretokd.evaluation.results import AVERAGE, HIGH, LOW, ResultRow
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,20 @@ def frontier_points(family: str, rows: Iterable[ResultRow], split: str, metric: 
     ]
 
 
+def unbeaten(items: Sequence[Item], gains: Callable[[Item], tuple[float, ...]]) -> list[Item]:
+    """The items whose `gains` (the more the better) no other equals or beats in all, beating them in one."""
+
+    def beaten(own: tuple[float, ...]) -> bool:
+        return any(other != own and all(left >= right for left, right in zip(other, own, strict=True)) for other in every)
+
+    every = [gains(item) for item in items]
+    return [item for item, own in zip(items, every, strict=True) if not beaten(own)]
+
+
 def undominated(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:
     """The points that no other equals or beats in both directions (beating it in one), by ascending HRL average."""
-
-    def beaten(point: FrontierPoint) -> bool:
-        return any(
-            other.high >= point.high and other.low >= point.low and (other.high, other.low) != (point.high, point.low)
-            for other in points
-        )
-
-    return sorted((point for point in points if not beaten(point)), key=lambda point: (point.high, -point.low))
+    best = unbeaten(points, lambda point: (point.high, point.low))
+    return sorted(best, key=lambda point: (point.high, -point.low))
 
 
 def hull(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:

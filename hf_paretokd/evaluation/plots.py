@@ -1,11 +1,16 @@
 """Pictures of a run; matplotlib comes with the extra `plot`."""
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from hf_paretokd.evaluation.frontier import FrontierPoint, hull
+from hf_paretokd.evaluation.frontier import FrontierPoint, hull, unbeaten
+
+TRAINING_LINES = re.compile(r"loss_teacher|loss_students|(peer\d+_)?nll")
+VALIDATION_LINES = re.compile(r"eval_((peer\d+_)?loss_\d+-\d+|peer\d+_loss)")  # of models; their mean has no number
 
 
 def can_plot() -> bool:
@@ -56,19 +61,89 @@ def plot_weights(history: Sequence[Mapping[str, Any]], path: Path, last_update: 
     finish(figure, path)
 
 
+def plot_tradeoff(points: Sequence[tuple[str, float, float, float]], path: Path) -> None:
+    """BLEU against latency and against size, with those marked that no other model beats.
+
+    Args:
+        points: name, milliseconds a sentence, megabytes and BLEU of every model.
+        path: where the picture goes.
+    """
+    figure, panels = new_figure(columns=2)
+    for axes, column, title in zip(panels, (1, 2), ("milliseconds a sentence", "megabytes on disk"), strict=True):
+        best = unbeaten(points, lambda point, column=column: (-point[column], point[3]))
+        rest = [point for point in points if point not in best]
+        best = sorted(best, key=lambda point: point[column])
+        axes.plot([p[column] for p in best], [p[3] for p in best], "o-", color="C0", label="not beaten by any other", zorder=3)
+        axes.plot([p[column] for p in rest], [p[3] for p in rest], "o", color="0.65", label="beaten")
+        place_names(axes, [(point[column], point[3], point[0]) for point in best])
+        axes.set_xlabel(title)
+        axes.margins(0.1)
+    panels[0].set_ylabel("BLEU")
+    panels[0].legend(fontsize=8, loc="lower right")
+    finish(figure, path)
+
+
+def place_names(axes: Any, points: Sequence[tuple[float, float, str]]) -> None:
+    """Names above and below points in turn, so that neighbours do not cover each other."""
+    for number, (x, y, name) in enumerate(points):
+        above = number % 2 == 0
+        axes.annotate(
+            name,
+            (x, y),
+            textcoords="offset points",
+            xytext=(0, 6 if above else -7),
+            ha="center",
+            va="bottom" if above else "top",
+            fontsize=8,
+        )
+
+
+def plot_losses(log: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Cross-entropies over updates: of training on the left, of validation on the right, a line for each model.
+
+    Args:
+        log: lines of the training log.
+        path: where the picture goes.
+    """
+    figure, panels = new_figure(columns=2, sharey=False)
+    train = [line for line in log if "loss" in line and "learning_rate" in line]
+    validation = [line for line in log if "eval_loss" in line]
+    names = [name for name in (train[-1] if train else {}) if TRAINING_LINES.fullmatch(name)]
+    validated = [name for name in (validation[-1] if validation else {}) if VALIDATION_LINES.fullmatch(name)] or ["eval_loss"]
+    for axes, lines, wanted in ((panels[0], train, names), (panels[1], validation, validated)):
+        for number, name in enumerate(wanted):
+            values = [(line["step"], line[name]) for line in lines if name in line] or [(0, math.nan)]
+            colour = f"C{number}" if len(wanted) <= 10 else gradient(number / (len(wanted) - 1))
+            axes.plot(*zip(*values, strict=True), color=colour, label=name.removeprefix("eval_"), linewidth=1.3)
+        axes.set_xlabel("update")
+        if wanted:
+            axes.legend(fontsize=7, ncols=1 + len(wanted) // 9)
+    panels[0].set_title("training", fontsize=10)
+    panels[1].set_title("validation", fontsize=10)
+    panels[0].set_ylabel("nats a token")
+    finish(figure, path)
+
+
+def gradient(share: float) -> Any:
+    """A colour between the first and the last of a family of lines."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](0.9 * share)
+
+
 def label(metric: str) -> str:
     """The metric as it is written."""
     return {"bleu": "BLEU", "chrf": "chrF"}.get(metric, metric)
 
 
-def new_figure(columns: int = 1) -> tuple[Any, Sequence[Any]]:
+def new_figure(columns: int = 1, sharey: bool = True) -> tuple[Any, Sequence[Any]]:
     """A figure with one row of panels, drawn without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.0 + 4.4 * columns, 4.4), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, sharey=True, squeeze=False)[0]
+    return figure, figure.subplots(1, columns, sharey=sharey, squeeze=False)[0]
 
 
 def finish(figure: Any, path: Path) -> None:

@@ -18,6 +18,7 @@ from transformers import (
 from hf_paretokd.errors import ModelError, RecipeError
 from hf_paretokd.models.head import is_marian, secure_pad_row
 from hf_paretokd.models.slicing import layer_list
+from hf_paretokd.quiet import no_file_bars
 
 RESIDUAL_BRANCHES = ("fc1", "fc2", "v_proj", "out_proj")
 INITIALISATIONS = ("residual", "fairseq", "transformers")
@@ -133,7 +134,8 @@ def load_model(name: str | Path) -> PreTrainedModel:
         ModelError: it is missing or corrupt.
     """
     try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
+        with no_file_bars():
+            model = AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
     except Exception as error:  # transformers, safetensors and the Hub client raise many kinds for a bad checkpoint
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"model {name}: no usable checkpoint ({reason})") from None

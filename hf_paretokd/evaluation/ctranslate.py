@@ -1,0 +1,53 @@
+"""CTranslate2: conversion of a plain checkpoint, and decoding with what comes out."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from hf_paretokd.errors import ModelError
+
+Decoder = Callable[[list[list[int]], int, int], Sequence[Sequence[int]]]  # ids, longest output, beams -> ids
+WEIGHTS = "model.bin"
+QUANTIZATIONS = ("float32", "int8", "int8_float32", "int16", "float16", "bfloat16", "int8_float16", "int8_bfloat16")
+
+
+def check_installed() -> None:
+    """Raises a ModelError if CTranslate2 is missing."""
+    if find_spec("ctranslate2") is None:
+        raise ModelError("CTranslate2 is not installed (pip install 'hf_paretokd[export]')")
+
+
+def convert(checkpoint: Path, folder: Path, quantization: str = "float32") -> None:
+    """Converts a plain checkpoint; `folder` must not be there yet.
+
+    Raises:
+        ModelError: CTranslate2 is missing, or knows no such quantization or architecture.
+    """
+    check_installed()
+    import ctranslate2
+
+    if quantization not in QUANTIZATIONS:
+        raise ModelError(f"quantization: {quantization!r} is not one of {', '.join(QUANTIZATIONS)}")
+    try:
+        ctranslate2.converters.TransformersConverter(str(checkpoint)).convert(str(folder), quantization=quantization)
+    except (ValueError, NotImplementedError) as error:
+        raise ModelError(f"{checkpoint}: CTranslate2 cannot convert it ({' '.join(str(error).split())})") from None
+
+
+def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, threads: int | None = None) -> Decoder:
+    """A decoder by the converted model in `folder`, with as many threads as torch has unless told; it keeps no file open."""
+    check_installed()
+    import ctranslate2
+
+    translator = ctranslate2.Translator(str(folder), device="cpu", intra_threads=threads or torch.get_num_threads())
+
+    def decode(ids: list[list[int]], longest: int, beams: int) -> Sequence[Sequence[int]]:
+        pieces = [tokenizer.convert_ids_to_tokens(each) for each in ids]
+        # the start token, which `generate` counts, is not among those CTranslate2 counts
+        results = translator.translate_batch(pieces, beam_size=beams, max_decoding_length=longest - 1)
+        return [tokenizer.convert_tokens_to_ids(result.hypotheses[0]) for result in results]
+
+    return decode

@@ -1,0 +1,144 @@
+"""Model cards of a finished run: every model's own figures, and those of its family."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from hf_paretokd.data.tokenizer import target_tags
+from hf_paretokd.delivery.card import TITLES, UNNAMED, CardFacts, Family, ModelScore, render_card
+from hf_paretokd.evaluation.outputs import SOURCE, System
+from hf_paretokd.evaluation.results import AVERAGE
+from hf_paretokd.models.building import load_model
+from hf_paretokd.record import RunRecord
+from hf_paretokd.scoring import load_tokenizer, run_models
+from hf_paretokd.sharing.tables import difference, models_table, training_cost
+
+CARD = "README.md"
+Names = Callable[[System], tuple[str, str | None]]  # a model's repository, and its folder there
+
+
+def write_cards(record: RunRecord) -> list[Path]:
+    """Gives every checkpoint of a run its card with measured figures."""
+    written = []
+    for system, folder in run_models(record.folder):
+        (folder / CARD).write_text(render_card(card_facts(record, system, folder)), "utf-8")
+        written.append(folder / CARD)
+    return written
+
+
+def unnamed(system: System) -> tuple[str, str | None]:
+    """For cards of models that are nowhere but on this disk."""
+    return UNNAMED, None
+
+
+def card_facts(record: RunRecord, system: System, folder: Path, names: Names = unnamed) -> CardFacts:
+    """What a card says of one model of a run.
+
+    Args:
+        record: the run.
+        system: the model.
+        folder: its checkpoint.
+        names: where each model of the run can be loaded from.
+    """
+    recipe, tokenizer, config = record.recipe, load_tokenizer(folder), AutoConfig.from_pretrained(folder)
+    teacher = record.systems[0] if record.systems and system.model == "student" else system
+    repository, subfolder = names(system)
+    sources = record.translations(record.pairs[0]).get(SOURCE) if record.pairs else None
+    size = record.table.get((system, AVERAGE, "parameters"))
+    return CardFacts(
+        depth=system.depth,
+        teacher_depth=teacher.depth,
+        method=recipe.method,
+        parameters=int(size.value) if size else load_model(folder).num_parameters(),
+        pairs=recipe.data.parsed_pairs,
+        tags=target_tags(tokenizer),
+        model_type=config.model_type,
+        repository=repository,
+        subfolder=subfolder,
+        license=recipe.card.license,
+        base_model=base_model(record, system, names),
+        datasets=data_sets(record),
+        scores=scores(record, system),
+        test_name=recipe.card.test_name or f"{record.split} text",
+        decoding=next((row.decoding for row in record.rows if row.system == system and row.decoding), ""),
+        notes=notes(record, system),
+        family=family(record, system),
+        protocol=str(record.costs[0]) if record.costs else "",
+        signature=record.signature,
+        training=training(record),
+        limitations=limitations(record, getattr(config, "max_position_embeddings", None)),
+        example=recipe.card.example or (min(sources[:50], key=lambda text: abs(len(text) - 40)) if sources else "…"),
+    )
+
+
+def data_sets(record: RunRecord) -> list[str]:
+    """Hub ids of the training text."""
+    card, hub = record.recipe.card, record.recipe.data.hub
+    return card.datasets or ([hub] if isinstance(hub, str) else list(dict.fromkeys((hub or {}).values())))
+
+
+def base_model(record: RunRecord, system: System, names: Names) -> str | None:
+    """The teacher of a student, where it can be named, and what a training started from."""
+    started = record.recipe.model.from_pretrained
+    full = next((each for each in record.systems if each.model == "student"), system)  # the deepest student is the teacher
+    repository, _ = names(full)
+    named = system.model == "student" and system != full and repository not in (UNNAMED, names(system)[0])
+    return repository if named else started if started and not Path(started).exists() else None
+
+
+def scores(record: RunRecord, system: System) -> list[ModelScore]:
+    """BLEU, chrF and COMET of every pair."""
+    return [
+        ModelScore(row.pair, row.metric, row.value, row.signature, row.low, row.high)
+        for row in record.table.values()
+        if row.system == system and row.metric in TITLES and row.signature
+    ]
+
+
+def notes(record: RunRecord, system: System) -> list[str]:
+    """Averages, paired tests and contamination, in sentences."""
+    found = []
+    averages = [f"{group} {row.value:.1f}" for group in record.groups if (row := record.table.get((system, group, "bleu")))]
+    if averages:
+        found.append(f"Mean BLEU over pairs: {', '.join(averages)}.")
+    tests = [each for pair in record.pairs for each in record.against(system, pair) if each.difference or each.p_value < 1]
+    if tests:
+        each = [f"{test.pair} {difference(test.difference, test.p_value)} against {test.against}" for test in tests]
+        found.append(f"Difference in BLEU by paired bootstrap: {'; '.join(each)}.")
+    if record.contamination:
+        own = [each for each in record.contamination if each.split == record.split]
+        held, total = sum(each.normalised_both for each in own), sum(each.sentences for each in own)
+        found.append(
+            f"Of {total:,} test sentences {held:,} occur in the training text with both sides (case and spaces aside)."
+        )
+    return found
+
+
+def family(record: RunRecord, system: System) -> Family | None:
+    """The table of all models, with this one in bold."""
+    if not record.costs:
+        return None
+    table = models_table(record, record.costs[1])
+    own = "student" if system.model == "teacher" else system.model  # a teacher is its deepest student
+    title = System(own, system.depth, system.peer).title
+    rows = [[f"**{cell}**" for cell in row.cells] if row.cells[0] == title else list(row.cells) for row in table.rows]
+    return Family(table.headings, rows)
+
+
+def training(record: RunRecord) -> list[tuple[str, str]]:
+    """The cost and the machine."""
+    seconds = record.training.get("training_seconds")
+    machine = [("machine and versions", seconds.signature)] if seconds and seconds.signature else []
+    return [*training_cost(record), *machine]
+
+
+def limitations(record: RunRecord, longest: int | None) -> list[str]:
+    """What the recipe says, and what is true of every model here."""
+    found = list(record.recipe.card.limitations)
+    if record.pairs:
+        found.append(f"The scores are for the {record.split} text; text of another kind will be translated worse.")
+    found.append("It translates sentence by sentence and knows nothing of their context.")
+    if longest:
+        found.append(f"Text of more than {longest} tokens is cut.")
+    return found

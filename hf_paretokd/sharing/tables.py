@@ -1,0 +1,78 @@
+"""Tables that the report and the cards share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hf_paretokd.evaluation.frontier import unbeaten
+from hf_paretokd.evaluation.latency import Cost
+from hf_paretokd.evaluation.outputs import System
+from hf_paretokd.evaluation.results import AVERAGE, with_spread
+from hf_paretokd.record import RunRecord
+from hf_paretokd.sharing.costs import distinct
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells of a table row; `best` rows stand out."""
+
+    cells: Sequence[str]
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page."""
+
+    headings: Sequence[str]
+    rows: Sequence[Row]
+    caption: str = ""
+
+
+def models_table(record: RunRecord, costs: Mapping[System, Cost]) -> Table:
+    """Size, time and scores of every model, and how it differs from the first one where there is a single pair."""
+    single, first = len(record.pairs) == 1, record.systems[0]
+    pair = record.pairs[0] if single else AVERAGE
+    comet = any(metric == "comet" for _, _, metric in record.table)
+    best = unbeaten(list(costs), lambda system: (-costs[system].milliseconds, record.quality(system) or 0.0))
+    headings = ["model", "million parameters", "MB", "ms", "sentences/s", "BLEU" if single else "BLEU, mean", "chrF"]
+    headings += ["COMET"] * comet + [f"against {first.title}"] * (single and len(record.systems) > 1)
+    rows = []
+    for system in distinct(record.systems):
+        cells = [
+            system.title,
+            f"{record.table[system, AVERAGE, 'parameters'].value / 1e6:.2f}",
+            f"{costs[system].megabytes:.1f}",
+            f"{costs[system].milliseconds:.1f}",
+            f"{record.table[system, AVERAGE, 'sentences_per_second'].value:.0f}",
+            with_spread(record.table[system, pair, "bleu"]),
+            f"{record.table[system, pair, 'chrf'].value:.1f}",
+        ]
+        if comet:
+            found = [record.table[key].value for each in record.pairs if (key := (system, each, "comet")) in record.table]
+            cells.append(f"{sum(found) / len(found):.4f}" if found else "–")
+        if len(headings) > len(cells):
+            tests = [each for each in record.against(system, pair) if each.against == first.name]
+            same = first.model == "teacher" and system.depth == first.depth  # the student as deep as its teacher is the teacher
+            cells.append(difference(tests[0].difference, tests[0].p_value) if tests and not same else "–")
+        rows.append(Row(cells, system in best))
+    return Table(headings, rows, "± is half the 95 % bootstrap interval, p that of a paired bootstrap test" if single else "")
+
+
+def difference(value: float, p_value: float) -> str:
+    """`−1.2 (p = 0.003)`."""
+    return f"{value:+.1f} ({'p < 0.001' if p_value < 0.001 else f'p = {p_value:.3f}'})".replace("-", "−")
+
+
+def training_cost(record: RunRecord) -> list[tuple[str, str]]:
+    """Wall time, processor hours and what that makes for each model."""
+    training, models = record.training, max(1, len(distinct(record.systems)))  # nothing may have been scored
+    found = []
+    for metric, title in (("updates", "updates"), ("best_update", "best update"), ("passes", "passes over the text")):
+        if metric in training:
+            found.append((title, f"{training[metric].value:,g}"))
+    if row := training.get("training_seconds"):
+        found.append(("wall time", f"{row.value / 60:.1f} minutes, {row.value / 60 / models:.1f} for each of {models} models"))
+    for metric, title in (("core_hours", "CPU core hours"), ("gpu_hours", "GPU hours")):
+        if row := training.get(metric):
+            found.append((title, f"{row.value:.2f}, {row.value / models:.3f} for each model"))
+    return found
