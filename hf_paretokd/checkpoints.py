@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from hf_paretokd.data.sampling import MicroBatchStream, SamplerState
 from hf_paretokd.errors import ModelError
-from hf_paretokd.quiet import no_file_bars
+from hf_paretokd.quiet import quiet_files
 
 WEIGHTS = "model.safetensors"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
@@ -29,7 +29,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
     using_cache = model.config.use_cache
     model.config.use_cache = True  # the Trainer switches it off for training; whoever loads the checkpoint wants it
     try:
-        with no_file_bars():
+        with quiet_files():
             model.save_pretrained(folder)
     finally:
         model.config.use_cache = using_cache

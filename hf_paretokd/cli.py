@@ -15,8 +15,11 @@ USAGE = """usage: paretokd COMMAND …
   extract RUN|MODEL DEPTH … --output DIR [--overwrite]   students as plain checkpoints, such as 6-2
   report RUN                             report.html and its pictures: all models, what they cost and what they are worth
   choose RUN [--max-ms N] [--max-mb N] [--min-bleu N] [--pair de-en]   the student that fits a device
+  export MODEL --to ctranslate2 [--quantization int8] --output DIR   converted, and proved on the test text of its run
+  translate MODEL [FILE] [--to de] [--output FILE]   a file or standard input, line by line
   push RUN --to user/name [--dry-run]    models and cards to the Hub
   bench [pareto|options] [--shape iwslt|base] [--max_tokens N]   what the methods cost on this machine, as ratios
+  bench serving RUN [--student 6-2]      how fast a student translates, as it is and converted
 
 Fields are written --section.field value, training arguments --field value; `paretokd train RECIPE --help` lists them.
 """
@@ -104,6 +107,46 @@ def choose(words: list[str]) -> None:
         sys.exit(1)
 
 
+def export(words: list[str]) -> None:
+    """`paretokd export`."""
+    from hf_paretokd.evaluation.ctranslate import QUANTIZATIONS
+    from hf_paretokd.sharing.export import export
+
+    parser = argparse.ArgumentParser(
+        prog="paretokd export",
+        description="Convert a model and prove that it translates as before; for a model outside a run, say where test text is "
+        "(--data.pairs de-en --data.data_dir …).",
+    )
+    parser.add_argument("model", help="a student or another checkpoint")
+    parser.add_argument("--to", choices=["ctranslate2"], required=True)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the converted model")
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, default="float32")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in the folder")
+    options, overrides = parser.parse_known_args(words)
+    export(options.model, options.output, options.quantization, options.overwrite, overrides)
+
+
+def translate(words: list[str]) -> None:
+    """`paretokd translate`."""
+    from hf_paretokd.delivery.stream import LONG
+    from hf_paretokd.evaluation.ctranslate import QUANTIZATIONS
+    from hf_paretokd.evaluation.translation import ENGINES
+    from hf_paretokd.sharing.export import translate_file
+
+    parser = argparse.ArgumentParser(prog="paretokd translate", description="Translate line by line; blank lines stay blank.")
+    parser.add_argument("model", help="a checkpoint, or a folder that `paretokd export` wrote")
+    parser.add_argument("source", nargs="?", help="a text file (default: standard input)")
+    parser.add_argument("--output", help="a file (default: standard output)")
+    parser.add_argument("--to", help="target language, for models with several: puts >>de<< before each line")
+    parser.add_argument("--engine", choices=ENGINES, help="default: transformers, or what the folder was exported for")
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, default="float32", help="if CTranslate2 has to convert first")
+    parser.add_argument("--num_beams", type=int, default=4, help="beam width, 1 for greedy search (default: 4)")
+    parser.add_argument("--long", choices=LONG, default="split", help="lines longer than the model takes (default: split)")
+    parser.add_argument("--buffer", type=int, default=256, help="lines translated together; 1 answers each line at once")
+    parser.add_argument("--max_tokens", type=int, default=4096, help="source tokens in a batch")
+    translate_file(**vars(parser.parse_args(words)))
+
+
 def push(words: list[str]) -> None:
     """`paretokd push`."""
     from hf_paretokd.sharing.push import LAYOUTS, show_push
@@ -120,9 +163,9 @@ def push(words: list[str]) -> None:
 
 def bench(words: list[str]) -> None:
     """`paretokd bench`."""
-    from hf_paretokd.bench import options, pareto, training
+    from hf_paretokd.bench import options, pareto, serving, training
 
-    kinds = {"pareto": pareto.main, "options": options.main}
+    kinds = {"pareto": pareto.main, "options": options.main, "serving": serving.main}
     if words[:1] and words[0] in kinds:
         kinds[words[0]](words[1:])
     else:
@@ -136,6 +179,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "extract": extract,
     "report": report,
     "choose": choose,
+    "export": export,
+    "translate": translate,
     "push": push,
     "bench": bench,
 }

@@ -1,6 +1,5 @@
 """Scores of the models of a run, or of any checkpoint, and the pictures made of them."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_
 from hf_paretokd.models.building import check_vocabulary, load_model
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.slicing import extract_student, model_depth
+from hf_paretokd.quiet import quiet_files
 from hf_paretokd.recipe import Recipe, build_recipe, parse_overrides
 from hf_paretokd.weighting.rules import HISTORY
 
@@ -45,8 +45,7 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
         TokenizerError: it is missing or corrupt.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # recommends sacremoses, which MarianTokenizer never calls
+        with quiet_files():
             return AutoTokenizer.from_pretrained(name)
     except Exception as error:  # transformers and the Hub client raise many kinds for a bad folder
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from hf_paretokd.errors import ModelError
+from hf_paretokd.quiet import quiet_files
 
 Decoder = Callable[[list[list[int]], int, int], Sequence[Sequence[int]]]  # ids, longest output, beams -> ids
 WEIGHTS = "model.bin"
@@ -32,7 +33,8 @@ def convert(checkpoint: Path, folder: Path, quantization: str = "float32") -> No
     if quantization not in QUANTIZATIONS:
         raise ModelError(f"quantization: {quantization!r} is not one of {', '.join(QUANTIZATIONS)}")
     try:
-        ctranslate2.converters.TransformersConverter(str(checkpoint)).convert(str(folder), quantization=quantization)
+        with quiet_files():
+            ctranslate2.converters.TransformersConverter(str(checkpoint)).convert(str(folder), quantization=quantization)
     except (ValueError, NotImplementedError) as error:
         raise ModelError(f"{checkpoint}: CTranslate2 cannot convert it ({' '.join(str(error).split())})") from None
 
@@ -46,8 +48,8 @@ def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, threads
 
     def decode(ids: list[list[int]], longest: int, beams: int) -> Sequence[Sequence[int]]:
         pieces = [tokenizer.convert_ids_to_tokens(each) for each in ids]
-        # the start token, which `generate` counts, is not among those CTranslate2 counts
-        results = translator.translate_batch(pieces, beam_size=beams, max_decoding_length=longest - 1)
+        # CTranslate2 counts neither the start token nor the </s> that `generate` forces where the room ends
+        results = translator.translate_batch(pieces, beam_size=beams, max_decoding_length=max(1, longest - 2))
         return [tokenizer.convert_tokens_to_ids(result.hypotheses[0]) for result in results]
 
     return decode

@@ -53,6 +53,37 @@ def generate(
     return model.generate(**batch, num_beams=beams, do_sample=False, max_length=longest)
 
 
+def decode_all(
+    decoder: Decoder,
+    ids: Sequence[list[int]],
+    limit: int,
+    num_beams: int = 1,
+    max_tokens: int = 4096,
+    description: str | None = None,
+) -> list[list[int]]:
+    """Target ids of every source, in batches of similar length, in the order given.
+
+    Args:
+        decoder: see `decoder_of`.
+        ids: source ids, special tokens included.
+        limit: longest output in tokens.
+        num_beams: 1 for greedy search.
+        max_tokens: source tokens in a batch, padding included.
+        description: label of the progress bar; None for no bar.
+    """
+    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+    cuts = [*cut_sorted([len(ids[index]) for index in order], max_tokens), len(ids)]
+    output: list[list[int]] = [[] for _ in ids]
+    with tqdm(total=len(ids), desc=description, disable=description is None, leave=False, unit=" sentences") as bar:
+        for start, end in pairwise(cuts):
+            rows = order[start:end]
+            sources = [ids[row] for row in rows]
+            for row, found in zip(rows, decoder(sources, longest_output(sources, limit), num_beams), strict=True):
+                output[row] = [int(token) for token in found]
+            bar.update(len(rows))
+    return output
+
+
 def translate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -82,18 +113,8 @@ def translate(
     decoder = decoder or decoder_of(model, tokenizer, "transformers")
     limit = position_limit(model)
     ids = tokenizer(list(sentences), truncation=True, max_length=limit, return_attention_mask=False)["input_ids"]
-    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-    cuts = [*cut_sorted([len(ids[index]) for index in order], max_tokens), len(ids)]
-    output = [""] * len(ids)
     was_training = model.training
     model.eval()
-    with tqdm(total=len(ids), desc=description, disable=description is None, leave=False, unit=" sentences") as bar:
-        for start, end in pairwise(cuts):
-            rows = order[start:end]
-            sources = [ids[row] for row in rows]
-            found = decoder(sources, longest_output(sources, limit), num_beams)
-            for row, text in zip(rows, tokenizer.batch_decode(found, skip_special_tokens=True), strict=True):
-                output[row] = text
-            bar.update(len(rows))
+    found = decode_all(decoder, ids, limit, num_beams, max_tokens, description)
     model.train(was_training)
-    return output
+    return tokenizer.batch_decode(found, skip_special_tokens=True)

@@ -18,7 +18,7 @@ from transformers import (
 from hf_paretokd.errors import ModelError, RecipeError
 from hf_paretokd.models.head import is_marian, secure_pad_row
 from hf_paretokd.models.slicing import layer_list
-from hf_paretokd.quiet import no_file_bars
+from hf_paretokd.quiet import quiet_files
 
 RESIDUAL_BRANCHES = ("fc1", "fc2", "v_proj", "out_proj")
 INITIALISATIONS = ("residual", "fairseq", "transformers")
@@ -134,7 +134,7 @@ def load_model(name: str | Path) -> PreTrainedModel:
         ModelError: it is missing or corrupt.
     """
     try:
-        with no_file_bars():
+        with quiet_files():
             model = AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
     except Exception as error:  # transformers, safetensors and the Hub client raise many kinds for a bad checkpoint
         reason = (str(error).splitlines() or [type(error).__name__])[0]

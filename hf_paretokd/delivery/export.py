@@ -1,0 +1,207 @@
+"""Conversion to CTranslate2 with a proof that the converted model does what the original does."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_paretokd.checkpoints import save_model
+from hf_paretokd.errors import ExportError, ModelError
+from hf_paretokd.evaluation import ctranslate
+from hf_paretokd.evaluation.outputs import one_line
+from hf_paretokd.evaluation.significance import LEVEL, paired_bootstrap
+from hf_paretokd.evaluation.translation import decode_all, decoder_of, position_limit
+from hf_paretokd.manifest import discarded_on_error
+
+PROOF = "proof.json"
+TIE = 1e-4  # two tokens whose log-probabilities are closer may change places
+LARGEST_LOSS, ENOUGH = 0.3, 1000  # BLEU points that quantization may cost on so many sentences or more
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Test text in one target language: tagged sources and references."""
+
+    language: str
+    sources: Sequence[str]
+    references: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A sentence on which the engines part ways: before which target token, and how close the two best were there."""
+
+    source: str
+    original: str
+    converted: str
+    position: int
+    gap: float
+
+
+@dataclass(frozen=True)
+class QuantizationLoss:
+    """BLEU of the converted model in float32 and quantized, and the p-value of their paired bootstrap test."""
+
+    language: str
+    sentences: int
+    float32: float
+    quantized: float
+    p_value: float
+    signature: str
+
+    @property
+    def acceptable(self) -> bool:
+        """At most 0.3 BLEU lost on 1,000 sentences or more; on fewer, nothing significant."""
+        lost = self.float32 - self.quantized
+        return lost <= LARGEST_LOSS if self.sentences >= ENOUGH else lost <= 0 or self.p_value >= LEVEL
+
+
+@dataclass
+class Proof:
+    """What was compared: greedy output of every sentence in float32, and BLEU of the quantized model."""
+
+    quantization: str
+    sentences: int = 0
+    equal: int = 0
+    ties: list[Difference] = field(default_factory=list)
+    broken: list[Difference] = field(default_factory=list)
+    losses: list[QuantizationLoss] = field(default_factory=list)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the export fails, or None."""
+        if self.broken:
+            worst = max(self.broken, key=lambda each: each.gap)
+            return (
+                f"float32 output differs from generate's in {len(self.broken)} of {self.sentences} sentences without a tie, "
+                f"such as {worst.source!r} (two best tokens {worst.gap:.4f} apart before token {worst.position + 1})"
+            )
+        for loss in self.losses:
+            if not loss.acceptable:
+                return (
+                    f"{self.quantization} loses {loss.float32 - loss.quantized:.2f} BLEU on {loss.sentences} sentences "
+                    f"(p = {loss.p_value:.3f}); take another quantization, such as int8_float32 or float32"
+                )
+        return None
+
+
+def export_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Sentences],
+    output: Path,
+    quantization: str = "float32",
+    overwrite: bool = False,
+) -> Proof:
+    """Converts a model, compares it with the original, and keeps it only if it passes.
+
+    The folder gets the converted model, the tokenizer and `proof.json`.
+
+    Args:
+        model: any model CTranslate2 can convert.
+        tokenizer: its tokenizer.
+        texts: what to compare on, by target language.
+        output: folder for the converted model.
+        quantization: `float32`, `int8` …, see CTranslate2.
+        overwrite: replace what is in the folder.
+
+    Raises:
+        ModelError: CTranslate2 is missing or cannot convert, or the folder is there already.
+        ExportError: the converted model translates differently, or the quantized one worse; nothing is written.
+    """
+    if output.exists() and not overwrite:
+        raise ModelError(f"{output}: exists already; give --overwrite or another --output")
+    written = output.with_name(f".{output.name}.unfinished")
+    shutil.rmtree(written, ignore_errors=True)
+    try:
+        with discarded_on_error(written):
+            save_model(model.eval(), tokenizer, written / "original")
+            ctranslate.convert(written / "original", written / "float32")
+            result = written / "float32"
+            if quantization != "float32":
+                result = written / "quantized"
+                ctranslate.convert(written / "original", result, quantization)
+            proof = prove(model, tokenizer, texts, written / "float32", result, quantization)
+            if problem := proof.problem:
+                raise ExportError(f"{output}: not written; {problem}")
+            tokenizer.save_pretrained(result)
+            (result / PROOF).write_text(json.dumps(asdict(proof), indent=1, ensure_ascii=False) + "\n", "utf-8")
+            shutil.rmtree(output, ignore_errors=True)
+            result.rename(output)
+    finally:
+        shutil.rmtree(written, ignore_errors=True)
+    return proof
+
+
+def prove(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Sentences],
+    float32: Path,
+    result: Path,
+    quantization: str,
+) -> Proof:
+    """Compares greedy output in float32 sentence by sentence, and BLEU if `result` is another, quantized model."""
+    proof, limit = Proof(quantization), position_limit(model)
+    decoders = {
+        "generate": decoder_of(model, tokenizer, "transformers"),
+        "float32": ctranslate.ctranslate_decoder(float32, tokenizer),
+    }
+    if quantization != "float32":
+        decoders[quantization] = ctranslate.ctranslate_decoder(result, tokenizer)
+    for text in texts:
+        ids = tokenizer(list(text.sources), truncation=True, max_length=limit, return_attention_mask=False)["input_ids"]
+        found = {name: decode_all(decoder, ids, limit, description=name) for name, decoder in decoders.items()}
+        proof.sentences += len(ids)
+        for row, source in enumerate(ids):
+            ours, theirs = (bare(found[name][row], model) for name in ("generate", "float32"))
+            if ours == theirs:
+                proof.equal += 1
+                continue
+            position = next(step for step in range(len(ours) + 1) if ours[: step + 1] != theirs[: step + 1])
+            shown = (tokenizer.decode(each, skip_special_tokens=True) for each in (ours, theirs))
+            difference = Difference(text.sources[row], *shown, position, gap_before(model, source, ours[:position]))
+            (proof.ties if difference.gap <= TIE else proof.broken).append(difference)
+        if quantization != "float32":
+            lines = {
+                name: list(map(one_line, tokenizer.batch_decode(found[name], skip_special_tokens=True)))
+                for name in ("float32", quantization)
+            }
+            proof.losses.append(quantization_loss(lines, quantization, text))
+    return proof
+
+
+def quantization_loss(lines: Mapping[str, Sequence[str]], quantization: str, text: Sentences) -> QuantizationLoss:
+    """BLEU of both models and the test between them."""
+    test = paired_bootstrap(lines, text.references, text.language)
+    scores = test.scores["bleu"]
+    return QuantizationLoss(
+        text.language,
+        len(text.references),
+        scores["float32"].value,
+        scores[quantization].value,
+        test.p_values["bleu"][quantization],
+        scores[quantization].signature,
+    )
+
+
+def bare(ids: Sequence[int], model: PreTrainedModel) -> list[int]:
+    """Target ids without the start token and whatever follows the last word."""
+    config = model.config
+    start = 1 if ids and ids[0] == config.decoder_start_token_id else 0
+    words = list(ids[start:])
+    return words[: words.index(config.eos_token_id)] if config.eos_token_id in words else words
+
+
+@torch.inference_mode()
+def gap_before(model: PreTrainedModel, source: list[int], prefix: list[int]) -> float:
+    """Difference in log-probability of the two best tokens after a target prefix, `<pad>` aside."""
+    target = torch.tensor([[model.config.decoder_start_token_id, *prefix]], device=model.device)
+    logits = model(input_ids=torch.tensor([source], device=model.device), decoder_input_ids=target).logits[0, -1]
+    logits[model.config.pad_token_id] = -torch.inf
+    best = logits.float().log_softmax(-1).topk(2).values
+    return (best[0] - best[1]).item()
