@@ -14,6 +14,8 @@ from hf_paretokd.methods.plain import PlainConfig, PlainTrainer
 from hf_paretokd.models.building import ModelConfig, build_model
 from hf_paretokd.models.depth import Depth, candidate_depths
 from hf_paretokd.models.slicing import extract_student, sliced
+from hf_paretokd.sharing.costs import choose_student
+from hf_paretokd.sharing.push import push_run
 
 __all__ = [
     "AllInOneConfig",
@@ -31,9 +33,11 @@ __all__ = [
     "TranslationPipeline",
     "build_model",
     "candidate_depths",
+    "choose_student",
     "encode_split",
     "extract_student",
     "load_text",
+    "push_run",
     "register_translation_pipeline",
     "save_students",
     "sliced",

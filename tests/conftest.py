@@ -13,7 +13,17 @@ import datasets
 import pytest
 import torch
 
-from hf_paretokd import ModelConfig, build_model, encode_split, train_tokenizer
+from hf_paretokd import (
+    AllInOneConfig,
+    AllInOneTrainer,
+    Depth,
+    LanguagePair,
+    ModelConfig,
+    build_model,
+    encode_split,
+    save_students,
+    train_tokenizer,
+)
 from hf_paretokd.data.corpus import DataConfig, load_text
 from hf_paretokd.data.demo_corpus import write_demo_corpus
 
@@ -101,3 +111,52 @@ def batch(encoded, tokenizer):
     from hf_paretokd.data.batches import collate
 
     return collate([encoded["train"]["fr-en"][index] for index in range(6)], tokenizer.pad_token_id)
+
+
+# ---- a model that knows something ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def short(encoded) -> list[int]:
+    """The 150 shortest French training phrases."""
+    lengths = [len(ids) for ids in encoded["train"]["fr-en"]["input_ids"]]
+    return sorted(range(len(lengths)), key=lambda index: lengths[index])[:150]
+
+
+@pytest.fixture(scope="session")
+def sentences(texts, short):
+    return [next(iter(texts["train"].values())).sources[index] for index in short]
+
+
+@pytest.fixture(scope="session")
+def trained(encoded, short, tokenizer, tmp_path_factory):
+    """A teacher that knows the short phrases by heart, so that its translations are clear and differ from each other."""
+    shape = {**SMALL, "d_model": 64, "encoder_layers": 3, "decoder_layers": 2, "dropout": 0.0}
+    config = AllInOneConfig(
+        output_dir=str(tmp_path_factory.mktemp("run")),
+        max_steps=200,
+        max_tokens=600,
+        learning_rate=4e-3,
+        warmup_steps=30,
+        lr_scheduler_type="linear",
+        mutual_start=0.0,
+        eval_strategy="no",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = AllInOneTrainer(
+        build_model(ModelConfig(**shape), tokenizer, 1),
+        config,
+        train_dataset=encoded["train"]["fr-en"].select(short),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    return trainer.model.teacher.eval()
+
+
+@pytest.fixture(scope="session")
+def students(trained, tokenizer, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("students")
+    pairs = [LanguagePair("fr", "en"), LanguagePair("bs", "en")]
+    save_students(trained, tokenizer, [Depth(3, 2), Depth(2, 2)], folder, "all_in_one", pairs)
+    return folder

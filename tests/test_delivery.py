@@ -3,14 +3,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
-from hf_paretokd import AllInOneConfig, AllInOneTrainer, Depth, LanguagePair, save_students, sliced, translate
+from hf_paretokd import Depth, LanguagePair, save_students, sliced, translate
 from hf_paretokd.delivery.card import CardFacts, ModelScore, render_card
 from hf_paretokd.errors import ModelError, TokenizerError
 from hf_paretokd.evaluation.translation import decoder_of
@@ -27,56 +26,6 @@ texts = json.load(open(sys.argv[2]))
 found = [result["translation_text"] for result in translator(texts, max_length=60)]
 print(json.dumps({"version": transformers.__version__, "translations": found}))
 """
-
-
-@pytest.fixture(scope="module")
-def short(encoded) -> list[int]:
-    """The 150 shortest French training phrases."""
-    lengths = [len(ids) for ids in encoded["train"]["fr-en"]["input_ids"]]
-    return sorted(range(len(lengths)), key=lambda index: lengths[index])[:150]
-
-
-@pytest.fixture(scope="module")
-def sentences(texts, short):
-    return [next(iter(texts["train"].values())).sources[index] for index in short]
-
-
-@pytest.fixture(scope="module")
-def trained(encoded, short, tokenizer, tmp_path_factory):
-    """A teacher that knows the short phrases by heart, so that its translations are clear and differ from each other."""
-    from conftest import SMALL
-
-    from hf_paretokd import ModelConfig, build_model
-
-    shape = {**SMALL, "d_model": 64, "encoder_layers": 3, "decoder_layers": 2, "dropout": 0.0}
-    config = AllInOneConfig(
-        output_dir=str(tmp_path_factory.mktemp("run")),
-        max_steps=200,
-        max_tokens=600,
-        learning_rate=4e-3,
-        warmup_steps=30,
-        lr_scheduler_type="linear",
-        mutual_start=0.0,
-        eval_strategy="no",
-        save_strategy="no",
-        disable_tqdm=True,
-    )
-    trainer = AllInOneTrainer(
-        build_model(ModelConfig(**shape), tokenizer, 1),
-        config,
-        train_dataset=encoded["train"]["fr-en"].select(short),
-        processing_class=tokenizer,
-    )
-    trainer.train()
-    return trainer.model.teacher.eval()
-
-
-@pytest.fixture(scope="module")
-def students(trained, tokenizer, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("students")
-    pairs = [LanguagePair("fr", "en"), LanguagePair("bs", "en")]
-    save_students(trained, tokenizer, [Depth(3, 2), Depth(2, 2)], folder, "all_in_one", pairs)
-    return folder
 
 
 def test_saved_students_are_whole_and_plain(trained, students, tokenizer, batch):

@@ -64,6 +64,7 @@ class CardFacts:
         pairs: language pairs.
         tags: target tags.
         model_type: architecture, as `config.json` has it.
+        longest: text in tokens that the model takes and makes.
         repository: where the model can be loaded from.
         subfolder: of that repository.
         license, base_model, datasets: for the metadata, as Hub ids.
@@ -84,6 +85,7 @@ class CardFacts:
     pairs: Sequence[LanguagePair] = ()
     tags: Sequence[str] = ()
     model_type: str = "marian"
+    longest: int | None = None
     repository: str = UNNAMED
     subfolder: str | None = None
     license: str | None = None
@@ -120,7 +122,7 @@ def card_data(facts: CardFacts) -> ModelCardData:
             task_name=f"Translation {score.pair}",
             dataset_type=facts.datasets[0] if facts.datasets else "parallel-text",
             dataset_name=f"{facts.test_name} ({score.pair})",
-            dataset_args={"pair": score.pair},
+            dataset_config=score.pair,  # what tells the entries apart
             metric_type=score.metric,
             metric_name=score.title,
             metric_value=round(score.value, 4 if score.metric == "comet" else 2),

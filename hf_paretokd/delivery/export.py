@@ -56,7 +56,7 @@ class QuantizationLoss:
     @property
     def acceptable(self) -> bool:
         """At most 0.3 BLEU lost on 1,000 sentences or more; on fewer, nothing significant."""
-        lost = self.float32 - self.quantized
+        lost = round(self.float32 - self.quantized, 6)  # so that 30.0 - 29.7 is 0.3
         return lost <= LARGEST_LOSS if self.sentences >= ENOUGH else lost <= 0 or self.p_value >= LEVEL
 
 

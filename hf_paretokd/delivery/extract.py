@@ -76,4 +76,5 @@ def short_facts(
         pairs,
         target_tags(tokenizer),
         model.config.model_type,
+        getattr(model.config, "max_position_embeddings", None),
     )

@@ -43,6 +43,7 @@ def card_facts(record: RunRecord, system: System, folder: Path, names: Names = u
     """
     recipe, tokenizer, config = record.recipe, load_tokenizer(folder), AutoConfig.from_pretrained(folder)
     teacher = record.systems[0] if record.systems and system.model == "student" else system
+    longest = getattr(config, "max_position_embeddings", None)
     repository, subfolder = names(system)
     sources = record.translations(record.pairs[0]).get(SOURCE) if record.pairs else None
     size = record.table.get((system, AVERAGE, "parameters"))
@@ -54,6 +55,7 @@ def card_facts(record: RunRecord, system: System, folder: Path, names: Names = u
         pairs=recipe.data.parsed_pairs,
         tags=target_tags(tokenizer),
         model_type=config.model_type,
+        longest=longest,
         repository=repository,
         subfolder=subfolder,
         license=recipe.card.license,
@@ -67,7 +69,7 @@ def card_facts(record: RunRecord, system: System, folder: Path, names: Names = u
         protocol=str(record.costs[0]) if record.costs else "",
         signature=record.signature,
         training=training(record),
-        limitations=limitations(record, getattr(config, "max_position_embeddings", None)),
+        limitations=limitations(record, longest),
         example=recipe.card.example or (min(sources[:50], key=lambda text: abs(len(text) - 40)) if sources else "…"),
     )
 
@@ -81,10 +83,11 @@ def data_sets(record: RunRecord) -> list[str]:
 def base_model(record: RunRecord, system: System, names: Names) -> str | None:
     """The teacher of a student, where it can be named, and what a training started from."""
     started = record.recipe.model.from_pretrained
-    full = next((each for each in record.systems if each.model == "student"), system)  # the deepest student is the teacher
-    repository, _ = names(full)
-    named = system.model == "student" and system != full and repository not in (UNNAMED, names(system)[0])
-    return repository if named else started if started and not Path(started).exists() else None
+    if system.model == "student" and record.systems and system.depth != record.systems[0].depth:
+        repository, _ = names(System("student", record.systems[0].depth))  # which is the teacher
+        if repository not in (UNNAMED, names(system)[0]):
+            return repository
+    return started if started and not Path(started).exists() else None
 
 
 def scores(record: RunRecord, system: System) -> list[ModelScore]:
