@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from hf_paretokd import (
 from hf_paretokd.data.corpus import DataConfig, load_text
 from hf_paretokd.data.demo_corpus import write_demo_corpus
 
+OLD_STACK = ("transformers==4.57.6", "huggingface_hub==0.36.2", "tokenizers==0.22.2")
 SMALL = {
     "d_model": 32,
     "encoder_attention_heads": 2,
@@ -159,4 +162,13 @@ def students(trained, tokenizer, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("students")
     pairs = [LanguagePair("fr", "en"), LanguagePair("bs", "en")]
     save_students(trained, tokenizer, [Depth(3, 2), Depth(2, 2)], folder, "all_in_one", pairs)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def transformers_4(tmp_path_factory) -> Path:
+    """A folder for PYTHONPATH with transformers 4: its three packages, which run on the torch that is there."""
+    folder = tmp_path_factory.mktemp("transformers-4")
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), *OLD_STACK]
+    subprocess.run(command, check=True)
     return folder
