@@ -1,11 +1,23 @@
 #!/bin/sh
-# The systems of the Multi30k table, same updates and batches; each goes on where it was cut off.
+# The systems of the Multi30k table, same updates and batches; each goes on where it was cut off. Then the paired tests, the
+# report, and how fast a student is served (two threads, machine otherwise idle).
 # usage: docs/results/multi30k.sh FOLDER_WITH_THE_TEXT
 set -eu
 train() { name=$1; shift; [ -f "runs/$name/results.json" ] || paretokd train recipes/multi30k-de-en.yaml \
-    --data.data_dir "$TEXT" --output_dir "runs/$name" --resume "$@"; cp "runs/$name/results.json" "docs/results/$name.json"; }
+    --data.data_dir "$TEXT" --output_dir "runs/$name" --resume "$@"; }
 TEXT=$1
 train multi30k-plain-6-6 --method plain
 train multi30k-aio
 train multi30k-plain-6-2 --method plain --model.decoder_layers 2
 train multi30k-plain-2-2 --method plain --model.encoder_layers 2 --model.decoder_layers 2
+paretokd evaluate runs/multi30k-aio --evaluation.baselines \
+    runs/multi30k-plain-6-6 runs/multi30k-plain-6-2 runs/multi30k-plain-2-2
+for name in multi30k-plain-6-6 multi30k-aio multi30k-plain-6-2 multi30k-plain-2-2; do docs/results/take.sh "runs/$name"; done
+cp runs/multi30k-aio/comparisons.json docs/results/multi30k-aio-comparisons.json
+cp runs/multi30k-aio/latency.json docs/results/multi30k-aio-latency.json
+cp runs/multi30k-aio/plots/tradeoff.png docs/results/multi30k-tradeoff.png
+OMP_NUM_THREADS=2 COLUMNS=120 paretokd bench serving runs/multi30k-aio | tee docs/results/serving.txt
+for quantization in float32 int8; do
+    COLUMNS=100 paretokd export runs/multi30k-aio/students/6-2 --to ctranslate2 --quantization $quantization \
+        --output "runs/multi30k-aio/exports/6-2-$quantization" --overwrite
+done | tee docs/results/export.txt

@@ -8,8 +8,22 @@ from pathlib import Path
 from rich.console import Console
 
 from hf_paretokd.evaluation.frontier import FrontierPoint
+from hf_paretokd.evaluation.latency import read_costs
+from hf_paretokd.evaluation.outputs import System
 from hf_paretokd.evaluation.plots import plot_frontier, plot_weights
-from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, group_averages, read_results, results_table
+from hf_paretokd.evaluation.results import (
+    AVERAGE,
+    GROUPS,
+    HIGH,
+    LOW,
+    ResultRow,
+    group_averages,
+    read_results,
+    results_table,
+    with_spread,
+)
+from hf_paretokd.evaluation.significance import read_comparisons
+from hf_paretokd.sharing.tables import difference
 
 HERE = Path(__file__).parent
 README = HERE.parent.parent / "README.md"
@@ -41,28 +55,43 @@ def training(rows: list[ResultRow]) -> dict[str, float]:
 
 
 def multi30k() -> str:
-    """The 15 depths of one All-in-One run beside the models trained alone."""
+    """The 15 depths of one All-in-One run beside the models trained alone, with intervals and paired tests."""
     rows = read_results(HERE / "multi30k-aio.json")
     students = figures(rows)
     alone = {name: read_results(HERE / f"{name}.json") for name in BASELINES}
-    plain = {depth: values for each in alone.values() for depth, values in figures(each).items()}
+    scores = {row.depth: row for row in rows if row.metric == "bleu" and row.low is not None}
+    plain = {row.depth: row for each in alone.values() for row in each if row.metric == "bleu" and row.low is not None}
+    tests = {
+        each.system: each
+        for each in read_comparisons(HERE / "multi30k-aio-comparisons.json")
+        if each.metric == "bleu" and each.against.endswith(": model") and each.system.startswith("student")
+    }
+    protocol, costs = read_costs(HERE / "multi30k-aio-latency.json")
     lines = [
-        "| depth | million parameters | BLEU, All-in-One | BLEU, trained alone | chrF, All-in-One |",
-        "|---|---|---|---|---|",
+        "| depth | million parameters | MB | ms | chrF | BLEU, All-in-One | BLEU, trained alone | difference |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for depth in sorted(students, key=lambda text: tuple(map(int, text.split("-"))), reverse=True):
-        values, other = students[depth], plain.get(depth)
-        size, trained_alone = values["parameters"] / 1e6, f"{other['bleu']:.1f}" if other else ""
-        lines.append(f"| {depth} | {size:.2f} | {values['bleu']:.1f} | {trained_alone} | {values['chrf']:.1f} |")
+        values, cost, test = students[depth], costs[System("student", depth)], tests.get(f"student-{depth}")
+        cells = [depth, f"{values['parameters'] / 1e6:.2f}", f"{cost.megabytes:.1f}", f"{cost.milliseconds:.0f}"]
+        cells += [f"{values['chrf']:.1f}", with_spread(scores[depth]), with_spread(plain[depth]) if depth in plain else ""]
+        lines.append(f"| {' | '.join([*cells, difference(test.difference, test.p_value) if test else ''])} |")
     mean = sum(values["bleu"] for values in students.values()) / len(students)
-    lines.append(f"| mean of {len(students)} | | {mean:.1f} | | |")
+    lines.append(f"| mean of {len(students)} | | | | | {mean:.1f} | | |")
     signature = next(row.signature for row in rows if row.metric == "bleu" and row.signature)
-    cost = ["| training | updates | passes | minutes |", "|---|---|---|---|"]
+    cost = ["| training | updates | passes | minutes | minutes a model |", "|---|---|---|---|---|"]
     for name, each in {"multi30k-aio": rows, **alone}.items():
-        took = training(each)
-        cost.append(f"| {name} | {took['updates']:,.0f} | {took['passes']:.1f} | {took['training_seconds'] / 60:.0f} |")
-    machine = next(row.signature for row in rows if row.metric == "updates")
-    return "\n".join([*lines, "", f"Greedy search; signature `{signature}`.", "", *cost, "", f"Machine: {machine}."])
+        took, models = training(each), 15 if each is rows else 1
+        minutes = took["training_seconds"] / 60
+        updates = f"{took['updates']:,.0f} | {took['passes']:.1f}"
+        cost.append(f"| {name} | {updates} | {minutes:.0f} | {minutes / models:.1f} |")
+    notes = f"Greedy search; signature `{signature}`. Latency: {protocol}."
+    return "\n".join([*lines, "", notes, "", *cost, "", f"Machine: {machine(rows)}."])
+
+
+def machine(rows: list[ResultRow]) -> str:
+    """Processes, threads and versions of a training."""
+    return next(row.signature for row in rows if row.metric == "training_seconds")
 
 
 def demo() -> str:
@@ -137,8 +166,7 @@ def tatoeba8() -> str:
     if weights.is_file():
         history, updates = json.loads(weights.read_text("utf-8"))["history"], int(took["updates"])
         plot_weights(history, HERE / "tatoeba8-auto-weights.png", updates)
-    machine = next(row.signature for row in rows if row.metric == "updates")
-    return "\n".join([*lines, "", f"Greedy search; signature `{signature}`.", "", *cost, "", f"Machine: {machine}."])
+    return "\n".join([*lines, "", f"Greedy search; signature `{signature}`.", "", *cost, "", f"Machine: {machine(rows)}."])
 
 
 def shown(temperatures: tuple[int, ...]) -> str:
@@ -163,5 +191,7 @@ if __name__ == "__main__":
     write(README, "tatoeba8", tatoeba8())
     write(HERE.parent / "initialisation.md", "initialisation", initialisation())
     write(HERE.parent / "speed.md", "sharing", sharing())
+    write(HERE.parent / "sharing.md", "serving", printed("serving"))
+    write(HERE.parent / "sharing.md", "export", printed("export"))
     for name in BENCHES:
         write(HERE.parent / "speed.md", name, printed(name))
