@@ -79,12 +79,11 @@ def extract(words: list[str]) -> None:
 
 def report(words: list[str]) -> None:
     """`paretokd report`."""
-    from hf_paretokd.record import read_run
-    from hf_paretokd.sharing.report import write_report
+    from hf_paretokd.runs import report_run
 
-    parser = argparse.ArgumentParser(prog="paretokd report", description="Write report.html into a run's folder.")
+    parser = argparse.ArgumentParser(prog="paretokd report", description="Write report.html and the models' cards anew.")
     parser.add_argument("run", help="folder of a finished run")
-    print(write_report(read_run(parser.parse_args(words).run)))
+    report_run(Path(parser.parse_args(words).run))
 
 
 def choose(words: list[str]) -> None:

@@ -145,18 +145,19 @@ def finish_run(recipe: Recipe, trainer: TranslationTrainer) -> None:
     trainer.save_state()
     training, scores = training_rows(trainer), score_run(folder, saved)
     scores.write(folder, saved, training)
-    deliver(folder, saved)
+    report_run(folder)
     if trainer.args.push_to_hub:
         for address in push_run(folder, trainer.args.hub_model_id or "", private=trainer.args.hub_private_repo is not False):
             console.print(address, highlight=False, soft_wrap=True)
 
 
-def deliver(folder: Path, recipe: Recipe) -> None:
+def report_run(folder: Path) -> None:
     """Draws the plots, writes report and cards of a run that has results."""
-    draw_run(folder, read_results(folder / RESULTS), recipe)
-    if recipe.evaluation.splits:
-        show(write_report(read_run(folder)))
-    write_cards(read_run(folder))
+    record = read_run(folder)
+    draw_run(folder, record.rows, record.recipe)
+    if record.systems:
+        show(write_report(record))
+    write_cards(record)
 
 
 def show(path: Path) -> None:
@@ -168,7 +169,7 @@ def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
     """Scores a run again, with fields of its recipe overridden.
 
     Overrides that change what is measured (text, beams, engine, splits) only print the table, unless the run was cut off
-    before it had results; else `results.json` and what belongs to it are written anew.
+    before it had results; else `results.json` and what belongs to it are written anew, and the recipe keeps the overrides.
     """
     path = Path(folder)
     recipe = load_recipe(path / RECIPE, overrides)
@@ -178,8 +179,9 @@ def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
     if old and changed:
         console.print(f"{path / RESULTS}: left as it is, because other things were measured ({', '.join(changed)})")
         return
+    recipe.save(path / RECIPE)
     scores.write(path, recipe, [row for row in old if row.split == "train"])
-    deliver(path, recipe)
+    report_run(path)
 
 
 def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:

@@ -132,6 +132,7 @@ def score_models(models: Sequence[ScoredModel], tokenizer: PreTrainedTokenizerBa
         texts = load_text(recipe.data, split)
         outputs: dict[System, Outputs] = {}
         for each in models:
+            each.model.to(recipe.training.device)
             twin = outputs.get(System("teacher", each.system.depth))  # a student as deep as its teacher is the teacher
             outputs[each.system] = twin or translate_split(
                 each.system, each.model, tokenizer, texts, tags, options.num_beams, options.engine
@@ -172,7 +173,11 @@ def check_contamination(folder: Path, recipe: Recipe, scored: Sequence[Mapping[L
     except DataError as error:
         console.print(f"contamination: not checked ({error})", highlight=False, soft_wrap=True)
         return
-    write_contamination([row for texts in scored for row in contamination(training, texts)], folder / CONTAMINATION)
+    found = [row for texts in scored for row in contamination(training, texts)]
+    write_contamination(found, folder / CONTAMINATION)
+    held, total = sum(row.normalised_both for row in found), sum(row.sentences for row in found)
+    if held:
+        console.print(f"contamination: {held:,} of {total:,} scored sentences are in the training text, both sides")
 
 
 def draw_run(folder: Path, rows: Sequence[ResultRow], recipe: Recipe) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from tqdm.auto import tqdm
 
 from hf_paretokd.evaluation.ctranslate import Decoder
@@ -53,9 +52,7 @@ class Cost:
 
 
 def machine_name() -> str:
-    """The processor, or the GPU if there is one."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+    """The processor, on which latencies are measured whatever else there is."""
     information = Path("/proc/cpuinfo")
     if information.is_file():
         names = [

@@ -142,6 +142,11 @@ def load_model(name: str | Path) -> PreTrainedModel:
     return model
 
 
+def fastest_device() -> torch.device:
+    """The accelerator if there is one, else the CPU."""
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises a ModelError if model and tokenizer do not belong together."""
     rows = model.get_input_embeddings().weight.shape[0]

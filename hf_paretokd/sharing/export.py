@@ -19,7 +19,7 @@ from hf_paretokd.delivery.stream import LineTranslator
 from hf_paretokd.errors import DataError, ModelError, RecipeError
 from hf_paretokd.evaluation import ctranslate
 from hf_paretokd.evaluation.translation import decoder_of, position_limit
-from hf_paretokd.models.building import check_vocabulary, load_model
+from hf_paretokd.models.building import check_vocabulary, fastest_device, load_model
 from hf_paretokd.recipe import Recipe, load_recipe
 from hf_paretokd.scoring import RECIPE, command_line_recipe, console, load_tokenizer
 
@@ -102,7 +102,7 @@ def line_translator(
                 save_model(loaded, tokenizer, place / "model")
                 ctranslate.convert(place / "model", place / "converted", quantization)
                 decoder = ctranslate.ctranslate_decoder(place / "converted", tokenizer)
-            decoder = decoder or decoder_of(loaded, tokenizer, "transformers")
+            decoder = decoder or decoder_of(loaded.to(fastest_device()), tokenizer, "transformers")
         yield LineTranslator(tokenizer, decoder, limit, num_beams, tag, long, max_tokens)
 
 
