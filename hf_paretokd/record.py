@@ -13,7 +13,7 @@ from hf_paretokd.evaluation.comet import comet_rows
 from hf_paretokd.evaluation.contamination import Contamination, read_contamination
 from hf_paretokd.evaluation.latency import Cost, Protocol, read_costs
 from hf_paretokd.evaluation.outputs import System, read_translations
-from hf_paretokd.evaluation.results import AVERAGE, GROUPS, ResultRow, read_results
+from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, read_results
 from hf_paretokd.evaluation.significance import Comparison, read_comparisons
 from hf_paretokd.recipe import Recipe, load_recipe
 from hf_paretokd.scoring import COMPARISONS, CONTAMINATION, RECIPE, RESULTS, TRANSLATIONS
@@ -51,7 +51,7 @@ class RunRecord:
     def groups(self) -> list[str]:
         """Which averages over pairs there are: all, and HRL and LRL if pairs were grouped; none for a single pair."""
         found = dict.fromkeys(row.pair for row in self.rows if row.split == self.split and row.metric == "bleu")
-        return [group for group in reversed(GROUPS) if group in found] if len(self.pairs) > 1 else []
+        return [group for group in (HIGH, LOW, AVERAGE) if group in found] if len(self.pairs) > 1 else []
 
     @cached_property
     def table(self) -> dict[tuple[System, str, str], ResultRow]:

@@ -34,6 +34,7 @@ FIELDS = {
     "training": {
         "max_steps": 20,
         "eval_steps": 10,
+        "logging_steps": 5,
         "max_tokens": 600,
         "learning_rate": 0.004,
         "warmup_steps": 5,
@@ -93,11 +94,17 @@ class Page(HTMLParser):
 def test_the_report_is_one_page_with_everything(folder):
     page = Page((folder / "report.html").read_text("utf-8"))
     assert not page.open, "every element is closed"
-    assert len(page.sources) == 3
+    assert len(page.sources) == 5
     for source in page.sources:
         assert source.startswith("data:image/png;base64,"), "nothing is loaded from elsewhere"
         assert base64.b64decode(source.split(",")[1]).startswith(b"\x89PNG")
-    assert {path.name for path in (folder / "plots").iterdir()} == {"tradeoff.png", "losses.png", "frontier.png"}
+    assert {path.name for path in (folder / "plots").iterdir()} == {
+        "latency.png",
+        "size.png",
+        "training.png",
+        "validation.png",
+        "frontier.png",
+    }
     text = " ".join(" ".join(page.text).split())
     record = read_run(folder)
     for heading in ("Models", "Language pairs", "Compared", "Training", "Contamination", "Samples", "Configuration"):

@@ -15,7 +15,7 @@ paretokd evaluate runs/multi30k-aio --evaluation.baselines \
 for name in multi30k-plain-6-6 multi30k-aio multi30k-plain-6-2 multi30k-plain-2-2; do docs/results/take.sh "runs/$name"; done
 cp runs/multi30k-aio/comparisons.json docs/results/multi30k-aio-comparisons.json
 cp runs/multi30k-aio/latency.json docs/results/multi30k-aio-latency.json
-cp runs/multi30k-aio/plots/tradeoff.png docs/results/multi30k-tradeoff.png
+for picture in latency size; do cp runs/multi30k-aio/plots/$picture.png docs/results/multi30k-$picture.png; done
 OMP_NUM_THREADS=2 COLUMNS=120 paretokd bench serving runs/multi30k-aio | tee docs/results/serving.txt
 for quantization in float32 int8; do
     COLUMNS=100 paretokd export runs/multi30k-aio/students/6-2 --to ctranslate2 --quantization $quantization \

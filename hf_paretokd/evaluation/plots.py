@@ -1,6 +1,5 @@
 """Pictures of a run; matplotlib comes with the extra `plot`."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -61,25 +60,25 @@ def plot_weights(history: Sequence[Mapping[str, Any]], path: Path, last_update: 
     finish(figure, path)
 
 
-def plot_tradeoff(points: Sequence[tuple[str, float, float, float]], path: Path) -> None:
-    """BLEU against latency and against size, with those marked that no other model beats.
+def plot_tradeoff(points: Sequence[tuple[str, float, float]], cost: str, path: Path) -> None:
+    """BLEU against what models cost, with those marked that no other model beats.
 
     Args:
-        points: name, milliseconds a sentence, megabytes and BLEU of every model.
+        points: name, cost and BLEU of every model.
+        cost: what is counted, such as `megabytes on disk`.
         path: where the picture goes.
     """
-    figure, panels = new_figure(columns=2)
-    for axes, column, title in zip(panels, (1, 2), ("milliseconds a sentence", "megabytes on disk"), strict=True):
-        best = unbeaten(points, lambda point, column=column: (-point[column], point[3]))
-        rest = [point for point in points if point not in best]
-        best = sorted(best, key=lambda point: point[column])
-        axes.plot([p[column] for p in best], [p[3] for p in best], "o-", color="C0", label="not beaten by any other", zorder=3)
-        axes.plot([p[column] for p in rest], [p[3] for p in rest], "o", color="0.65", label="beaten")
-        place_names(axes, [(point[column], point[3], point[0]) for point in best])
-        axes.set_xlabel(title)
-        axes.margins(0.1)
-    panels[0].set_ylabel("BLEU")
-    panels[0].legend(fontsize=8, loc="lower right")
+    figure, (axes,) = new_figure()
+    best = sorted(unbeaten(points, lambda point: (-point[1], point[2])), key=lambda point: point[1])
+    rest = [point for point in points if point not in best]
+    axes.plot([p[1] for p in best], [p[2] for p in best], "o-", color="C0", label="not beaten by any other", zorder=3)
+    if rest:
+        axes.plot([p[1] for p in rest], [p[2] for p in rest], "o", color="0.65", label="beaten")
+    place_names(axes, [(value, quality, name) for name, value, quality in best])
+    axes.set_xlabel(cost)
+    axes.set_ylabel("BLEU")
+    axes.legend(fontsize=8, loc="lower right")
+    axes.margins(0.1)
     finish(figure, path)
 
 
@@ -98,30 +97,29 @@ def place_names(axes: Any, points: Sequence[tuple[float, float, str]]) -> None:
         )
 
 
-def plot_losses(log: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Cross-entropies over updates: of training on the left, of validation on the right, a line for each model.
+def plot_losses(log: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Cross-entropies over updates, a line for each model: `training.png` and `validation.png`.
 
     Args:
         log: lines of the training log.
-        path: where the picture goes.
+        folder: where the pictures go.
     """
-    figure, panels = new_figure(columns=2, sharey=False)
     train = [line for line in log if "loss" in line and "learning_rate" in line]
     validation = [line for line in log if "eval_loss" in line]
-    names = [name for name in (train[-1] if train else {}) if TRAINING_LINES.fullmatch(name)]
-    validated = [name for name in (validation[-1] if validation else {}) if VALIDATION_LINES.fullmatch(name)] or ["eval_loss"]
-    for axes, lines, wanted in ((panels[0], train, names), (panels[1], validation, validated)):
-        for number, name in enumerate(wanted):
-            values = [(line["step"], line[name]) for line in lines if name in line] or [(0, math.nan)]
-            colour = f"C{number}" if len(wanted) <= 10 else gradient(number / (len(wanted) - 1))
+    drawn = (("training", train, TRAINING_LINES, None), ("validation", validation, VALIDATION_LINES, "eval_loss"))
+    for title, lines, pattern, otherwise in drawn:
+        names = [name for name in (lines[-1] if lines else {}) if pattern.fullmatch(name)] or [otherwise]
+        if not lines or not names[0]:
+            continue
+        figure, (axes,) = new_figure()
+        for number, name in enumerate(names):
+            values = [(line["step"], line[name]) for line in lines if name in line]
+            colour = f"C{number}" if len(names) <= 10 else gradient(number / (len(names) - 1))
             axes.plot(*zip(*values, strict=True), color=colour, label=name.removeprefix("eval_"), linewidth=1.3)
         axes.set_xlabel("update")
-        if wanted:
-            axes.legend(fontsize=7, ncols=1 + len(wanted) // 9)
-    panels[0].set_title("training", fontsize=10)
-    panels[1].set_title("validation", fontsize=10)
-    panels[0].set_ylabel("nats a token")
-    finish(figure, path)
+        axes.set_ylabel(f"{title}, nats a token")
+        axes.legend(fontsize=7, ncols=1 + len(names) // 9)
+        finish(figure, folder / f"{title}.png")
 
 
 def gradient(share: float) -> Any:
@@ -136,14 +134,14 @@ def label(metric: str) -> str:
     return {"bleu": "BLEU", "chrf": "chrF"}.get(metric, metric)
 
 
-def new_figure(columns: int = 1, sharey: bool = True) -> tuple[Any, Sequence[Any]]:
+def new_figure(columns: int = 1) -> tuple[Any, Sequence[Any]]:
     """A figure with one row of panels, drawn without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.0 + 4.4 * columns, 4.4), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, sharey=sharey, squeeze=False)[0]
+    return figure, figure.subplots(1, columns, sharey=True, squeeze=False)[0]
 
 
 def finish(figure: Any, path: Path) -> None:

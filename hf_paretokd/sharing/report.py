@@ -16,7 +16,7 @@ from hf_paretokd.manifest import write_whole
 from hf_paretokd.record import RunRecord
 from hf_paretokd.scoring import PLOTS
 from hf_paretokd.sharing.costs import distinct, measure_run
-from hf_paretokd.sharing.tables import Row, Table, difference, models_table, training_cost
+from hf_paretokd.sharing.tables import Row, Table, models_table, training_cost
 
 REPORT = "report.html"
 SAMPLES = 8  # sentences shown, over all pairs
@@ -47,12 +47,22 @@ def draw(record: RunRecord, costs: dict[System, Cost]) -> None:
     """The pictures that need more than results: the trade-off and the losses."""
     if not can_plot():
         return
-    points = [
-        (system.title, cost.milliseconds, cost.megabytes, record.quality(system) or 0.0) for system, cost in costs.items()
-    ]
-    plot_tradeoff(points, record.folder / PLOTS / "tradeoff.png")
+    plots = record.folder / PLOTS
+    if differ_in_size(costs):
+        scores = {system: record.quality(system) or 0.0 for system in costs}
+        for name, field, title in (
+            ("latency", "milliseconds", "milliseconds a sentence"),
+            ("size", "megabytes", "megabytes on disk"),
+        ):
+            points = [(system.title, getattr(cost, field), scores[system]) for system, cost in costs.items()]
+            plot_tradeoff(points, title, plots / f"{name}.png")
     if log := record.log:
-        plot_losses(log, record.folder / PLOTS / "losses.png")
+        plot_losses(log, plots)
+
+
+def differ_in_size(costs: dict[System, Cost]) -> bool:
+    """Whether there is anything to trade: peers are all of a size, and their latencies differ by chance."""
+    return len({cost.megabytes for cost in costs.values()}) > 1
 
 
 def contents(record: RunRecord, protocol: Protocol, costs: dict[System, Cost]) -> dict[str, Any]:
@@ -85,13 +95,14 @@ def tiles(record: RunRecord, costs: dict[System, Cost]) -> list[tuple[str, str]]
     """The figures at the top."""
     qualities = {system: quality for system in costs if (quality := record.quality(system)) is not None}
     best = max(qualities, key=qualities.__getitem__)
-    small, fast = (min(costs, key=lambda each, name=name: getattr(costs[each], name)) for name in ("megabytes", "milliseconds"))
     found = [
         ("models from one training" if len(costs) > 1 else "model", str(len(costs))),
-        (f"BLEU, best: {best.title}", f"{qualities[best]:.1f}"),
-        (f"ms a sentence, fastest: {fast.title}", f"{costs[fast].milliseconds:.1f}"),
-        (f"MB, smallest: {small.title}", f"{costs[small].megabytes:.1f}"),
+        (f"BLEU, best: {best.title}" if len(costs) > 1 else "BLEU", f"{qualities[best]:.1f}"),
     ]
+    for field, unit, most in (("milliseconds", "ms a sentence", "fastest"), ("megabytes", "MB", "smallest")):
+        least = min(costs, key=lambda each, field=field: getattr(costs[each], field))
+        title = f"{unit}, {most}: {least.title}" if differ_in_size(costs) else unit
+        found.append((title, f"{getattr(costs[least], field):.1f}"))
     if row := record.training.get("training_seconds"):
         found.append(("minutes of training", f"{row.value / 60:.0f}"))
     return found
@@ -109,12 +120,16 @@ def pairs_table(record: RunRecord) -> Table:
 
 def comparisons_table(record: RunRecord) -> Table:
     """The paired tests against models of other runs, and between the models of this one where there are several pairs."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for each in record.comparisons:
+        shown = each.split == record.split and each.metric == "bleu" and (": " in each.against or len(record.pairs) > 1)
+        if shown and each.system in {system.name for system in distinct(record.systems)}:
+            mark = "*" if each.significant else ""
+            found.setdefault((each.system, each.against), {})[each.pair] = f"{each.difference:+.1f}{mark}".replace("-", "−")
     rows = [
-        Row([each.pair, each.system, each.against, difference(each.difference, each.p_value)], each.significant)
-        for each in record.comparisons
-        if each.split == record.split and each.metric == "bleu" and (": " in each.against or len(record.pairs) > 1)
+        Row([system, against, *(tests.get(pair, "") for pair in record.pairs)]) for (system, against), tests in found.items()
     ]
-    return Table(["pair", "model", "against", "BLEU"], rows, "Paired bootstrap; blue: p < 0.05")
+    return Table(["model", "against", *record.pairs], rows, "Differences in BLEU; * p < 0.05 by paired bootstrap")
 
 
 def contamination_table(record: RunRecord) -> Table | None:

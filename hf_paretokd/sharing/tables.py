@@ -34,18 +34,18 @@ def models_table(record: RunRecord, costs: Mapping[System, Cost]) -> Table:
     pair = record.pairs[0] if single else AVERAGE
     comet = any(metric == "comet" for _, _, metric in record.table)
     best = unbeaten(list(costs), lambda system: (-costs[system].milliseconds, record.quality(system) or 0.0))
-    headings = ["model", "million parameters", "MB", "ms", "sentences/s", "BLEU" if single else "BLEU, mean", "chrF"]
+    headings = ["model", "BLEU" if single else "BLEU, mean", "ms", "MB", "chrF", "sentences/s", "million parameters"]
     headings += ["COMET"] * comet + [f"against {first.title}"] * (single and len(record.systems) > 1)
     rows = []
     for system in distinct(record.systems):
         cells = [
             system.title,
-            f"{record.table[system, AVERAGE, 'parameters'].value / 1e6:.2f}",
-            f"{costs[system].megabytes:.1f}",
-            f"{costs[system].milliseconds:.1f}",
-            f"{record.table[system, AVERAGE, 'sentences_per_second'].value:.0f}",
             with_spread(record.table[system, pair, "bleu"]),
+            f"{costs[system].milliseconds:.1f}",
+            f"{costs[system].megabytes:.1f}",
             f"{record.table[system, pair, 'chrf'].value:.1f}",
+            f"{record.table[system, AVERAGE, 'sentences_per_second'].value:.0f}",
+            f"{record.table[system, AVERAGE, 'parameters'].value / 1e6:.2f}",
         ]
         if comet:
             found = [record.table[key].value for each in record.pairs if (key := (system, each, "comet")) in record.table]
