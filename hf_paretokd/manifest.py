@@ -4,12 +4,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
+Row = TypeVar("Row")
 MANIFEST = "manifest.json"
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)  # torch.save raises RuntimeError where a disk is full
 
@@ -82,6 +85,16 @@ def write_whole(path: Path, text: str) -> None:
     written.write_text(text, "utf-8")
     flush(written)
     written.replace(path)
+
+
+def write_rows(rows: Iterable[Any], path: Path) -> None:
+    """Writes instances of a dataclass as a JSON list."""
+    write_whole(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
+
+
+def read_rows(kind: type[Row], path: Path) -> list[Row] | None:
+    """Reads what `write_rows` wrote; None if there is no such file."""
+    return [kind(**row) for row in json.loads(path.read_text("utf-8"))] if path.is_file() else None
 
 
 @contextmanager

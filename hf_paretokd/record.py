@@ -10,11 +10,12 @@ from hf_paretokd import checkpoints
 from hf_paretokd.checkpointing import CHECKPOINTS
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.evaluation.comet import comet_rows
-from hf_paretokd.evaluation.contamination import Contamination, read_contamination
+from hf_paretokd.evaluation.contamination import Contamination
 from hf_paretokd.evaluation.latency import Cost, Protocol, read_costs
 from hf_paretokd.evaluation.outputs import System, read_translations
 from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, read_results
-from hf_paretokd.evaluation.significance import Comparison, read_comparisons
+from hf_paretokd.evaluation.significance import Comparison
+from hf_paretokd.manifest import read_rows
 from hf_paretokd.recipe import Recipe, load_recipe
 from hf_paretokd.scoring import COMPARISONS, CONTAMINATION, RECIPE, RESULTS, TRANSLATIONS
 from hf_paretokd.weighting.rules import HISTORY
@@ -72,7 +73,7 @@ class RunRecord:
     @property
     def contamination(self) -> list[Contamination] | None:
         """Test sentences that the training text holds; None if that was not checked."""
-        return read_contamination(self.folder / CONTAMINATION)
+        return read_rows(Contamination, self.folder / CONTAMINATION)
 
     @property
     def costs(self) -> tuple[Protocol, dict[System, Cost]] | None:
@@ -118,7 +119,7 @@ def read_run(folder: str | Path) -> RunRecord:
     if not (path / RESULTS).is_file():
         raise TrainingError(f"{path}: no finished run ({RESULTS} is missing); train it first, or paretokd evaluate {path}")
     recipe = load_recipe(path / RECIPE)
-    record = RunRecord(path, recipe, read_results(path / RESULTS), read_comparisons(path / COMPARISONS))
+    record = RunRecord(path, recipe, read_results(path / RESULTS), read_rows(Comparison, path / COMPARISONS) or [])
     by_name = {system.name: system for system in record.systems}
     record.rows.extend(comet_rows(path / TRANSLATIONS, by_name, record.split, record.pairs))
     return record

@@ -15,6 +15,7 @@ from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.tokenizer import train_tokenizer
 from hf_paretokd.delivery.extract import save_students
+from hf_paretokd.delivery.hub import check_names
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.evaluation.results import AVERAGE, ResultRow, read_results
 from hf_paretokd.models.building import check_vocabulary, load_model
@@ -54,8 +55,11 @@ def prepare_run(recipe: Recipe, resume: bool, overwrite: bool) -> None:
 
     Raises:
         TrainingError: the folder holds a run that neither `resume` nor `overwrite` allows to touch.
-        RecipeError: a baseline has no results; better known now than after the training.
+        RecipeError, UploadError: a baseline has no results, or the models could not be uploaded under the name given; better
+            known now than after the training.
     """
+    if recipe.training.push_to_hub:
+        check_names([recipe.training.hub_model_id or ""])
     for baseline in recipe.evaluation.baselines:
         read_baseline(baseline)
     folder = recipe.run_folder

@@ -11,7 +11,7 @@ from hf_paretokd import checkpoints
 from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.errors import DataError, ModelError, RecipeError, TokenizerError
-from hf_paretokd.evaluation.contamination import contamination, write_contamination
+from hf_paretokd.evaluation.contamination import contamination
 from hf_paretokd.evaluation.frontier import frontier_points, write_frontier
 from hf_paretokd.evaluation.outputs import REFERENCE, System, one_line, read_translations, write_translations
 from hf_paretokd.evaluation.plots import can_plot, plot_frontier, plot_weights
@@ -24,7 +24,8 @@ from hf_paretokd.evaluation.results import (
     translate_split,
     write_results,
 )
-from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap, write_comparisons
+from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap
+from hf_paretokd.manifest import write_rows
 from hf_paretokd.models.building import check_vocabulary, load_model
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.slicing import extract_student, model_depth
@@ -82,7 +83,7 @@ class Scores:
             write_translations(folder / TRANSLATIONS, texts, lines)
             for baseline in recipe.evaluation.baselines:
                 compared += compare_with(Path(baseline), texts, outputs)
-        write_comparisons(compared, folder / COMPARISONS)
+        write_rows(compared, folder / COMPARISONS)
         check_contamination(folder, recipe, [texts for texts, _ in self.splits])
         write_results([*training, *self.rows], folder / RESULTS)
 
@@ -174,7 +175,7 @@ def check_contamination(folder: Path, recipe: Recipe, scored: Sequence[Mapping[L
         console.print(f"contamination: not checked ({error})", highlight=False, soft_wrap=True)
         return
     found = [row for texts in scored for row in contamination(training, texts)]
-    write_contamination(found, folder / CONTAMINATION)
+    write_rows(found, folder / CONTAMINATION)
     held, total = sum(row.normalised_both for row in found), sum(row.sentences for row in found)
     if held:
         console.print(f"contamination: {held:,} of {total:,} scored sentences are in the training text, both sides")

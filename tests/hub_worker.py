@@ -31,6 +31,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from hf_paretokd import AllInOneConfig, AllInOneTrainer, push_run
 from hf_paretokd.delivery.hub import push
 from hf_paretokd.errors import UploadError
+from hf_paretokd.recipe import load_recipe
+from hf_paretokd.runs import finish_run, prepare_run
 from hf_paretokd.sharing.push import planned_uploads
 
 torch.set_num_threads(1)
@@ -138,5 +140,13 @@ with hub:
     trainer.push_to_hub()
     facts["trainer"] = {name: sorted(each.files) for name, each in hub.repositories.items() if "script" in name}
     facts["trainer_card"] = hub.repositories["anna/script-2-2"].files["README.md"].decode()
+
+    # … and at the end of a recipe
+    words = ["--output_dir", str(output.parent / "recipe"), "--evaluation.splits", "[]"]
+    recipe = load_recipe(run / "recipe.yaml", [*words, "--push_to_hub", "true", "--hub_model_id", "anna/recipe"])
+    prepare_run(recipe, resume=False, overwrite=False)
+    trainer.args.hub_model_id = "anna/recipe"
+    finish_run(recipe, trainer)
+    facts["recipe"] = {name: sorted(each.files) for name, each in hub.repositories.items() if "recipe" in name}
 
 output.write_text(json.dumps(facts))

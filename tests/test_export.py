@@ -1,7 +1,6 @@
 """Conversion with its proof, and translation of streams of lines."""
 
 import json
-import shutil
 import sys
 
 import ctranslate2
@@ -213,6 +212,7 @@ def test_export_and_translate_as_commands(students, text_folder, tmp_path, monke
     assert capfd.readouterr().out.split("\n") == lines, "both engines, to standard output"
     for words, message in (
         (("translate", students / "2-2", tmp_path / "none.txt"), "none.txt: no such file"),
+        (("translate", students / "2-2", tmp_path / "in.txt", "--buffer", "0"), "--buffer: 0 is not 1 or more"),
         (("translate", tmp_path / "nowhere", tmp_path / "in.txt"), "nowhere: cannot be loaded"),
         (("translate", students / "2-2", tmp_path / "in.txt", "--to", "zz"), ">>zz<< is unknown to the tokenizer"),
         (("translate", tmp_path / "float32", tmp_path / "in.txt", "--engine", "transformers"), "is made for CTranslate2"),
@@ -220,4 +220,3 @@ def test_export_and_translate_as_commands(students, text_folder, tmp_path, monke
     ):
         assert run(monkeypatch, *words) == 1
         assert message in capfd.readouterr().err.replace("\n", " ")
-    shutil.rmtree(tmp_path / "float32")

@@ -303,6 +303,14 @@ def test_trainers_push_their_students_when_asked_and_nothing_else(facts):
         assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
     assert "method:all_in_one|depth:3-2" in facts["trainer_card"]
     assert 'from_pretrained("anna/script-2-2")' in facts["trainer_card"]
+    assert set(facts["recipe"]) == {"anna/recipe-3-2", "anna/recipe-2-2"}
+
+
+def test_a_name_the_hub_would_refuse_is_refused_before_the_training(folder, tmp_path, capsys):
+    words = ["--output_dir", tmp_path / "new", "--push_to_hub", "true", "--hub_model_id", "just-a-name"]
+    assert command("train", folder / "recipe.yaml", *words) == 1
+    assert "'just-a-name' is no name for a repository; give user/name" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_dry_run_prints_the_cards(folder, capsys):

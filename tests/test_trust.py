@@ -13,9 +13,10 @@ from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.errors import DataError
 from hf_paretokd.evaluation import significance
 from hf_paretokd.evaluation.comet import comet_rows
-from hf_paretokd.evaluation.contamination import contamination, normalised, read_contamination, write_contamination
+from hf_paretokd.evaluation.contamination import Contamination, contamination, normalised
 from hf_paretokd.evaluation.outputs import System, one_line, read_translations, write_translations
-from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap, read_comparisons, write_comparisons
+from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap
+from hf_paretokd.manifest import read_rows, write_rows
 from hf_paretokd.signature import data_hash, training_signature
 
 WORDS = [
@@ -95,9 +96,9 @@ def test_equal_output_is_no_difference_and_poor_output_is_one(outputs):
 
 def test_comparisons_come_back_from_disk(tmp_path):
     rows = [Comparison("test", "de-en", "bleu", "student-6-2", "other: model", -0.5, 0.03)]
-    write_comparisons(rows, tmp_path / "comparisons.json")
-    assert read_comparisons(tmp_path / "comparisons.json") == rows
-    assert read_comparisons(tmp_path / "none.json") == []
+    write_rows(rows, tmp_path / "comparisons.json")
+    assert read_rows(Comparison, tmp_path / "comparisons.json") == rows
+    assert read_rows(Comparison, tmp_path / "none.json") is None
 
 
 # ---- contamination
@@ -147,9 +148,8 @@ def test_contamination_equals_comparing_everything_with_everything(texts, tmp_pa
         assert row.both == sum(one and other for one, other in zip(left, right, strict=True)) >= 20
         loose = {normalised(line) for line in english}
         assert row.normalised_targets == sum(normalised(line) in loose for line in test.targets) >= row.targets
-    write_contamination(found, tmp_path / "contamination.json")
-    assert read_contamination(tmp_path / "contamination.json") == found
-    assert read_contamination(tmp_path / "none.json") is None
+    write_rows(found, tmp_path / "contamination.json")
+    assert read_rows(Contamination, tmp_path / "contamination.json") == found
 
 
 def test_normalised_text_keeps_letters_marks_and_digits():

@@ -22,7 +22,8 @@ from hf_paretokd.evaluation.results import (
     results_table,
     with_spread,
 )
-from hf_paretokd.evaluation.significance import read_comparisons
+from hf_paretokd.evaluation.significance import Comparison
+from hf_paretokd.manifest import read_rows
 from hf_paretokd.sharing.tables import difference
 
 HERE = Path(__file__).parent
@@ -63,7 +64,7 @@ def multi30k() -> str:
     plain = {row.depth: row for each in alone.values() for row in each if row.metric == "bleu" and row.low is not None}
     tests = {
         each.system: each
-        for each in read_comparisons(HERE / "multi30k-aio-comparisons.json")
+        for each in read_rows(Comparison, HERE / "multi30k-aio-comparisons.json")
         if each.metric == "bleu" and each.against.endswith(": model") and each.system.startswith("student")
     }
     protocol, costs = read_costs(HERE / "multi30k-aio-latency.json")

@@ -65,10 +65,11 @@ def check_names(repositories: Sequence[str]) -> None:
     for name in repositories:
         try:
             validate_repo_id(name)
-        except HFValidationError as error:
-            raise UploadError(f"{name!r} is no name for a repository ({error}); give user/name") from None
-        if name.count("/") != 1:
-            raise UploadError(f"{name!r} is no name for a repository; give user/name")
+            fine = name.count("/") == 1
+        except HFValidationError:
+            fine = False
+        if not fine:
+            raise UploadError(f"{name!r} is no name for a repository; give user/name (--to, or hub_model_id in a training)")
 
 
 def push(

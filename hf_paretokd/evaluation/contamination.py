@@ -1,14 +1,11 @@
 """Test sentences that occur in training text: they make scores look better than the model is."""
 
-import json
 import unicodedata
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.manifest import write_whole
 
 
 @dataclass(frozen=True)
@@ -74,13 +71,3 @@ def compared(
         if example is None and any(alike):
             example = source if alike[0] else target
     return Contamination(str(pair), text.split, len(text), *found["exact"], *found["loose"], example)
-
-
-def write_contamination(rows: Iterable[Contamination], path: Path) -> None:
-    """Writes `contamination.json`."""
-    write_whole(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
-
-
-def read_contamination(path: Path) -> list[Contamination] | None:
-    """Reads what `write_contamination` wrote; None where nothing was checked."""
-    return [Contamination(**row) for row in json.loads(path.read_text("utf-8"))] if path.is_file() else None

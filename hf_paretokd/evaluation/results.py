@@ -1,9 +1,8 @@
 """Scores of many models as a flat list of rows, on disk (`results.json`) and as a table."""
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
@@ -17,7 +16,7 @@ from hf_paretokd.data.sampling import SamplingRow
 from hf_paretokd.evaluation.outputs import System, one_line
 from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap
 from hf_paretokd.evaluation.translation import decoder_of, translate
-from hf_paretokd.manifest import write_whole
+from hf_paretokd.manifest import read_rows, write_rows
 
 AVERAGE, HIGH, LOW = "average", "HRL", "LRL"
 GROUPS = (AVERAGE, HIGH, LOW)
@@ -128,12 +127,19 @@ def group_averages(values: Mapping[str, float], high_resource: Sequence[str]) ->
 
 def write_results(rows: Iterable[ResultRow], path: Path) -> None:
     """Writes `results.json`, whose presence says that a run is finished."""
-    write_whole(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
+    write_rows(rows, path)
 
 
 def read_results(path: Path) -> list[ResultRow]:
-    """Reads `results.json`."""
-    return [ResultRow(**row) for row in json.loads(path.read_text("utf-8"))]
+    """Reads `results.json`.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    rows = read_rows(ResultRow, path)
+    if rows is None:
+        raise FileNotFoundError(f"{path}: no such file")
+    return rows
 
 
 def results_table(rows: Sequence[ResultRow]) -> Table:

@@ -1,14 +1,11 @@
 """How sure a score is, and whether two models differ: sacreBLEU's bootstrap intervals and paired bootstrap."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sacrebleu.significance import PairedTest
 
 from hf_paretokd.evaluation.metrics import scorers
-from hf_paretokd.manifest import write_whole
 
 RESAMPLES = 1000
 LEVEL = 0.05  # p-values below it are called significant
@@ -88,13 +85,3 @@ def comparisons(found: PairedScores, split: str, pair: str, against: str | None 
             difference = scores[name].value - scores[first].value
             rows.append(Comparison(split, pair, metric, name, against or first, difference, p_value))
     return rows
-
-
-def write_comparisons(rows: Iterable[Comparison], path: Path) -> None:
-    """Writes `comparisons.json`."""
-    write_whole(path, json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n")
-
-
-def read_comparisons(path: Path) -> list[Comparison]:
-    """Reads what `write_comparisons` wrote; an absent file holds none."""
-    return [Comparison(**row) for row in json.loads(path.read_text("utf-8"))] if path.is_file() else []

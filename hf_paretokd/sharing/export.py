@@ -2,16 +2,14 @@
 
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
 from rich.table import Table
 from tqdm.auto import tqdm
 
-from hf_paretokd.checkpoints import save_model
 from hf_paretokd.data.corpus import load_text
 from hf_paretokd.data.pairs import source_tags, target_tag
 from hf_paretokd.delivery.export import Proof, Sentences, export_model
@@ -22,6 +20,8 @@ from hf_paretokd.evaluation.translation import decoder_of, position_limit
 from hf_paretokd.models.building import check_vocabulary, fastest_device, load_model
 from hf_paretokd.recipe import Recipe, load_recipe
 from hf_paretokd.scoring import RECIPE, command_line_recipe, console, load_tokenizer
+
+LONGEST = 512  # positions of a converted model whose tokenizer does not tell
 
 
 def recipe_of(model: str, overrides: Sequence[str]) -> Recipe:
@@ -75,35 +75,26 @@ def show_proof(proof: Proof, output: Path) -> None:
     console.print(f"{output}: {size:.1f} MB", highlight=False, soft_wrap=True)
 
 
-@contextmanager
 def line_translator(
     model: str, engine: str | None, quantization: str, num_beams: int, language: str | None, long: str, max_tokens: int
-) -> Iterator[LineTranslator]:
+) -> LineTranslator:
     """A translator by a checkpoint, or by an exported folder; `engine` None takes what the folder is made for.
 
     Raises:
         ModelError, TokenizerError: the model cannot be loaded, or not by this engine.
     """
-    folder, converted = Path(model), (Path(model) / ctranslate.WEIGHTS).is_file()
-    if converted and engine == "transformers":
-        raise ModelError(f"{model}: is made for CTranslate2; give --engine ctranslate2, or the original checkpoint")
-    tag = target_tag(language) if language else ""
     tokenizer = load_tokenizer(model)
-    with ExitStack() as stack:
-        if converted:
-            limit = tokenizer.model_max_length if tokenizer.model_max_length < 1e6 else 512
-            decoder = ctranslate.ctranslate_decoder(folder, tokenizer)
-        else:
-            loaded = load_model(model).eval()
-            check_vocabulary(loaded, tokenizer)
-            limit, decoder = position_limit(loaded), None
-            if engine == "ctranslate2":
-                place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                save_model(loaded, tokenizer, place / "model")
-                ctranslate.convert(place / "model", place / "converted", quantization)
-                decoder = ctranslate.ctranslate_decoder(place / "converted", tokenizer)
-            decoder = decoder or decoder_of(loaded.to(fastest_device()), tokenizer, "transformers")
-        yield LineTranslator(tokenizer, decoder, limit, num_beams, tag, long, max_tokens)
+    if (Path(model) / ctranslate.WEIGHTS).is_file():
+        if engine == "transformers":
+            raise ModelError(f"{model}: is made for CTranslate2; give --engine ctranslate2, or the original checkpoint")
+        limit = min(tokenizer.model_max_length, LONGEST)  # a tokenizer that was told no limit says 10³⁰
+        decoder = ctranslate.ctranslate_decoder(Path(model), tokenizer)
+    else:
+        loaded = load_model(model).eval()
+        check_vocabulary(loaded, tokenizer)
+        limit = position_limit(loaded)
+        decoder = decoder_of(loaded.to(fastest_device()), tokenizer, engine or "transformers", quantization)
+    return LineTranslator(tokenizer, decoder, limit, num_beams, target_tag(language) if language else "", long, max_tokens)
 
 
 def translate_file(
@@ -121,9 +112,13 @@ def translate_file(
     """Translates a file or standard input to a file or standard output, line by line, with a progress bar.
 
     Raises:
+        RecipeError: a number is below 1.
         DataError: the file is missing, or a line is too long and `long` is `refuse`.
         ModelError, TokenizerError: as `line_translator`.
     """
+    for name, value in (("num_beams", num_beams), ("buffer", buffer), ("max_tokens", max_tokens)):
+        if value < 1:
+            raise RecipeError(f"--{name}: {value} is not 1 or more")
     with ExitStack() as stack:
         lines, total = sys.stdin.buffer, None
         if source:
@@ -131,7 +126,7 @@ def translate_file(
                 raise DataError(f"{source}: no such file")
             total = count_lines(Path(source))
             lines = stack.enter_context(open(source, "rb"))
-        translator = stack.enter_context(line_translator(model, engine, quantization, num_beams, to, long, max_tokens))
+        translator = line_translator(model, engine, quantization, num_beams, to, long, max_tokens)
         sink: BinaryIO = stack.enter_context(open_output(output))
         bar = stack.enter_context(tqdm(total=total, unit=" lines", desc="translating", file=sys.stderr))
         for line in translator.translate(lines, buffer, source or "standard input"):
