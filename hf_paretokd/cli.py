@@ -205,6 +205,8 @@ def main() -> int:
     except BrokenPipeError:  # whoever read the output has had enough, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -161,6 +161,8 @@ def report_run(folder: Path) -> None:
     draw_run(folder, record.rows, record.recipe)
     if record.systems:
         show(write_report(record))
+    else:
+        console.print("no report: nothing was scored (evaluation.splits)")
     write_cards(record)
 
 

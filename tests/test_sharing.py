@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -187,6 +188,18 @@ def test_a_student_is_chosen_by_measured_figures(folder, capsys):
         choose_student(folder, quantization="int8")
     with pytest.raises(TrainingError, match=r"no finished run \(results\.json is missing\)"):
         choose_student(folder / "students")
+
+
+def test_a_run_that_was_moved_away_from_its_text_is_still_measured(folder, tmp_path, capsys):
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved, ignore=shutil.ignore_patterns("checkpoints", "latency.json"))
+    recipe = yaml.safe_load((moved / "recipe.yaml").read_text())
+    recipe["data"]["data_dir"] = str(tmp_path / "gone")
+    (moved / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert command("choose", moved, "--prefer", "smallest") == 0
+    shutil.rmtree(moved / "translations")
+    assert command("choose", moved) == 1
+    assert "holds no scored text; score its models first: paretokd evaluate" in capsys.readouterr().err.replace("\n", "")
 
 
 def test_evaluating_again_keeps_what_the_training_took(folder, capsys):

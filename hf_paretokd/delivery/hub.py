@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -98,28 +99,30 @@ def push(
     """
     check_names([upload.repository for upload in uploads])
     api, done, made = HfApi(token=token), [], set()
-    with patience(timeout):
-        for upload in (bar := tqdm(uploads, desc="pushing", unit=" models")):
-            bar.set_postfix_str(upload.name)
-            try:
-                if upload.repository not in made:
-                    attempt(lambda each=upload: api.create_repo(each.repository, private=private, exist_ok=True), first_wait)
-                    made.add(upload.repository)
-                commit = attempt(
-                    lambda each=upload: api.create_commit(each.repository, list(each.operations()), commit_message=message),
-                    first_wait,
-                )
-            except Exception as error:
-                reason = refusal(error)
-                if reason is None:
-                    raise
-                finished = f"{len(done)} of {len(uploads)} models are uploaded; the same command goes on from there"
-                raise UploadError(f"{upload.name}: {reason}; {finished}") from None
-            done.append(str(commit.commit_url))
+    for upload in (bar := tqdm(uploads, desc="pushing", unit=" models")):
+        bar.set_postfix_str(upload.name)
+        try:
+            if upload.repository not in made:
+                create = partial(api.create_repo, upload.repository, private=private, exist_ok=True)
+                persistently(create, timeout, first_wait)
+                made.add(upload.repository)
+            commit = persistently(partial(commit_upload, api, upload, message), timeout, first_wait)
+        except Exception as error:
+            reason = refusal(error)
+            if reason is None:
+                raise
+            finished = f"{len(done)} of {len(uploads)} models are uploaded; the same command goes on from there"
+            raise UploadError(f"{upload.name}: {reason}; {finished}") from None
+        done.append(commit)
     return done
 
 
-def attempt(action: Callable[[], Result], first_wait: float) -> Result:
+def commit_upload(api: HfApi, upload: Upload, message: str) -> str:
+    """Sends what has changed in one commit and returns its address."""
+    return str(api.create_commit(upload.repository, list(upload.operations()), commit_message=message).commit_url)
+
+
+def persistently(action: Callable[[], Result], timeout: float, first_wait: float) -> Result:
     """Tries an action up to four times, as long as the Hub's trouble may pass."""
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(transient),
@@ -127,7 +130,10 @@ def attempt(action: Callable[[], Result], first_wait: float) -> Result:
         wait=tenacity.wait_exponential(first_wait, max=LONGEST_WAIT),
         reraise=True,
     )
-    return retrying(action)
+    for trial in retrying:
+        with trial, patience(timeout):
+            return action()
+    raise AssertionError("the last attempt returns or raises")
 
 
 def status_of(error: BaseException) -> int | None:

@@ -8,10 +8,9 @@ from rich import box
 from rich.table import Table
 
 from hf_paretokd import checkpoints
-from hf_paretokd.data.corpus import load_text
-from hf_paretokd.data.pairs import source_tags
+from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.delivery.choice import Budget, Candidate, Choice, choose
-from hf_paretokd.errors import RecipeError
+from hf_paretokd.errors import RecipeError, TrainingError
 from hf_paretokd.evaluation import ctranslate
 from hf_paretokd.evaluation.latency import (
     TURNS,
@@ -23,7 +22,7 @@ from hf_paretokd.evaluation.latency import (
     spaced_by_length,
     write_costs,
 )
-from hf_paretokd.evaluation.outputs import System
+from hf_paretokd.evaluation.outputs import SOURCE, System
 from hf_paretokd.evaluation.translation import ENGINES, decoder_of, position_limit
 from hf_paretokd.models.building import load_model
 from hf_paretokd.record import LATENCY, RunRecord, read_run
@@ -44,15 +43,17 @@ def measure_run(
     Raises:
         RecipeError: there is no such engine, or it has no quantization.
         ModelError: CTranslate2 is missing.
+        TrainingError: nothing was scored.
     """
     if engine not in ENGINES:
         raise RecipeError(f"--engine: {engine!r} is not one of {', '.join(ENGINES)}")
     if engine == "transformers" and quantization != "float32":
         raise RecipeError(f"--quantization {quantization}: needs --engine ctranslate2")
+    sources = sample_sources(record)
     models = {system: folder for system, folder in run_models(record.folder) if system in record.systems}
     models = {system: models[system] for system in distinct(list(models))}
     tokenizer = load_tokenizer(next(iter(models.values())))
-    ids = spaced_by_length(tokenizer(sample_sources(record), truncation=True, return_attention_mask=False)["input_ids"])
+    ids = spaced_by_length(tokenizer(sources, truncation=True, return_attention_mask=False)["input_ids"])
     beams = record.recipe.evaluation.num_beams
     protocol = Protocol(engine, quantization, beams, len(ids), TURNS, torch.get_num_threads(), machine_name())
     path = record.folder / (LATENCY if engine == "transformers" else f"latency-{engine}-{quantization}.json")
@@ -86,10 +87,19 @@ def distinct(systems: list[System]) -> list[System]:
 
 
 def sample_sources(record: RunRecord) -> list[str]:
-    """The source text of the quoted split with its tags, all pairs."""
+    """The source text of the quoted split with its tags, all pairs, as the run has kept it.
+
+    Raises:
+        TrainingError: the run has none.
+    """
     data = record.recipe.data
     tags = source_tags(data.parsed_pairs, data.target_tags)
-    return [tags[pair] + source for pair, text in load_text(data, record.split).items() for source in text.sources]
+    found = [
+        tags[LanguagePair.parse(pair)] + source for pair in record.pairs for source in record.translations(pair).get(SOURCE, ())
+    ]
+    if not found:
+        raise TrainingError(f"{record.folder}: holds no scored text; score its models first: paretokd evaluate {record.folder}")
+    return found
 
 
 def candidates(
