@@ -8,6 +8,7 @@ from hf_paretokd.evaluation.latency import Cost
 from hf_paretokd.evaluation.outputs import System
 from hf_paretokd.evaluation.results import AVERAGE, with_spread
 from hf_paretokd.record import RunRecord
+from hf_paretokd.scoring import main_folders
 from hf_paretokd.sharing.costs import distinct
 
 
@@ -65,7 +66,8 @@ def difference(value: float, p_value: float) -> str:
 
 def training_cost(record: RunRecord) -> list[tuple[str, str]]:
     """Wall time, processor hours and what that makes for each model."""
-    training, models = record.training, max(1, len(distinct(record.systems)))  # nothing may have been scored
+    training = record.training
+    models = len(list((record.folder / "students").glob("*-*"))) or len(main_folders(record.folder))
     found = []
     for metric, title in (("updates", "updates"), ("best_update", "best update"), ("passes", "passes over the text")):
         if metric in training:
