@@ -334,3 +334,16 @@ def test_a_dry_run_prints_the_cards(folder, capsys):
     assert "nothing was sent" in output
     assert command("push", folder, "--to", "anna/x", "--dry-run", "--depths", "9-2") == 1
     assert "has no model 9-2" in capsys.readouterr().err
+
+
+def test_the_commands_of_the_page_on_sharing_work_on_a_run(folder, capsys):
+    page = (Path(__file__).parent.parent / "docs" / "sharing.md").read_text("utf-8")
+    lines = [line.partition("  #")[0] for line in page.splitlines() if re.match(r"paretokd (report|choose|push) runs", line)]
+    assert len(lines) == 7
+    for line in lines:
+        words = line.replace("runs/my-run", str(folder)).replace("de-en", "fr-en").replace("6-2 2-2", "3-2 2-2").split()[1:]
+        try:
+            code = command(*words, *(["--dry-run"] if words[0] == "push" and "--dry-run" not in words else []))
+        except SystemExit as ended:
+            code = ended.code
+        assert code == 0 or (words[0], code) == ("choose", 1), "such a model fits no budget"
