@@ -17,6 +17,7 @@ from hf_paretokd.data.tokenizer import train_tokenizer
 from hf_paretokd.delivery.extract import save_students
 from hf_paretokd.delivery.hub import check_names
 from hf_paretokd.errors import TrainingError
+from hf_paretokd.evaluation.outputs import System
 from hf_paretokd.evaluation.results import AVERAGE, ResultRow, read_results
 from hf_paretokd.models.building import check_vocabulary, load_model
 from hf_paretokd.models.depth import Depth
@@ -39,7 +40,7 @@ from hf_paretokd.scoring import (
     read_baseline,
     score_run,
 )
-from hf_paretokd.sharing.cards import write_cards
+from hf_paretokd.sharing.cards import write_card, write_cards
 from hf_paretokd.sharing.push import push_run
 from hf_paretokd.sharing.report import REPORT, write_report
 from hf_paretokd.trainer import TranslationTrainer
@@ -225,8 +226,12 @@ def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: 
     teacher, tokenizer = load_model(main), load_tokenizer(main)
     check_vocabulary(teacher, tokenizer)
     pairs = known.data.parsed_pairs if known else ()
+    record = read_run(source) if (Path(source) / RESULTS).is_file() else None
     for path in save_students(teacher, tokenizer, wanted, output, known.method if known else "", pairs, overwrite):
-        console.print(str(path), highlight=False, soft_wrap=True)
+        system = System("student", path.name)
+        if record and system in record.systems:
+            write_card(record, system, path)
+        show(path)
 
 
 def show_translations(folder: Path, model: str, count: int = 2) -> None:

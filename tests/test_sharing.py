@@ -257,7 +257,7 @@ def test_nothing_uploaded_tells_of_this_machine(facts, folder, text_folder):
         assert not re.search(r"training_args|name_or_path\": \"/|is_local", content), name
 
 
-def test_cards_hold_metadata_and_measured_figures(facts, folder):
+def test_cards_hold_metadata_and_measured_figures(facts, folder, tmp_path):
     record, found = read_run(folder), facts["metadata"]
     assert found["base_model"] == "anna/plain-3-2"
     assert (found["language"], found["license"], found["pipeline_tag"]) == (["bs", "en", "fr"], "cc-by-4.0", "translation")
@@ -275,8 +275,10 @@ def test_cards_hold_metadata_and_measured_figures(facts, folder):
     for part in (record.signature, "@inproceedings{miao", "@inproceedings{huang", "* Phrases only.", "**2-2**", ">>en<<"):
         assert part in text
     assert "| 3-2 |" in text, "the whole family"
-    local = ModelCard((folder / "students" / "2-2" / "README.md").read_text())
-    assert record.signature in local.text, "the cards in the run folder have the figures too"
+    assert command("extract", folder, "2-2", "2-1", "--output", tmp_path) == 0
+    for place in (folder / "students" / "2-2", tmp_path / "2-2"):
+        assert record.signature in ModelCard((place / "README.md").read_text()).text, "cards on disk have the figures too"
+    assert "## Scores" not in (tmp_path / "2-1" / "README.md").read_text(), "nobody scored it"
 
 
 def test_the_snippets_of_an_uploaded_card_run_as_they_stand(facts):

@@ -18,13 +18,15 @@ CARD = "README.md"
 Names = Callable[[System], tuple[str, str | None]]  # a model's repository, and its folder there
 
 
-def write_cards(record: RunRecord) -> list[Path]:
+def write_cards(record: RunRecord) -> None:
     """Gives every checkpoint of a run its card with measured figures."""
-    written = []
     for system, folder in run_models(record.folder):
-        (folder / CARD).write_text(render_card(card_facts(record, system, folder)), "utf-8")
-        written.append(folder / CARD)
-    return written
+        write_card(record, system, folder)
+
+
+def write_card(record: RunRecord, system: System, folder: Path) -> None:
+    """Gives a checkpoint, in a run or taken from it, the card of one of the run's models."""
+    (folder / CARD).write_text(render_card(card_facts(record, system, folder)), "utf-8")
 
 
 def unnamed(system: System) -> tuple[str, str | None]:
