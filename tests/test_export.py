@@ -120,6 +120,20 @@ def test_output_that_never_ends_is_equal_too(new_model, tokenizer, sentences):
     assert max(len(bare(row, model)) for row in ours) == min(40, 2 * max(map(len, ids)) + 20) - 2
 
 
+def test_a_decoder_leaves_the_threads_of_torch_alone(trained, tokenizer, sentences):
+    """CTranslate2 takes its own number of threads for that of the process; then generate would be slower beside it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        decoder = decoder_of(trained, tokenizer, "ctranslate2")
+        assert torch.get_num_threads() == 2
+        ids = tokenizer(sentences)["input_ids"]
+        found = decode_all(decoder, ids, 60, max_tokens=30)
+    finally:
+        torch.set_num_threads(threads)
+    assert found == [decode_all(decoder, [row], 60)[0] for row in ids], "batches are done side by side, in the old order"
+
+
 # ---- lines
 
 

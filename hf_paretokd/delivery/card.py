@@ -35,18 +35,14 @@ class ModelScore:
 
     @property
     def text(self) -> str:
-        """The value in the digits usual for its metric."""
-        return f"{self.value:.4f}" if self.metric == "comet" else f"{self.value:.1f}"
-
-    @property
-    def interval(self) -> str:
-        """`34.4–37.0`, or a dash where there is none."""
-        return "–" if self.low is None else f"{self.low:.1f}–{self.high:.1f}"
+        """`35.8 (34.4–37.0)`, in the digits usual for the metric."""
+        value = f"{self.value:.4f}" if self.metric == "comet" else f"{self.value:.1f}"
+        return value if self.low is None else f"{value} ({self.low:.1f}–{self.high:.1f})"
 
 
 @dataclass(frozen=True)
-class Family:
-    """The table of all models of a training."""
+class CardTable:
+    """A table of a card."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -70,7 +66,8 @@ class CardFacts:
         license, base_model, datasets: for the metadata, as Hub ids.
         scores: figures of this model on `test_name`, decoded as `decoding` says.
         notes: sentences below the scores.
-        family: the table of all models.
+        tests: differences from other models.
+        family: all models of the training.
         protocol: how the family's latencies were measured.
         signature: of the training.
         training: titles and values about the training.
@@ -95,12 +92,21 @@ class CardFacts:
     test_name: str = ""
     decoding: str = ""
     notes: Sequence[str] = ()
-    family: Family | None = None
+    tests: CardTable | None = None
+    family: CardTable | None = None
     protocol: str = ""
     signature: str | None = None
     training: Sequence[tuple[str, str]] = ()
     limitations: Sequence[str] = field(default=("It was scored on nothing yet.",))
     example: str = "…"
+
+    @property
+    def score_table(self) -> CardTable:
+        """A row for every pair, a column for every metric."""
+        metrics = list(dict.fromkeys(score.title for score in self.scores))
+        cells = {(score.pair, score.title): score.text for score in self.scores}
+        pairs = dict.fromkeys(score.pair for score in self.scores)
+        return CardTable(["pair", *metrics], [[pair, *(cells.get((pair, each), "") for each in metrics)] for pair in pairs])
 
     @property
     def signatures(self) -> list[tuple[str, str]]:

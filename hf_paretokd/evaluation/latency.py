@@ -85,7 +85,7 @@ def measure_latencies(
     for ids in tqdm(sentences, desc="latency", unit=" sentences", leave=False):
         longest = longest_output([ids], limit)
         actions = {
-            system: lambda decode=decode, ids=ids, longest=longest: decode([ids], longest, num_beams)
+            system: lambda decode=decode, ids=ids, longest=longest: list(decode([ids], longest, num_beams))
             for system, decode in decoders.items()
         }
         for system, seconds in interleaved_medians(actions, TURNS, progress=False).items():

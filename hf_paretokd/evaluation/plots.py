@@ -74,27 +74,15 @@ def plot_tradeoff(points: Sequence[tuple[str, float, float]], cost: str, path: P
     axes.plot([p[1] for p in best], [p[2] for p in best], "o-", color="C0", label="not beaten by any other", zorder=3)
     if rest:
         axes.plot([p[1] for p in rest], [p[2] for p in rest], "o", color="0.65", label="beaten")
-    place_names(axes, [(value, quality, name) for name, value, quality in best])
+    for points, place, sides, colour in ((best, (-5, 4), ("right", "bottom"), "C0"), (rest, (4, -4), ("left", "top"), "0.5")):
+        for name, value, quality in points:  # the line rises, so that there is room at its upper left
+            style = {"textcoords": "offset points", "ha": sides[0], "va": sides[1], "fontsize": 8, "color": colour}
+            axes.annotate(name, (value, quality), xytext=place, **style)
     axes.set_xlabel(cost)
     axes.set_ylabel("BLEU")
     axes.legend(fontsize=8, loc="lower right")
     axes.margins(0.1)
     finish(figure, path)
-
-
-def place_names(axes: Any, points: Sequence[tuple[float, float, str]]) -> None:
-    """Names above and below points in turn, so that neighbours do not cover each other."""
-    for number, (x, y, name) in enumerate(points):
-        above = number % 2 == 0
-        axes.annotate(
-            name,
-            (x, y),
-            textcoords="offset points",
-            xytext=(0, 6 if above else -7),
-            ha="center",
-            va="bottom" if above else "top",
-            fontsize=8,
-        )
 
 
 def plot_losses(log: Sequence[Mapping[str, Any]], folder: Path) -> None:

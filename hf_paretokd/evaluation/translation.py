@@ -1,7 +1,8 @@
 """Translation of many sentences: batched by length, in the order given, by transformers or CTranslate2."""
 
 import tempfile
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hf_paretokd.data.tokenizer import check_text_tags
 from hf_paretokd.evaluation.ctranslate import Decoder, check_installed, convert, ctranslate_decoder
 
 ENGINES = ("transformers", "ctranslate2")
+AHEAD = 2 * torch.get_num_threads()  # batches begun before the first is asked for: an engine may work on several
 
 
 def decoder_of(
@@ -75,12 +77,21 @@ def decode_all(
     cuts = [*cut_sorted([len(ids[index]) for index in order], max_tokens), len(ids)]
     output: list[list[int]] = [[] for _ in ids]
     with tqdm(total=len(ids), desc=description, disable=description is None, leave=False, unit=" sentences") as bar:
+
+        def finish(rows: Sequence[int], found: Iterable[Sequence[int]]) -> None:
+            for row, tokens in zip(rows, found, strict=True):
+                output[row] = [int(token) for token in tokens]
+            bar.update(len(rows))
+
+        begun: deque[tuple[Sequence[int], Iterable[Sequence[int]]]] = deque()
         for start, end in pairwise(cuts):
             rows = order[start:end]
             sources = [ids[row] for row in rows]
-            for row, found in zip(rows, decoder(sources, longest_output(sources, limit), num_beams), strict=True):
-                output[row] = [int(token) for token in found]
-            bar.update(len(rows))
+            begun.append((rows, decoder(sources, longest_output(sources, limit), num_beams)))
+            if len(begun) > AHEAD:
+                finish(*begun.popleft())
+        for each in begun:
+            finish(*each)
     return output
 
 

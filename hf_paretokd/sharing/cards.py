@@ -6,13 +6,13 @@ from pathlib import Path
 from transformers import AutoConfig
 
 from hf_paretokd.data.tokenizer import target_tags
-from hf_paretokd.delivery.card import TITLES, UNNAMED, CardFacts, Family, ModelScore, render_card
+from hf_paretokd.delivery.card import TITLES, UNNAMED, CardFacts, CardTable, ModelScore, render_card
 from hf_paretokd.evaluation.outputs import SOURCE, System
 from hf_paretokd.evaluation.results import AVERAGE
 from hf_paretokd.models.building import load_model
 from hf_paretokd.record import RunRecord
 from hf_paretokd.scoring import load_tokenizer, run_models
-from hf_paretokd.sharing.tables import difference, models_table, training_cost
+from hf_paretokd.sharing.tables import STARRED, models_table, paired_tests, training_cost
 
 CARD = "README.md"
 Names = Callable[[System], tuple[str, str | None]]  # a model's repository, and its folder there
@@ -67,6 +67,7 @@ def card_facts(record: RunRecord, system: System, folder: Path, names: Names = u
         test_name=recipe.card.test_name or f"{record.split} text",
         decoding=next((row.decoding for row in record.rows if row.system == system and row.decoding), ""),
         notes=notes(record, system),
+        tests=tests(record, system),
         family=family(record, system),
         protocol=str(record.costs[0]) if record.costs else "",
         signature=record.signature,
@@ -102,15 +103,11 @@ def scores(record: RunRecord, system: System) -> list[ModelScore]:
 
 
 def notes(record: RunRecord, system: System) -> list[str]:
-    """Averages, paired tests and contamination, in sentences."""
+    """Averages and contamination, in sentences."""
     found = []
     averages = [f"{group} {row.value:.1f}" for group in record.groups if (row := record.table.get((system, group, "bleu")))]
     if averages:
         found.append(f"Mean BLEU over pairs: {', '.join(averages)}.")
-    tests = [each for pair in record.pairs for each in record.against(system, pair) if each.difference or each.p_value < 1]
-    if tests:
-        each = [f"{test.pair} {difference(test.difference, test.p_value)} against {test.against}" for test in tests]
-        found.append(f"Difference in BLEU by paired bootstrap: {'; '.join(each)}.")
     if record.contamination:
         own = [each for each in record.contamination if each.split == record.split]
         held, total = sum(each.normalised_both for each in own), sum(each.sentences for each in own)
@@ -120,7 +117,14 @@ def notes(record: RunRecord, system: System) -> list[str]:
     return found
 
 
-def family(record: RunRecord, system: System) -> Family | None:
+def tests(record: RunRecord, system: System) -> CardTable | None:
+    """The model beside others, if it was compared with any."""
+    rows = paired_tests(record, system)
+    starred = STARRED if len(record.pairs) > 1 else ""
+    return CardTable([f"against{starred}", *record.pairs], rows) if rows else None
+
+
+def family(record: RunRecord, system: System) -> CardTable | None:
     """The table of all models, with this one in bold."""
     if not record.costs:
         return None
@@ -128,7 +132,7 @@ def family(record: RunRecord, system: System) -> Family | None:
     own = "student" if system.model == "teacher" else system.model  # a teacher is its deepest student
     title = System(own, system.depth, system.peer).title
     rows = [[f"**{cell}**" for cell in row.cells] if row.cells[0] == title else list(row.cells) for row in table.rows]
-    return Family(table.headings, rows)
+    return CardTable(table.headings, rows)
 
 
 def training(record: RunRecord) -> list[tuple[str, str]]:

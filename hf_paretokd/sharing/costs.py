@@ -71,7 +71,7 @@ def measure_run(
             else:
                 converted = Path(temporary) / system.name
                 ctranslate.convert(folder, converted, quantization)
-                decoders[system] = ctranslate.ctranslate_decoder(converted, tokenizer)
+                decoders[system] = ctranslate.ctranslate_decoder(converted, tokenizer, one_by_one=True)
                 sizes[system] = converted / ctranslate.WEIGHTS
         megabytes = {system: file.stat().st_size / 1e6 for system, file in sizes.items()}
     times = measure_latencies(decoders, ids, limit, beams)

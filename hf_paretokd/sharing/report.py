@@ -16,7 +16,7 @@ from hf_paretokd.manifest import write_whole
 from hf_paretokd.record import RunRecord
 from hf_paretokd.scoring import PLOTS
 from hf_paretokd.sharing.costs import distinct, measure_run
-from hf_paretokd.sharing.tables import Row, Table, models_table, training_cost
+from hf_paretokd.sharing.tables import STARRED, Row, Table, models_table, paired_tests, training_cost
 
 REPORT = "report.html"
 SAMPLES = 8  # sentences shown, over all pairs
@@ -120,16 +120,13 @@ def pairs_table(record: RunRecord) -> Table:
 
 def comparisons_table(record: RunRecord) -> Table:
     """The paired tests against models of other runs, and between the models of this one where there are several pairs."""
-    found: dict[tuple[str, str], dict[str, str]] = {}
-    for each in record.comparisons:
-        shown = each.split == record.split and each.metric == "bleu" and (": " in each.against or len(record.pairs) > 1)
-        if shown and each.system in {system.name for system in distinct(record.systems)}:
-            mark = "*" if each.significant else ""
-            found.setdefault((each.system, each.against), {})[each.pair] = f"{each.difference:+.1f}{mark}".replace("-", "−")
     rows = [
-        Row([system, against, *(tests.get(pair, "") for pair in record.pairs)]) for (system, against), tests in found.items()
+        Row([system.name, *row])
+        for system in distinct(record.systems)
+        for row in paired_tests(record, system)
+        if ": " in row[0] or len(record.pairs) > 1  # else it stands in the table of models
     ]
-    return Table(["model", "against", *record.pairs], rows, "Differences in BLEU; * p < 0.05 by paired bootstrap")
+    return Table(["model", "against", *record.pairs], rows, f"Differences in BLEU by paired bootstrap{STARRED}")
 
 
 def contamination_table(record: RunRecord) -> Table | None:

@@ -11,6 +11,8 @@ from hf_paretokd.record import RunRecord
 from hf_paretokd.scoring import main_folders
 from hf_paretokd.sharing.costs import distinct
 
+STARRED = "; * p < 0.05"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -57,6 +59,19 @@ def models_table(record: RunRecord, costs: Mapping[System, Cost]) -> Table:
             cells.append(difference(tests[0].difference, tests[0].p_value) if tests and not same else "–")
         rows.append(Row(cells, system in best))
     return Table(headings, rows, "± is half the 95 % bootstrap interval, p that of a paired bootstrap test" if single else "")
+
+
+def paired_tests(record: RunRecord, system: System) -> list[list[str]]:
+    """A model's differences in BLEU: a row for each model it was compared with, its name first and then a cell a pair."""
+    found: dict[str, dict[str, str]] = {}
+    for pair in record.pairs:
+        for test in record.against(system, pair):
+            star = "*" if test.significant else ""
+            short = f"{test.difference:+.1f}{star}".replace("-", "−")
+            found.setdefault(test.against, {})[pair] = (
+                short if len(record.pairs) > 1 else difference(test.difference, test.p_value)
+            )
+    return [[against, *(cells.get(pair, "") for pair in record.pairs)] for against, cells in found.items()]
 
 
 def difference(value: float, p_value: float) -> str:
