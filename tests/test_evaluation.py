@@ -67,7 +67,7 @@ def test_results_round_trip_and_table(tmp_path):
     write_results(rows, tmp_path / "results.json")
     assert read_results(tmp_path / "results.json") == rows
     table = results_table(rows)
-    headings = ["depth", "million\nparam.", "fr", "bs", "mean", "chrF", "sent.\n/s"]
+    headings = ["depth", "param.\n(M)", "fr", "bs", "mean", "chrF", "sent.\n/s"]
     assert [column.header for column in table.columns] == headings
     assert table.title == "test, greedy: BLEU of … → en"
     cells = [next(iter(column.cells)) for column in table.columns]

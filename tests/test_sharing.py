@@ -275,6 +275,8 @@ def test_cards_hold_metadata_and_measured_figures(facts, folder, tmp_path):
     for part in (record.signature, "@inproceedings{miao", "@inproceedings{huang", "* Phrases only.", "**2-2**", ">>en<<"):
         assert part in text
     assert "| 3-2 |" in text, "the whole family"
+    assert not re.search(r"\|\n[^|\n]", text), "a blank line ends every table"
+    assert "\n\n\n" not in text
     assert command("extract", folder, "2-2", "2-1", "--output", tmp_path) == 0
     for place in (folder / "students" / "2-2", tmp_path / "2-2"):
         assert record.signature in ModelCard((place / "README.md").read_text()).text, "cards on disk have the figures too"

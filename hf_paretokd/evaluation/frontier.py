@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from hf_paretokd.evaluation.outputs import System, distinct
 from hf_paretokd.evaluation.results import AVERAGE, HIGH, LOW, ResultRow
 
 Item = TypeVar("Item")
@@ -24,14 +25,16 @@ class FrontierPoint:
 
 def frontier_points(family: str, rows: Iterable[ResultRow], split: str, metric: str = "bleu") -> list[FrontierPoint]:
     """A point for every model of a run whose pairs were grouped."""
-    found: dict[tuple[str, str, int | None], dict[str, float]] = {}
+    found: dict[System, dict[str, float]] = {}
     for row in rows:
         if row.split == split and row.metric == metric and row.pair in (AVERAGE, HIGH, LOW):
-            found.setdefault((row.model, row.depth, row.peer), {})[row.pair] = row.value
+            found.setdefault(row.system, {})[row.pair] = row.value
     return [
-        FrontierPoint(family, f"peer {peer}" if peer else f"{model} {depth}", values[HIGH], values[LOW], values[AVERAGE])
-        for (model, depth, peer), values in found.items()
-        if HIGH in values
+        FrontierPoint(
+            family, f"peer {system.peer}" if system.peer else system.title, values[HIGH], values[LOW], values[AVERAGE]
+        )
+        for system in distinct(found)
+        if HIGH in (values := found[system])
     ]
 
 

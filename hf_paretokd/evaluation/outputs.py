@@ -1,6 +1,6 @@
 """Translations kept as text files, one line a sentence, for paired tests, samples and metrics that run elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,13 @@ class System:
     def folder(self) -> str:
         """Where a run has its checkpoint: `students/6-2`, `peers/1`, `teacher` or `model`."""
         return f"peers/{self.peer}" if self.peer else f"students/{self.depth}" if self.model == "student" else self.model
+
+
+def distinct(systems: Iterable[System]) -> list[System]:
+    """All models, each once, but a teacher that is a student as well."""
+    systems = list(dict.fromkeys(systems))
+    students = {system.depth for system in systems if system.model == "student"}
+    return [system for system in systems if system.model != "teacher" or system.depth not in students]
 
 
 def one_line(text: str) -> str:

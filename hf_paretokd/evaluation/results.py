@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import SamplingRow
-from hf_paretokd.evaluation.outputs import System, one_line
+from hf_paretokd.evaluation.outputs import System, distinct, one_line
 from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap
 from hf_paretokd.evaluation.translation import decoder_of, translate
 from hf_paretokd.manifest import read_rows, write_rows
@@ -155,10 +155,13 @@ def results_table(rows: Sequence[ResultRow]) -> Table:
     decoding = next((row.decoding for row in rows if row.decoding), "")
     table = Table(title=f"{rows[0].split}, {decoding}: BLEU of {common_side(pairs)}", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("depth")
-    sizes = ["million\nparam."] if sized else []
+    sizes = ["param.\n(M)"] if sized else []
     for heading in (*sizes, *map(short_names(pairs).get, pairs), *averaged.values(), "chrF", "sent.\n/s"):
         table.add_column(heading, justify="right")
-    for system in dict.fromkeys(row.system for row in rows):
+    shown = distinct(row.system for row in rows)
+    if hidden := [row.depth for row in rows if row.system not in shown]:
+        table.caption = f"{hidden[0]} is the teacher"
+    for system in shown:
         mine = {(row.pair, row.metric): row for row in rows if row.system == system}
         scores = [mine[pair, "bleu"] for pair in (*pairs, *averaged)]
         table.add_row(

@@ -22,7 +22,7 @@ from hf_paretokd.evaluation.latency import (
     spaced_by_length,
     write_costs,
 )
-from hf_paretokd.evaluation.outputs import SOURCE, System
+from hf_paretokd.evaluation.outputs import SOURCE, System, distinct
 from hf_paretokd.evaluation.translation import ENGINES, decoder_of, position_limit
 from hf_paretokd.models.building import load_model
 from hf_paretokd.record import LATENCY, RunRecord, read_run
@@ -51,7 +51,7 @@ def measure_run(
         raise RecipeError(f"--quantization {quantization}: needs --engine ctranslate2")
     sources = sample_sources(record)
     models = {system: folder for system, folder in run_models(record.folder) if system in record.systems}
-    models = {system: models[system] for system in distinct(list(models))}
+    models = {system: models[system] for system in distinct(models)}
     tokenizer = load_tokenizer(next(iter(models.values())))
     ids = spaced_by_length(tokenizer(sources, truncation=True, return_attention_mask=False)["input_ids"])
     beams = record.recipe.evaluation.num_beams
@@ -78,12 +78,6 @@ def measure_run(
     costs = {system: Cost(round(times[system], 3), round(megabytes[system], 3)) for system in models}
     write_costs(protocol, costs, path)
     return protocol, costs
-
-
-def distinct(systems: list[System]) -> list[System]:
-    """All models but a teacher that is a student as well."""
-    students = {system.depth for system in systems if system.model == "student"}
-    return [system for system in systems if system.model != "teacher" or system.depth not in students]
 
 
 def sample_sources(record: RunRecord) -> list[str]:

@@ -6,12 +6,11 @@ from pathlib import Path
 from hf_paretokd.delivery.card import render_card
 from hf_paretokd.delivery.hub import Upload, check_names, push
 from hf_paretokd.errors import RecipeError
-from hf_paretokd.evaluation.outputs import System
+from hf_paretokd.evaluation.outputs import System, distinct
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.record import read_run
 from hf_paretokd.scoring import run_models
 from hf_paretokd.sharing.cards import Names, card_facts
-from hf_paretokd.sharing.costs import distinct
 
 LAYOUTS = ("repositories", "subfolders")
 
@@ -52,7 +51,7 @@ def planned_uploads(
     check_names([to])
     record, names = read_run(run), names_in(to, layout)
     folders = dict(run_models(record.folder))
-    systems = distinct(list(folders))
+    systems = distinct(folders)
     if depths:
         wanted = [str(Depth.parse(depth)) for depth in depths]
         absent = [depth for depth in wanted if depth not in {system.depth for system in systems}]

@@ -9,13 +9,13 @@ import jinja2
 import yaml
 
 from hf_paretokd.evaluation.latency import Cost, Protocol
-from hf_paretokd.evaluation.outputs import REFERENCE, SOURCE, System
+from hf_paretokd.evaluation.outputs import REFERENCE, SOURCE, System, distinct
 from hf_paretokd.evaluation.plots import can_plot, plot_losses, plot_tradeoff
 from hf_paretokd.evaluation.results import AVERAGE, with_spread
 from hf_paretokd.manifest import write_whole
 from hf_paretokd.record import RunRecord
 from hf_paretokd.scoring import PLOTS
-from hf_paretokd.sharing.costs import distinct, measure_run
+from hf_paretokd.sharing.costs import measure_run
 from hf_paretokd.sharing.tables import STARRED, Row, Table, models_table, paired_tests, training_cost
 
 REPORT = "report.html"

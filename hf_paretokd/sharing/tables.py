@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 from hf_paretokd.evaluation.frontier import unbeaten
 from hf_paretokd.evaluation.latency import Cost
-from hf_paretokd.evaluation.outputs import System
+from hf_paretokd.evaluation.outputs import System, distinct
 from hf_paretokd.evaluation.results import AVERAGE, with_spread
 from hf_paretokd.record import RunRecord
 from hf_paretokd.scoring import main_folders
-from hf_paretokd.sharing.costs import distinct
 
 STARRED = "; * p < 0.05"
 
@@ -54,9 +53,8 @@ def models_table(record: RunRecord, costs: Mapping[System, Cost]) -> Table:
             found = [record.table[key].value for each in record.pairs if (key := (system, each, "comet")) in record.table]
             cells.append(f"{sum(found) / len(found):.4f}" if found else "–")
         if len(headings) > len(cells):
-            tests = [each for each in record.against(system, pair) if each.against == first.name]
-            same = first.model == "teacher" and system.depth == first.depth  # the student as deep as its teacher is the teacher
-            cells.append(difference(tests[0].difference, tests[0].p_value) if tests and not same else "–")
+            tests = {row[0]: row[1] for row in paired_tests(record, system)}
+            cells.append(tests.get(first.name, "–"))
         rows.append(Row(cells, system in best))
     return Table(headings, rows, "± is half the 95 % bootstrap interval, p that of a paired bootstrap test" if single else "")
 
@@ -64,8 +62,11 @@ def models_table(record: RunRecord, costs: Mapping[System, Cost]) -> Table:
 def paired_tests(record: RunRecord, system: System) -> list[list[str]]:
     """A model's differences in BLEU: a row for each model it was compared with, its name first and then a cell a pair."""
     found: dict[str, dict[str, str]] = {}
+    itself = "teacher" if system.depth == record.systems[0].depth else ""  # the student as deep as its teacher is the teacher
     for pair in record.pairs:
         for test in record.against(system, pair):
+            if test.against == itself:
+                continue
             star = "*" if test.significant else ""
             short = f"{test.difference:+.1f}{star}".replace("-", "−")
             found.setdefault(test.against, {})[pair] = (
