@@ -311,7 +311,7 @@ def test_peers_run_through_the_same_code(recipe_file, text_folder, monkeypatch, 
     assert [(point["family"], point["name"]) for point in frontier["points"]] == [
         ("run", "peer 1"),
         ("run", "peer 2"),
-        ("base", "model 2-2"),
+        ("base", "2-2 model"),
     ]
     for name in ("frontier.png", "weights.png"):
         assert (folder / "plots" / name).stat().st_size > 5000

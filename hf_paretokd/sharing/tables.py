@@ -62,7 +62,8 @@ def models_table(record: RunRecord, costs: Mapping[System, Cost]) -> Table:
 def paired_tests(record: RunRecord, system: System) -> list[list[str]]:
     """A model's differences in BLEU: a row for each model it was compared with, its name first and then a cell a pair."""
     found: dict[str, dict[str, str]] = {}
-    itself = "teacher" if system.depth == record.systems[0].depth else ""  # the student as deep as its teacher is the teacher
+    first = record.systems[0] if record.systems else system
+    itself = "teacher" if system.depth == first.depth else ""  # the student as deep as its teacher is the teacher
     for pair in record.pairs:
         for test in record.against(system, pair):
             if test.against == itself:
