@@ -26,6 +26,7 @@ class Fault:
     times: int
     status: int = 500
     hang: float = 0.0
+    body: dict = field(default_factory=lambda: {"error": "planned"})
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
                 fault.times -= 1
                 if fault.hang:
                     time.sleep(fault.hang)
-                return self.answer(fault.status, {"error": "planned"})
+                return self.answer(fault.status, fault.body)
         if not path.startswith("/lfs/") and self.headers.get("Authorization") != f"Bearer {self.server.token}":
             return self.answer(401, {"error": "Invalid credentials"})
         for method, pattern, handle in ROUTES:

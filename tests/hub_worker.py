@@ -111,6 +111,8 @@ with hub:
     facts["unauthorised"] = failure("anna/refused", [], token="hf_wrong")
     facts["forbidden"] = failure("anna/refused", [Fault("POST", "/api/repos/create", 99, 403)])
     facts["silent"] = failure("anna/refused", [Fault("POST", "/api/repos/create", 99, 500, hang=0.6)], timeout=0.2)
+    wrong = {"errors": [{"message": '"license" must be one of …'}], "warnings": []}
+    facts["card"] = failure("anna/refused", [Fault("POST", "/api/validate-yaml", 99, 400, body=wrong)])
     facts["names"] = []
     for name in ("anna", "a/b/c", "anna/..", "anna/wrong name"):
         try:

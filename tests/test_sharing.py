@@ -304,6 +304,8 @@ def test_refusals_end_at_once_and_silence_after_four_attempts(facts):
     assert facts["forbidden"]["requests"].count("POST /api/repos/create") == 1
     assert "no answer from the Hub after 4 attempts" in facts["silent"]["error"]
     assert facts["silent"]["requests"].count("POST /api/repos/create") == 4
+    assert "the Hub does not take the card" in facts["card"]["error"]
+    assert '"license" must be one of' in facts["card"]["error"]
     assert all("give user/name" in text for text in facts["names"])
     assert len(facts["names"]) == 4
 

@@ -166,11 +166,9 @@ def refusal(error: Exception) -> str | None:
         return "HF_HUB_OFFLINE is set; unset it to upload"
     if is_transport(error):
         return f"no answer from the Hub after {ATTEMPTS} attempts ({type(error).__name__})"
-    return (
-        f"the card's metadata is not valid ({error})"
-        if isinstance(error, ValueError) and "yaml" in str(error).lower()
-        else None
-    )
+    if isinstance(error, ValueError) and "metadata" in str(error):
+        return f"the Hub does not take the card ({' '.join(str(error).split())}); see the section card of the recipe"
+    return None
 
 
 @contextmanager
