@@ -1,6 +1,5 @@
 """What a finished run has on disk, in one object for reports, cards and choices."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +17,8 @@ from hf_paretokd.evaluation.significance import Comparison
 from hf_paretokd.manifest import read_rows
 from hf_paretokd.recipe import Recipe, load_recipe
 from hf_paretokd.scoring import COMPARISONS, CONTAMINATION, RECIPE, RESULTS, TRANSLATIONS
-from hf_paretokd.weighting.rules import HISTORY
 
-LATENCY, STATE = "latency.json", "trainer_state.json"
+LATENCY, STATE = "latency.json", "trainer_state.json"  # other engines have files of their own, latency-ENGINE-….json
 
 
 @dataclass(frozen=True)
@@ -87,12 +85,6 @@ class RunRecord:
         places = [folder / STATE for folder in (self.folder, *reversed(folders))]
         found = next((path for path in places if path.is_file()), None)
         return checkpoints.load_json(found)["log_history"] if found else []
-
-    @property
-    def weights(self) -> list[dict[str, Any]]:
-        """The history of the distillation weights; empty for methods without."""
-        path = self.folder / HISTORY
-        return json.loads(path.read_text("utf-8"))["history"] if path.is_file() else []
 
     def translations(self, pair: str) -> dict[str, list[str]]:
         """Sources, references and the models' translations of a pair, by file name."""

@@ -23,7 +23,7 @@ from hf_paretokd.models.building import check_vocabulary, load_model
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.recipe import Recipe, load_recipe, parse_overrides
-from hf_paretokd.record import LATENCY, STATE, read_run
+from hf_paretokd.record import STATE, read_run
 from hf_paretokd.scoring import (
     COMPARISONS,
     CONTAMINATION,
@@ -47,7 +47,7 @@ from hf_paretokd.trainer import TranslationTrainer
 from hf_paretokd.weighting.rules import HISTORY
 
 TOKENIZER = "tokenizer"
-FILES = (RECIPE, RESULTS, FRONTIER, HISTORY, COMPARISONS, CONTAMINATION, STATE, LATENCY, REPORT)
+FILES = (RECIPE, RESULTS, FRONTIER, HISTORY, COMPARISONS, CONTAMINATION, STATE, "latency*.json", REPORT)
 FOLDERS = (CHECKPOINTS, TOKENIZER, "teacher", "model", "students", "peers", PLOTS, TRANSLATIONS)
 
 
@@ -76,7 +76,8 @@ def prepare_run(recipe: Recipe, resume: bool, overwrite: bool) -> None:
             for name in FOLDERS:  # whatever else is there is not ours to delete
                 shutil.rmtree(folder / name, ignore_errors=True)
             for name in FILES:
-                (folder / name).unlink(missing_ok=True)
+                for path in folder.glob(name):
+                    path.unlink()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             recipe.save(folder / RECIPE)
@@ -197,7 +198,7 @@ def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
     processes, device = trainer.args.world_size, trainer.args.device.type
     threads = torch.get_num_threads() if device == "cpu" else 1
     versions = ", ".join(f"{name} {version(name)}" for name in ("hf_paretokd", "torch", "transformers"))
-    cores = f"{threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else torch.cuda.get_device_name()
+    cores = f"{threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else accelerator_name(device)
     machine = f"{processes} × {device}, {cores}; {versions}"
     seconds, signature = round(trainer.seconds_trained, 1), trainer.signature()
     figures = {
@@ -211,6 +212,11 @@ def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
         figures["validation_loss"] = (state.best_metric, signature)
     kind, depth = name.split("/")[0].removesuffix("s"), str(model_depth(model))
     return [ResultRow(kind, depth, None, AVERAGE, "train", metric, value, text) for metric, (value, text) in figures.items()]
+
+
+def accelerator_name(device: str) -> str:
+    """What a GPU is called, as far as torch tells."""
+    return torch.cuda.get_device_name() if device == "cuda" else device
 
 
 def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: bool) -> None:

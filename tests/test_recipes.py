@@ -240,7 +240,9 @@ def test_a_run_from_text_to_scores(recipe_file, monkeypatch, capsys, tmp_path):
     again = read_results(folder / "results.json")
     assert [row.value for row in again if row.metric == "bleu"] == [row.value for row in rows if row.metric == "bleu"]
 
+    (folder / "latency-ctranslate2-int8.json").write_text("of the old models")
     assert run(monkeypatch, "train", recipe_file, *TINY, "--evaluation.splits", "[]", "--overwrite") == 0
+    assert not list(folder.glob("latency*")), "times of the old models are gone"
     assert not (folder / "students" / "3-2").exists(), "the old run is gone"
     assert (folder / "notes.txt").exists(), "but not what else was there"
     assert run(monkeypatch, "train", recipe_file, *TINY, "--model.encoder_layers", "3", "--overwrite") == 0
