@@ -34,9 +34,14 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
     finally:
         model.config.use_cache = using_cache
     if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
-        settings = folder / TOKENIZER_SETTINGS
-        settings.write_text(without_local_keys(settings.read_text("utf-8")), "utf-8")
+        save_tokenizer(tokenizer, folder)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Writes a tokenizer that tells nothing of this machine."""
+    tokenizer.save_pretrained(folder)
+    settings = folder / TOKENIZER_SETTINGS
+    settings.write_text(without_local_keys(settings.read_text("utf-8")), "utf-8")
 
 
 def without_local_keys(settings: str) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_paretokd.checkpoints import save_model
+from hf_paretokd.checkpoints import save_model, save_tokenizer
 from hf_paretokd.errors import ExportError, ModelError
 from hf_paretokd.evaluation import ctranslate
 from hf_paretokd.evaluation.outputs import one_line
 from hf_paretokd.evaluation.significance import LEVEL, paired_bootstrap
 from hf_paretokd.evaluation.translation import decode_all, decoder_of, position_limit
-from hf_paretokd.manifest import discarded_on_error
+from hf_paretokd.manifest import publish
 
 PROOF = "proof.json"
 TIE = 1e-4  # two tokens whose log-probabilities are closer may change places
@@ -118,20 +118,18 @@ def export_model(
     written = output.with_name(f".{output.name}.unfinished")
     shutil.rmtree(written, ignore_errors=True)
     try:
-        with discarded_on_error(written):
-            save_model(model.eval(), tokenizer, written / "original")
-            ctranslate.convert(written / "original", written / "float32")
-            result = written / "float32"
-            if quantization != "float32":
-                result = written / "quantized"
-                ctranslate.convert(written / "original", result, quantization)
-            proof = prove(model, tokenizer, texts, written / "float32", result, quantization)
-            if problem := proof.problem:
-                raise ExportError(f"{output}: not written; {problem}")
-            tokenizer.save_pretrained(result)
-            (result / PROOF).write_text(json.dumps(asdict(proof), indent=1, ensure_ascii=False) + "\n", "utf-8")
-            shutil.rmtree(output, ignore_errors=True)
-            result.rename(output)
+        save_model(model.eval(), tokenizer, written / "original")
+        ctranslate.convert(written / "original", written / "float32")
+        result = written / "float32"
+        if quantization != "float32":
+            result = written / "quantized"
+            ctranslate.convert(written / "original", result, quantization)
+        proof = prove(model, tokenizer, texts, written / "float32", result, quantization)
+        if problem := proof.problem:
+            raise ExportError(f"{output}: not written; {problem}")
+        save_tokenizer(tokenizer, result)
+        (result / PROOF).write_text(json.dumps(asdict(proof), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        publish(result, output)
     finally:
         shutil.rmtree(written, ignore_errors=True)
     return proof
