@@ -10,7 +10,7 @@ USAGE = """usage: paretokd COMMAND …
 
   train RECIPE [--resume] [--overwrite] [--field value …]   text to trained, scored students; any field can be overridden
   demo [--method pareto|plain] [--folder DIR] [--resume] [--overwrite] [--field value …]
-                                         the same on an embedded corpus, in about five minutes
+                                         the same on an embedded corpus, with five minutes of training
   evaluate RUN|MODEL [--field value …]   BLEU and chrF of a run, or of any checkpoint (--data.pairs de-en --data.data_dir …)
   extract RUN|MODEL DEPTH … --output DIR [--overwrite]   students as plain checkpoints, such as 6-2
   report RUN                             report.html and its pictures: all models, what they cost and what they are worth

@@ -68,7 +68,7 @@ class RunRecord:
         row = self.training.get("updates")
         return row.signature if row and row.signature and row.signature.startswith("method:") else None
 
-    @property
+    @cached_property
     def contamination(self) -> list[Contamination] | None:
         """Test sentences that the training text holds; None if that was not checked."""
         return read_rows(Contamination, self.folder / CONTAMINATION)
@@ -87,8 +87,12 @@ class RunRecord:
         return checkpoints.load_json(found)["log_history"] if found else []
 
     def translations(self, pair: str) -> dict[str, list[str]]:
-        """Sources, references and the models' translations of a pair, by file name."""
-        return read_translations(self.folder / TRANSLATIONS, self.split, pair)
+        """Sources, references and the models' translations of a pair, by file name; empty if nothing was kept."""
+        return self._translations.get(pair, {})
+
+    @cached_property
+    def _translations(self) -> dict[str, dict[str, list[str]]]:
+        return {pair: read_translations(self.folder / TRANSLATIONS, self.split, pair) for pair in self.pairs}
 
     def against(self, system: System, pair: str, metric: str = "bleu") -> list[Comparison]:
         """The paired tests of one model on one pair."""

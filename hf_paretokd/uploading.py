@@ -11,7 +11,8 @@ from hf_paretokd.checkpointing import CheckpointedTrainer
 from hf_paretokd.data.pairs import pairs_among
 from hf_paretokd.delivery.card import render_card
 from hf_paretokd.delivery.extract import short_facts
-from hf_paretokd.delivery.hub import Upload, push
+from hf_paretokd.delivery.hub import Upload, push, repository_of
+from hf_paretokd.evaluation.outputs import System
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.slicing import extract_student, model_depth
 
@@ -67,15 +68,20 @@ class UploadingTrainer(CheckpointedTrainer):
             return push(uploads, private, token or self.args.hub_token, commit_message)
 
     def _uploads(self, to: str, folder: Path) -> Iterator[Upload]:
-        models = [(name.replace("peers/", "peer-"), model, model_depth(model)) for name, model in self.model.named_models()]
-        full = models[0][2]
-        if students := self.student_depths():
-            models = [(str(depth), extract_student(models[0][1], depth), depth) for depth in students]
-        for name, model, depth in models:
-            checkpoints.save_model(model, self.processing_class, folder / name)
-            repository = to if name == "model" else f"{to}-{name}"
-            pairs = pairs_among(self.train_pairs)
-            facts = short_facts(model, depth, full if students else depth, self.processing_class, self.method, pairs)
-            yield Upload(
-                folder / name, repository, render_card(replace(facts, repository=repository, signature=self.signature()))
-            )
+        named, depths = list(self.model.named_models()), self.student_depths()
+        full = model_depth(named[0][1])
+        if depths:
+            models = {System("student", str(depth)): extract_student(named[0][1], depth) for depth in depths}
+        else:
+            peers = len(named) > 1
+            models = {
+                System("peer" if peers else "model", str(model_depth(model)), number if peers else None): model
+                for number, (_, model) in enumerate(named, 1)
+            }
+        pairs, signature = pairs_among(self.train_pairs), self.signature()
+        for system, model in models.items():
+            place, depth = folder / system.name, model_depth(model)
+            checkpoints.save_model(model, self.processing_class, place)
+            facts = short_facts(model, depth, full if depths else depth, self.processing_class, self.method, pairs)
+            repository = repository_of(to, system)
+            yield Upload(place, repository, render_card(replace(facts, repository=repository, signature=signature)))

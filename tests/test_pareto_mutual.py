@@ -416,3 +416,12 @@ def test_a_resumed_run_keeps_its_strategy_and_temperatures(new_trainer):
         new_trainer(strategy="uni", update_interval=3, max_steps=4).train(resume_from_checkpoint=True)
     with pytest.raises(TrainingError, match="τ = 5, now it would be 3"):
         new_trainer(temperatures=[1.0, 3.0], max_steps=4).train(resume_from_checkpoint=True)
+
+
+def test_peers_go_to_repositories_of_their_own(new_trainer, tmp_path):
+    uploads = list(new_trainer()._uploads("anna/x", tmp_path))
+    assert [upload.repository for upload in uploads] == ["anna/x-peer-1", "anna/x-peer-2"]
+    for upload in uploads:
+        assert (upload.folder / "model.safetensors").is_file()
+        assert f'from_pretrained("{upload.repository}")' in upload.card
+        assert "method:pareto_mutual|" in upload.card

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from hf_paretokd.checkpoints import TOKENIZER_SETTINGS, without_local_keys
 from hf_paretokd.errors import UploadError
+from hf_paretokd.evaluation.outputs import System
 
 CARD = "README.md"
 ATTEMPTS, FIRST_WAIT, LONGEST_WAIT, TIMEOUT = 4, 1.0, 20.0, 60.0  # seconds
@@ -59,6 +60,11 @@ class Upload:
             content = without_local_keys(path.read_text("utf-8")).encode() if path.name == TOKENIZER_SETTINGS else str(path)
             yield CommitOperationAdd(place + path.name, content)
         yield CommitOperationAdd(place + CARD, self.card.encode())
+
+
+def repository_of(to: str, system: System) -> str:
+    """The repository of one of a training's models: `user/name-6-2`, `user/name-peer-1`, or `user/name` for a lone one."""
+    return f"{to}-{system.suffix}" if system.suffix else to
 
 
 def check_names(repositories: Sequence[str]) -> None:

@@ -30,6 +30,11 @@ class System:
         return f"{self.depth} peer {self.peer}" if self.peer else f"{self.depth} {self.model}".removesuffix(" student")
 
     @property
+    def suffix(self) -> str:
+        """What tells it from others of its run on the Hub: `6-2`, `peer-1`, or nothing for a lone model."""
+        return f"peer-{self.peer}" if self.peer else "" if self.model == "model" else self.depth
+
+    @property
     def folder(self) -> str:
         """Where a run has its checkpoint: `students/6-2`, `peers/1`, `teacher` or `model`."""
         return f"peers/{self.peer}" if self.peer else f"students/{self.depth}" if self.model == "student" else self.model

@@ -7,7 +7,7 @@ from transformers import AutoConfig
 
 from hf_paretokd.data.tokenizer import target_tags
 from hf_paretokd.delivery.card import TITLES, UNNAMED, CardFacts, CardTable, ModelScore, render_card
-from hf_paretokd.evaluation.outputs import SOURCE, System
+from hf_paretokd.evaluation.outputs import SOURCE, System, distinct
 from hf_paretokd.evaluation.results import AVERAGE
 from hf_paretokd.models.building import load_model
 from hf_paretokd.record import RunRecord
@@ -126,9 +126,10 @@ def tests(record: RunRecord, system: System) -> CardTable | None:
 
 def family(record: RunRecord, system: System) -> CardTable | None:
     """The table of all models, with this one in bold."""
-    if not record.costs:
-        return None
-    table = models_table(record, record.costs[1])
+    costs = record.costs
+    if costs is None or not set(distinct(record.systems)) <= set(costs[1]):
+        return None  # not all of them were measured
+    table = models_table(record, costs[1])
     own = "student" if system.model == "teacher" else system.model  # a teacher is its deepest student
     title = System(own, system.depth, system.peer).title
     rows = [[f"**{cell}**" for cell in row.cells] if row.cells[0] == title else list(row.cells) for row in table.rows]

@@ -30,7 +30,7 @@ from hf_paretokd.scoring import console, load_tokenizer, run_models
 
 
 def measure_run(
-    record: RunRecord, engine: str = "transformers", quantization: str = "float32", again: bool = False
+    record: RunRecord, engine: str = "transformers", quantization: str = "float32"
 ) -> tuple[Protocol, dict[System, Cost]]:
     """Latency and size of the run's models on this machine; kept in `latency.json` and measured once for a protocol.
 
@@ -38,7 +38,6 @@ def measure_run(
         record: a finished run.
         engine: `transformers` (float32) or `ctranslate2`.
         quantization: of CTranslate2.
-        again: measure even if figures of the same protocol are there.
 
     Raises:
         RecipeError: there is no such engine, or it has no quantization.
@@ -58,7 +57,7 @@ def measure_run(
     protocol = Protocol(engine, quantization, beams, len(ids), TURNS, torch.get_num_threads(), machine_name())
     path = record.folder / (LATENCY if engine == "transformers" else f"latency-{engine}-{quantization}.json")
     known = read_costs(path)
-    if known and known[0] == protocol and set(models) <= set(known[1]) and not again:
+    if known and known[0] == protocol and set(models) <= set(known[1]):
         return known
     decoders, sizes, limit = {}, {}, 0
     with tempfile.TemporaryDirectory() as temporary:
@@ -97,7 +96,7 @@ def sample_sources(record: RunRecord) -> list[str]:
 
 
 def candidates(
-    record: RunRecord, pair: str | None = None, engine: str = "transformers", quantization: str = "float32", again: bool = False
+    record: RunRecord, pair: str | None = None, engine: str = "transformers", quantization: str = "float32"
 ) -> tuple[Protocol, list[Candidate]]:
     """The run's models with measured latency and size, and BLEU on a pair or on average.
 
@@ -106,7 +105,7 @@ def candidates(
     """
     if pair and pair not in record.pairs:
         raise RecipeError(f"--pair: {pair!r} was not scored; known are {', '.join(record.pairs)}")
-    protocol, costs = measure_run(record, engine, quantization, again)
+    protocol, costs = measure_run(record, engine, quantization)
     return protocol, [
         Candidate(system, cost.milliseconds, cost.megabytes, quality)
         for system, cost in costs.items()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hf_paretokd.delivery.card import render_card
-from hf_paretokd.delivery.hub import Upload, check_names, push
+from hf_paretokd.delivery.hub import Upload, check_names, push, repository_of
 from hf_paretokd.errors import RecipeError
 from hf_paretokd.evaluation.outputs import System, distinct
 from hf_paretokd.models.depth import Depth
@@ -15,21 +15,15 @@ from hf_paretokd.sharing.cards import Names, card_facts
 LAYOUTS = ("repositories", "subfolders")
 
 
-def suffix(system: System) -> str:
-    """What tells a model from others of its run: `6-2`, `peer-1`, or nothing for a lone one."""
-    return f"peer-{system.peer}" if system.peer else "" if system.model == "model" else system.depth
-
-
 def names_in(to: str, layout: str) -> Names:
     """Where each model goes: `user/name-6-2`, or folder `6-2` of `user/name`."""
     if layout not in LAYOUTS:
         raise RecipeError(f"--layout: {layout!r} is not one of {', '.join(LAYOUTS)}")
 
     def name(system: System) -> tuple[str, str | None]:
-        own = suffix(system)
-        if not own:
-            return to, None
-        return (f"{to}-{own}", None) if layout == "repositories" else (to, own)
+        if layout == "subfolders":
+            return to, system.suffix or None
+        return repository_of(to, system), None
 
     return name
 
