@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test chaos quality clean
+.PHONY: demo test quality chaos versions clean
 
 # torch comes first and by itself: named with its exact version, pip takes the build that is at hand
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -18,12 +18,17 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(ARGS)
 
+quality: $(VENV)/installed
+	$(BIN)/pip install -q -c constraints.txt ruff mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
 chaos: $(VENV)/installed
 	$(BIN)/python tests/chaos.py $(ARGS)
 
-quality: $(VENV)/installed
-	$(BIN)/pip install -q ruff
-	$(BIN)/ruff check .
+versions: $(VENV)/installed
+	$(BIN)/python tests/versions.py --folder $(VENV)-versions $(ARGS)
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VENV)-versions build *.egg-info

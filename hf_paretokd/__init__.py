@@ -1,48 +1,37 @@
-"""Small, good translation models from one training run, for Hugging Face Transformers."""
+"""Small, good translation models from one training run, for Hugging Face Transformers.
 
-from hf_paretokd.data.corpus import DataConfig, load_text
-from hf_paretokd.data.encoding import encode_split
-from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.data.tokenizer import train_tokenizer
-from hf_paretokd.delivery.extract import save_students
-from hf_paretokd.delivery.pipeline import TranslationPipeline, register_translation_pipeline
-from hf_paretokd.evaluation.metrics import Chrf, SacreBleu
-from hf_paretokd.evaluation.translation import translate
-from hf_paretokd.methods.all_in_one import AllInOneConfig, AllInOneTrainer
-from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualTrainer
-from hf_paretokd.methods.plain import PlainConfig, PlainTrainer
-from hf_paretokd.models.building import ModelConfig, build_model
-from hf_paretokd.models.depth import Depth, candidate_depths
-from hf_paretokd.models.slicing import extract_student, sliced
-from hf_paretokd.sharing.costs import choose_student
-from hf_paretokd.sharing.push import push_run
+The public names are those of `__init__.pyi`. They are imported when they are first used, so that the package itself costs
+nothing.
+"""
 
-__all__ = [
-    "AllInOneConfig",
-    "AllInOneTrainer",
-    "Chrf",
-    "DataConfig",
-    "Depth",
-    "LanguagePair",
-    "ModelConfig",
-    "ParetoMutualConfig",
-    "ParetoMutualTrainer",
-    "PlainConfig",
-    "PlainTrainer",
-    "SacreBleu",
-    "TranslationPipeline",
-    "build_model",
-    "candidate_depths",
-    "choose_student",
-    "encode_split",
-    "extract_student",
-    "load_text",
-    "push_run",
-    "register_translation_pipeline",
-    "save_students",
-    "sliced",
-    "train_tokenizer",
-    "translate",
-]
+import ast
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
-register_translation_pipeline()
+from hf_paretokd.inference.hook import bring_back_translation
+
+_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text("utf-8"))
+_HOMES = {name.name: str(node.module) for node in _STUB.body if isinstance(node, ast.ImportFrom) for name in node.names}
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported from its module, or the installed version (PEP 562)."""
+    if name == "__version__":
+        found: Any = version("hf_paretokd")
+    elif name in _HOMES:
+        found = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module 'hf_paretokd' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """All public names, imported or not."""
+    return sorted({*globals(), *__all__})
+
+
+bring_back_translation()

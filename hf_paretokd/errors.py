@@ -1,9 +1,5 @@
 """Errors a user can cause and can mend: one line that says where and what to do."""
 
-from collections.abc import Callable
-
-from rich.console import Console
-
 
 class ParetoKDError(Exception):
     """Base of every error this library raises on purpose; the command line prints it without a traceback."""
@@ -39,16 +35,3 @@ class ExportError(ParetoKDError):
 
 class UploadError(ParetoKDError):
     """The Hub refuses an upload or cannot be reached."""
-
-
-INTERRUPTED = 75  # the exit code of an interrupted training: EX_TEMPFAIL, try again
-
-
-def reported(action: Callable[[], None]) -> int:
-    """Runs `action` and returns an exit code; errors of this library are printed in one line."""
-    try:
-        action()
-    except ParetoKDError as error:
-        Console(stderr=True).print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        return INTERRUPTED if isinstance(error, TrainingInterrupted) else 1
-    return 0

@@ -8,7 +8,7 @@ again, at one more output product for each model. All forms are exact.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,11 +16,37 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_paretokd.models.head import OutputHead
-
 CHUNK_BYTES = {"cpu": 32 << 20}  # of one [chunk, vocabulary] tensor: products of smaller chunks are slower
 CHUNK_BYTES_ELSEWHERE = 256 << 20
 LOSS_MEMORY = 10**9
+
+
+@dataclass(frozen=True)
+class OutputHead:
+    """The map from hidden states to logits: `scale · hidden · weightᵀ + bias`, over the entries that can be predicted.
+
+    Args:
+        weight: [rows, width], a row for every entry that can be predicted and perhaps more.
+        bias: [entries] or None.
+        scale: factor on the hidden states (T5 scales when its embeddings are tied).
+        entries: how many of the rows, from the first, can be predicted (default: all); for Marian all but the row of
+            `<pad>`, which must stay zero. The losses leave the others out themselves: to slice the matrix before would
+            cost another matrix of gradients.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    entries: int | None = None
+
+    @property
+    def matrix(self) -> Tensor:
+        """The rows that can be predicted [entries, width]."""
+        return self.weight[: self.entries]
+
+    def constant(self) -> "OutputHead":
+        """The same head, taking no gradient."""
+        return replace(self, weight=self.weight.detach(), bias=None if self.bias is None else self.bias.detach())
 
 
 @dataclass(frozen=True)
@@ -129,7 +155,7 @@ class FusedJointLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, *tensors: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, plan: Plan, *tensors: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Inputs: states of every model, then weights and biases of every distinct head (see `joint_loss`)."""
         count, owner = len(plan.owner), plan.owner
         heads = (len(tensors) - count) // 2
@@ -145,7 +171,8 @@ class FusedJointLoss(torch.autograd.Function):
             any(ctx.needs_input_grad[1 + place] for place in (model, count + owner[model], count + heads + owner[model]))
             for model in range(count)
         ]
-        two_walks = callable(plan.divergences)
+        choose = plan.divergences if callable(plan.divergences) else None
+        two_walks = choose is not None
         keep = two_walks and 4 * count * tokens * vocabulary <= plan.loss_memory
         kept = torch.empty(count, tokens, vocabulary, device=device) if keep else None
         sums = torch.zeros(count, 2, dtype=torch.float32, device=device)  # NLL, Σ_v −log p_v / V
@@ -170,7 +197,7 @@ class FusedJointLoss(torch.autograd.Function):
                     mine = owner[model]
                     collect(gradients, slope, model, count + mine, heads, low[model][span], matrices[mine], span)
 
-        if not two_walks:
+        if not callable(plan.divergences):
             plan.terms = tuple(plan.divergences)
             divergences = torch.zeros(len(plan.terms), device=device)
         wanted = any(learning)
@@ -184,8 +211,8 @@ class FusedJointLoss(torch.autograd.Function):
                 differentiate(every, span)
         nll = sums[:, 0].clone()
         entropies = (1 - plan.epsilon) * nll + plan.epsilon * sums[:, 1]
-        if two_walks:
-            plan.terms = tuple(plan.divergences(entropies.tolist()))
+        if choose is not None:
+            plan.terms = tuple(choose(entropies.tolist()))
             divergences = torch.zeros(len(plan.terms), device=device)
             for span in spans if wanted or plan.terms else ():
                 differentiate([log_probs(model, span) if kept is None else kept[model, span] for model in range(count)], span)
@@ -255,13 +282,14 @@ def collect(
 
     `gradients` holds those of the states of every model, then of all weights, then of all `heads` biases.
     """
-    if gradients[head + heads] is not None:
-        gradients[head + heads] += slope.sum(0)
+    of_states, of_weight, of_bias = gradients[model], gradients[head], gradients[head + heads]
+    if of_bias is not None:
+        of_bias += slope.sum(0)
     slope = slope.to(matrix.dtype)
-    if gradients[model] is not None:
-        gradients[model][span] = slope @ matrix
-    if gradients[head] is not None:
-        add_product(gradients[head][: len(matrix)], slope.T, states)
+    if of_states is not None:
+        of_states[span] = slope @ matrix
+    if of_weight is not None:
+        add_product(of_weight[: len(matrix)], slope.T, states)
 
 
 def add_product(total: Tensor, first: Tensor, second: Tensor) -> None:

@@ -40,12 +40,12 @@ from hf_paretokd import (
     encode_split,
     train_tokenizer,
 )
-from hf_paretokd.checkpointing import CheckpointedTrainer
 from hf_paretokd.data.corpus import DataConfig, load_text
 from hf_paretokd.data.demo_corpus import write_demo_corpus
 from hf_paretokd.errors import TrainingError
-from hf_paretokd.manifest import damage
-from hf_paretokd.weighting.trials import PeerTrials
+from hf_paretokd.methods.weighting.trials import PeerTrials
+from hf_paretokd.training.checkpointing import CheckpointedTrainer
+from hf_paretokd.utils.files import damage
 
 SHAPE = {
     "d_model": 32,
@@ -219,7 +219,7 @@ def training(folder: Path, method: str, output: Path, place: str | None, number:
     trace.watch_saves()
     trace.watch(PeerTrials, "update", "search")
     trace.watch(AllInOneTrainer, "begin_stage_two", "border")
-    trace.watch(AllInOneTrainer, "_load_best_model", "border")
+    trace.watch(AllInOneTrainer, "load_best", "border")
     trainer = new_trainer(folder, method, output, workers, (trace,))
     trainer.train(resume_from_checkpoint=True)
     (output / "end.json").write_text(json.dumps(fingerprint(trainer)), "utf-8")

@@ -14,6 +14,7 @@ os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="hf_paretokd-tests-")
 import datasets
 import pytest
 import torch
+import yaml
 
 from hf_paretokd import (
     AllInOneConfig,
@@ -28,6 +29,7 @@ from hf_paretokd import (
 )
 from hf_paretokd.data.corpus import DataConfig, load_text
 from hf_paretokd.data.demo_corpus import write_demo_corpus
+from hf_paretokd.methods.registry import trainer_of
 
 OLD_STACK = ("transformers==4.57.6", "huggingface_hub==0.36.2", "tokenizers==0.22.2")
 SMALL = {
@@ -40,16 +42,20 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
+torch.set_num_threads(1)  # faster for models this small, and rounding depends on it
+
+
+@pytest.fixture(autouse=True)
 def _one_thread():
-    torch.set_num_threads(1)  # faster for models this small
+    yield
+    torch.set_num_threads(1)  # a CTranslate2 translator takes its own number for that of the process
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _float32():
     """Exact comparisons everywhere: the default precision would depend on the machine."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hf_paretokd.arguments.has_bf16", lambda cpu: False)
+        patch.setattr("hf_paretokd.training.arguments.has_bf16", lambda cpu: False)
         yield
 
 
@@ -109,6 +115,72 @@ def new_model(tokenizer):
 
 
 @pytest.fixture
+def trainer_defaults() -> dict:
+    """What `new_trainer` builds unless a test says otherwise; modules have their own."""
+    return {}
+
+
+@pytest.fixture
+def new_trainer(new_model, encoded, tokenizer, tmp_path, trainer_defaults):
+    """Builds the trainer of a method on the phrases, with small models; other arguments are fields of its configuration."""
+
+    def build(
+        method=None, model=None, data=encoded, train="train", folder="run", processing_class=tokenizer, callbacks=(), **fields
+    ):
+        own = dict(trainer_defaults)
+        method, dropout = method or own.pop("method", "plain"), own.pop("dropout", 0.0)
+        own.pop("method", None)
+        if method == "pareto_mutual":
+            own.setdefault("strategy", "bi")
+        defaults = {
+            "output_dir": str(tmp_path / folder),
+            "max_steps": 6,
+            "max_tokens": 400,
+            "warmup_steps": 2,
+            "eval_steps": 3,
+            "logging_steps": 1,
+            "learning_rate": 3e-3,
+            "disable_tqdm": True,
+        }
+        trainer_class = trainer_of(method)
+        config = trainer_class.config_class(**{**defaults, **own, **fields})
+        peers = len(config.temperatures)
+        if model is None:
+            model = (
+                [new_model(seed=seed, dropout=dropout) for seed in range(1, peers + 1)]
+                if peers > 1
+                else new_model(dropout=dropout)
+            )
+        return trainer_class(
+            model,
+            config,
+            train_dataset=data[train],
+            eval_dataset=data["validation"],
+            processing_class=processing_class,
+            callbacks=list(callbacks),
+        )
+
+    return build
+
+
+@pytest.fixture
+def recipe_file(text_folder, tmp_path):
+    """A recipe of All-in-One KD on the smaller pair."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "method": "all_in_one",
+                "data": {"pairs": ["bs-en"], "data_dir": str(text_folder)},
+                "training": {"output_dir": str(tmp_path / "run")},
+                "all_in_one": {"num_students": 2},
+            }
+        )
+    )
+    return path
+
+
+@pytest.fixture
 def batch(encoded, tokenizer):
     """One padded micro-batch of real phrases."""
     from hf_paretokd.data.batches import collate
@@ -137,7 +209,7 @@ def trained(encoded, short, tokenizer, tmp_path_factory):
     shape = {**SMALL, "d_model": 64, "encoder_layers": 3, "decoder_layers": 2, "dropout": 0.0}
     config = AllInOneConfig(
         output_dir=str(tmp_path_factory.mktemp("run")),
-        max_steps=200,
+        max_steps=300,  # sure enough of itself for int8 on every CPU
         max_tokens=600,
         learning_rate=4e-3,
         warmup_steps=30,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from hf_paretokd import LanguagePair, train_tokenizer
-from hf_paretokd.checkpoints import save_model
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.models.building import ModelConfig, build_model
+from hf_paretokd.models.files import save_model
 
 PAGE = Path(__file__).parent.parent / "docs" / "sharing.md"
 BLOCKS = re.findall(r"<!-- run: ([\w ]+) -->\n```\w+\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)

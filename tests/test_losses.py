@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from reference import kl, smoothed_cross_entropy, torch_label_smoothing
 
 from hf_paretokd import losses
-from hf_paretokd.losses import Divergence, joint_loss
-from hf_paretokd.models.head import OutputHead
+from hf_paretokd.losses import Divergence, OutputHead, joint_loss
 
 
 def from_probs(*rows):

@@ -1,5 +1,6 @@
 """What a user installs: the wheel alone, elsewhere, starts the demo."""
 
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -56,48 +57,50 @@ def test_the_wheel_starts_the_demo_elsewhere(installed, tmp_path, text_folder):
     assert "Unseen phrases, students/2-2" in run.stdout
 
 
-def test_rooms_import_downwards_only():
-    """data, models, losses … trainer < methods < delivery < recipe and runs < cli; a method imports no other method."""
-    order = [
-        "errors",
-        "manifest",
-        "interruption",
-        "allocator",
-        "quiet",
-        "timing",
-        "data",
-        "models",
-        "losses",
-        "checkpoints",
-        "evaluation",
-        "delivery",
-        "arguments",
-        "signature",
-        "clock",
-        "log_window",
-        "checkpointing",
-        "uploading",
-        "trainer",
-        "weighting",
-        "methods",
-        "recipe",
-        "scoring",
-        "record",
-        "sharing",
-        "runs",
-        "recipes",
-        "bench",
-        "cli",
-    ]
-    for path in (ROOT / "hf_paretokd").rglob("*.py"):
-        parts = path.relative_to(ROOT / "hf_paretokd").with_suffix("").parts
-        if parts[0] == "__init__":
-            continue
-        for line in path.read_text("utf-8").splitlines():
-            words = line.split()
-            if not line.lstrip().startswith("from hf_paretokd") or "import" not in words:
-                continue
-            room = words[1].split(".")[1:] or [words[3]]
-            assert order.index(room[0]) <= order.index(parts[0]), f"{path}: {line.strip()}"
-            if parts[0] == "methods" and room[0] == "methods":
-                raise AssertionError(f"{path}: {line.strip()}")
+# ---- names are imported when they are first used
+
+
+def in_a_fresh_process(code: str) -> str:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    return run.stdout.strip()
+
+
+def test_the_public_names_are_those_of_the_stub():
+    import hf_paretokd
+
+    assert len(hf_paretokd.__all__) == len(set(hf_paretokd.__all__)) == 37
+    for name in hf_paretokd.__all__:
+        assert getattr(hf_paretokd, name) is not None
+    assert set(hf_paretokd.__all__) <= set(dir(hf_paretokd))
+    assert hf_paretokd.__version__ == importlib.metadata.version("hf_paretokd")
+    with pytest.raises(AttributeError, match="has no attribute 'AllInTwoTrainer'"):
+        _ = hf_paretokd.AllInTwoTrainer
+
+
+def test_importing_the_package_imports_nothing_that_costs():
+    heavy = ("torch", "transformers", "datasets", "sacrebleu", "evaluate", "accelerate", "matplotlib", "rich")
+    show = f"print([name for name in {heavy} if name in sys.modules])"
+    assert in_a_fresh_process(f"import sys, hf_paretokd; {show}") == "[]"
+    code = f"import sys; from hf_paretokd.cli.main import main; main(['--help']); {show}"
+    assert in_a_fresh_process(code).splitlines()[-1] == "[]", "neither does the help"
+
+
+PIPELINE = "print(type(pipeline('translation', {folder!r})).__module__)"
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import hf_paretokd; from transformers import pipeline",
+        "from transformers import pipeline; import hf_paretokd",
+        "import transformers.pipelines, hf_paretokd; from transformers import pipeline",
+        "import hf_paretokd, hf_paretokd; import transformers; pipeline = transformers.pipeline",
+    ],
+)
+def test_the_translation_pipeline_is_back_whatever_was_imported_first(students, imports):
+    code = f"{imports}\n{PIPELINE.format(folder=str(students / '2-2'))}"
+    assert in_a_fresh_process(code).splitlines()[-1] == "hf_paretokd.inference.pipeline"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hf_paretokd.cli.show import results_table
 from hf_paretokd.evaluation.frontier import FrontierPoint
 from hf_paretokd.evaluation.latency import read_costs
-from hf_paretokd.evaluation.outputs import System
 from hf_paretokd.evaluation.plots import plot_frontier, plot_weights
 from hf_paretokd.evaluation.results import (
     AVERAGE,
@@ -19,12 +19,13 @@ from hf_paretokd.evaluation.results import (
     ResultRow,
     group_averages,
     read_results,
-    results_table,
     with_spread,
 )
 from hf_paretokd.evaluation.significance import Comparison
-from hf_paretokd.manifest import read_rows
-from hf_paretokd.sharing.tables import difference
+from hf_paretokd.models.depth import Depth
+from hf_paretokd.models.member import Member
+from hf_paretokd.runs.tables import difference
+from hf_paretokd.utils.files import read_rows
 
 HERE = Path(__file__).parent
 README = HERE.parent.parent / "README.md"
@@ -73,7 +74,7 @@ def multi30k() -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for depth in sorted(students, key=lambda text: tuple(map(int, text.split("-"))), reverse=True):
-        values, cost, test = students[depth], costs[System("student", depth)], tests.get(f"student-{depth}")
+        values, cost, test = students[depth], costs[Member("student", Depth.parse(depth))], tests.get(f"student-{depth}")
         cells = [depth, f"{values['parameters'] / 1e6:.2f}", f"{cost.megabytes:.1f}", f"{cost.milliseconds:.0f}"]
         cells += [f"{values['chrf']:.1f}", with_spread(scores[depth]), with_spread(plain[depth]) if depth in plain else ""]
         lines.append(f"| {' | '.join([*cells, difference(test.difference, test.p_value) if test else ''])} |")

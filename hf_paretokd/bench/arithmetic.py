@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 
 from hf_paretokd.bench.shapes import Shape
@@ -38,7 +38,7 @@ def recomputed_cost(shape: Shape, depths: Sequence[Depth]) -> float:
     return shared_cost(shape, depths) + len(set(depths)) * layer_costs(shape)[2] / 3
 
 
-def expected_ratio(shape: Shape, students: int, cost: object) -> float:
+def expected_ratio(shape: Shape, students: int, cost: Callable[[Shape, Sequence[Depth]], float]) -> float:
     """Mean cost over all draws of so many students, beside a plain step."""
     full, candidates = Depth(shape.layers, shape.layers), candidate_depths(Depth(shape.layers, shape.layers))
     draws = [[full, *draw] for draw in product(candidates, repeat=students)]

@@ -1,14 +1,10 @@
 """What the options of training are worth on this machine: attention, precision, compilation, optimizer."""
 
-from collections.abc import Sequence
-
-from rich.console import Console
-from rich.table import Table
-
 from hf_paretokd.bench.arithmetic import typical_draw
 from hf_paretokd.bench.shapes import shape_named
-from hf_paretokd.bench.steps import Options, all_in_one_step, bench_parser, micro_batches, plain_step, title
-from hf_paretokd.timing import interleaved_medians
+from hf_paretokd.bench.steps import Options, Settings, all_in_one_step, micro_batches, plain_step
+from hf_paretokd.bench.tables import BenchTable
+from hf_paretokd.utils.timing import interleaved_medians
 
 KEPT = 1e3  # GB
 OPTIONS = {
@@ -23,27 +19,29 @@ OPTIONS = {
 }
 
 
-def main(words: Sequence[str]) -> None:
-    """`paretokd bench options`."""
-    parser = bench_parser("Worth of the options of training, as ratios.", max_tokens=512, repeats=7)
-    parser.add_argument("--no_compile", action="store_true", help="leave torch_compile out; it needs a C++ compiler")
-    options = parser.parse_args(words)
+def bench_options(options: Settings, compiled: bool = True) -> BenchTable:
+    """Speed with each option beside float32 as trained; `compiled` takes torch_compile along, which needs a C++ compiler.
+
+    Raises:
+        RecipeError: there is no such shape.
+    """
     shape = shape_named(options.shape)
     batches, draw = micro_batches(shape, options.max_tokens, 4), typical_draw(shape, 2)
-    table = Table(
-        "speed beside float32 as trained",
-        "plain",
-        "All-in-One, K = 2",
-        title=title(options),
-    )
-    chosen = {name: each for name, each in OPTIONS.items() if not (options.no_compile and each.compiled)}
-    columns = []
-    for make in (
-        lambda each: plain_step(shape, batches, each),
-        lambda each: all_in_one_step(shape, batches, lambda: draw, KEPT, each),
-    ):
-        times = interleaved_medians({name: make(each) for name, each in chosen.items()}, options.repeats)
-        columns.append([times["as trained in float32"] / seconds for seconds in times.values()])
-    for name, *speeds in zip(chosen, *columns, strict=True):
-        table.add_row(name, *(f"{speed:.2f}" for speed in speeds))
-    Console().print(table)
+    chosen = {name: option for name, option in OPTIONS.items() if compiled or not option.compiled}
+    columns = [
+        speeds(interleaved_medians({name: make(option) for name, option in chosen.items()}, options.repeats))
+        for make in (
+            lambda option: plain_step(shape, batches, option),
+            lambda option: all_in_one_step(shape, batches, lambda: draw, KEPT, option),
+        )
+    ]
+    table = BenchTable(options.title, ("speed beside float32 as trained", "plain", "All-in-One, K = 2"))
+    for name in chosen:
+        table.add(name, *(f"{column[name]:.2f}" for column in columns))
+    return table
+
+
+def speeds(seconds: dict[str, float]) -> dict[str, float]:
+    """Speed of every option beside the first."""
+    first = next(iter(seconds.values()))
+    return {name: first / taken for name, taken in seconds.items()}

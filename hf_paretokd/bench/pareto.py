@@ -3,19 +3,17 @@
 import io
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from transformers import TrainerCallback
 
 from hf_paretokd.bench.shapes import Shape, random_model, random_pairs, shape_named
-from hf_paretokd.bench.steps import bench_parser, micro_batches, peers_step, plain_step, title
+from hf_paretokd.bench.steps import Settings, micro_batches, peers_step, plain_step
+from hf_paretokd.bench.tables import BenchTable
 from hf_paretokd.data.sampling import build_pair_batches
 from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualTrainer
-from hf_paretokd.timing import interleaved_medians, synchronise
+from hf_paretokd.utils.timing import interleaved_medians, synchronise
 
 PEER_BOUND = 4 / 3  # forward and backward cost three forward passes, the teacher's pass is a fourth
 SEARCH_BOUND = 0.30  # three trials of a tenth of an epoch
@@ -77,26 +75,21 @@ def search_costs(shape: Shape, max_tokens: int, updates: int) -> dict[str, float
     return {**trainer.trials.seconds, "trials": trainer.trials.seconds["trials"] * exact, "epoch": epoch}
 
 
-def main(words: Sequence[str]) -> None:
-    """`paretokd bench pareto`."""
-    parser = bench_parser("Costs of Pareto mutual distillation.", max_tokens=1024, repeats=7)
-    parser.add_argument("--updates", type=int, default=10, help="updates of an epoch, for the searches")
-    options = parser.parse_args(words)
+def bench_pareto(options: Settings, updates: int) -> BenchTable:
+    """What a second peer and searches cost; `updates` are those of an epoch, for the searches.
+
+    Raises:
+        RecipeError: there is no such shape.
+    """
     shape = shape_named(options.shape)
     batches = micro_batches(shape, options.max_tokens, 4)
     times = interleaved_medians({"plain": plain_step(shape, batches), "peers": peers_step(shape, batches)}, options.repeats)
-    search = search_costs(shape, options.max_tokens, options.updates)
-    table = Table(
-        "what",
-        "bound",
-        "measured",
-        title=title(options),
-    )
-    table.add_row("plain step", "", f"{times['plain']:.3f} s")
-    table.add_row("peer update, all α > 0 / plain step", f"{PEER_BOUND:.2f}", f"{times['peers'] / 2 / times['plain']:.2f}")
-    table.add_row(
-        "trial updates / updates (ρ = 0.1, T = epoch)", f"{SEARCH_BOUND:.2f}", f"{search['trials'] / search['epoch']:.2f}"
-    )
-    table.add_row("copies of one search, beside that", "", f"{search['copies']:.2f} s")
-    table.add_row("validations of one search (2 peers × 3 × 40 sentences)", "", f"{search['validations']:.2f} s")
-    Console().print(table)
+    search = search_costs(shape, options.max_tokens, updates)
+    table = BenchTable(options.title, ("what", "bound", "measured"))
+    table.add("plain step", "", f"{times['plain']:.3f} s")
+    table.add("peer update, all α > 0 / plain step", f"{PEER_BOUND:.2f}", f"{times['peers'] / 2 / times['plain']:.2f}")
+    trials = search["trials"] / search["epoch"]
+    table.add("trial updates / updates (ρ = 0.1, T = epoch)", f"{SEARCH_BOUND:.2f}", f"{trials:.2f}")
+    table.add("copies of one search, beside that", "", f"{search['copies']:.2f} s")
+    table.add("validations of one search (2 peers × 3 × 40 sentences)", "", f"{search['validations']:.2f} s")
+    return table

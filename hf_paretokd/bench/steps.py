@@ -1,6 +1,5 @@
 """Training steps to be timed, on random micro-batches: losses, gradients, clipping, AdamW."""
 
-import argparse
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, Seq2SeqTrainer
 
-from hf_paretokd.allocator import keep_freed_memory
-from hf_paretokd.bench.shapes import SHAPES, Shape, random_model, random_pairs
+from hf_paretokd.bench.shapes import Shape, random_model, random_pairs
 from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.data.sampling import MicroBatch, PairDataset, build_pair_batches
 from hf_paretokd.methods.all_in_one import AllInOneConfig, AllInOneModel
@@ -23,29 +21,26 @@ from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import sliced
 from hf_paretokd.models.states import target_tokens
+from hf_paretokd.utils.allocator import keep_freed_memory
+from hf_paretokd.utils.machine import fastest_device, moved
 
 Batch = dict[str, Any]
 Step = Callable[[], None]
 SMOOTHING = 0.1  # on every side
 
 
-def bench_parser(description: str, max_tokens: int, repeats: int) -> argparse.ArgumentParser:
-    """The options that all benches share, with these defaults."""
-    parser = argparse.ArgumentParser(prog="paretokd bench", description=description)
-    parser.add_argument("--shape", default="iwslt", help=", ".join(SHAPES))
-    parser.add_argument("--max_tokens", type=int, default=max_tokens, help="tokens of a micro-batch")
-    parser.add_argument("--repeats", type=int, default=repeats, help="timed turns of every step")
-    return parser
+@dataclass(frozen=True)
+class Settings:
+    """What all benches of training steps share: the model's shape, tokens of a micro-batch, timed turns of every step."""
 
+    shape: str = "iwslt"
+    max_tokens: int = 512
+    repeats: int = 7
 
-def title(options: argparse.Namespace) -> str:
-    """Heading of a table: what was measured on what."""
-    return f"{options.shape}, {options.max_tokens} tokens, {device().type}, {torch.get_num_threads()} threads"
-
-
-def device() -> torch.device:
-    """The accelerator, or the CPU."""
-    return torch.accelerator.current_accelerator() or torch.device("cpu")
+    @property
+    def title(self) -> str:
+        """Heading of a table: what was measured on what."""
+        return f"{self.shape}, {self.max_tokens} tokens, {fastest_device().type}, {torch.get_num_threads()} threads"
 
 
 def micro_batches(shape: Shape, max_tokens: int, count: int) -> list[Batch]:
@@ -54,7 +49,8 @@ def micro_batches(shape: Shape, max_tokens: int, count: int) -> list[Batch]:
     data, batches = PairDataset(pairs, shape.vocabulary - 1), build_pair_batches(pairs, max_tokens, 1)["xx-yy"]
     found = (data.fetch(MicroBatch(number, "xx-yy", batches.draw(number))) for number in range(count))
     return [
-        {name: value.to(device()) if isinstance(value, Tensor) else value for name, value in each.items()} for each in found
+        {name: value.to(fastest_device()) if isinstance(value, Tensor) else value for name, value in each.items()}
+        for each in found
     ]
 
 
@@ -71,16 +67,16 @@ class Options:
 def updating(models: Sequence[PreTrainedModel], loss: Callable[[], Tensor], options: Options = Options()) -> Step:
     """A whole step around a loss: as in training, eager attention and kept memory on CPUs."""
     for model in models:
-        model.to(device()).train()
-        model.set_attn_implementation(options.attention or ("eager" if device().type == "cpu" else "sdpa"))
-    if device().type == "cpu":
+        moved(model, fastest_device()).train()
+        model.set_attn_implementation(options.attention or ("eager" if fastest_device().type == "cpu" else "sdpa"))
+    if fastest_device().type == "cpu":
         keep_freed_memory()
     optimizer = torch.optim.AdamW([each for model in models for each in model.parameters()], lr=1e-4, fused=options.fused)
     layers = compiled_layers(models, "inductor", None) if options.compiled else nullcontext()
     layers.__enter__()  # for as long as the step is timed
 
     def step() -> None:
-        with torch.autocast(device().type, torch.bfloat16, enabled=options.bf16):
+        with torch.autocast(fastest_device().type, torch.bfloat16, enabled=options.bf16):
             found = loss()
         found.backward()
         for model in models:
@@ -102,7 +98,7 @@ def joint_step(
 
     def loss() -> Tensor:
         mine = batches[next(turn) % len(batches)]
-        tokens = torch.tensor([len(target_tokens(batch)) for batch in mine], device=device())
+        tokens = torch.tensor([len(target_tokens(batch)) for batch in mine], device=fastest_device())
         return (model(batches=mine, seeds=[0] * len(mine), **arguments())["losses"] / tokens).sum()
 
     return updating([each for _, each in model.named_models()], loss, options)
@@ -149,7 +145,7 @@ def naive_all_in_one_step(shape: Shape, batches: Sequence[Batch], draw: Callable
         entropies = [F.cross_entropy(each, targets, label_smoothing=SMOOTHING, reduction="sum") for each in logits]
         log_probs = [F.log_softmax(each, dim=-1) for each in logits]
         teacher, *students = log_probs
-        total = sum(entropies)
+        total = torch.stack(entropies).sum()
         for student, entropy in zip(students, entropies[1:], strict=True):
             guide = teacher.detach() if entropy > config.detach_threshold * entropies[0] else teacher
             weight = config.kd_weight / len(students)
@@ -169,14 +165,15 @@ def naive_all_in_one_step(shape: Shape, batches: Sequence[Batch], draw: Callable
 def trainer_step(trainer: Seq2SeqTrainer, inputs: Callable[[], dict[str, Any]]) -> Step:
     """A step as the Trainer makes it: `training_step` on one micro-batch, clipping, AdamW."""
     model = trainer.accelerator.prepare_model(trainer.model)
-    trainer.optimizer = torch.optim.AdamW(trainer.model.parameters(), lr=1e-4, fused=True)
+    parameters = list(model.parameters())
+    optimizer = trainer.optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
 
     def step() -> None:
         mine = inputs()
-        trainer.training_step(model, mine, trainer._get_num_items_in_batch([mine], device()))
-        torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad()
+        trainer.training_step(model, mine, trainer.get_batch_samples(iter([mine]), 1, fastest_device())[1])
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
 
     return step
 

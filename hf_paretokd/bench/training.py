@@ -1,14 +1,13 @@
 """What All-in-One KD costs beyond plain training, beside what multiply-adds predict."""
 
-import argparse
 import statistics
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
@@ -25,26 +24,25 @@ from hf_paretokd.bench.shapes import Shape, random_model, random_pairs, shape_na
 from hf_paretokd.bench.steps import (
     SMOOTHING,
     Batch,
+    Settings,
     Step,
     all_in_one_step,
-    bench_parser,
-    device,
     micro_batches,
     naive_all_in_one_step,
     peers_step,
     plain_step,
-    title,
     trainer_step,
     two_steps,
 )
+from hf_paretokd.bench.tables import BenchTable
 from hf_paretokd.data.sampling import build_pair_batches
-from hf_paretokd.evaluation.validation import validation_sums
-from hf_paretokd.losses import Divergence, joint_loss
+from hf_paretokd.losses import Divergence, OutputHead, joint_loss
 from hf_paretokd.methods.plain import PlainConfig, PlainTrainer
 from hf_paretokd.models.depth import Depth, candidate_depths
-from hf_paretokd.models.head import OutputHead
 from hf_paretokd.models.states import shifted_right, target_tokens
-from hf_paretokd.timing import interleaved_medians, timed
+from hf_paretokd.training.validation import validation_sums
+from hf_paretokd.utils.machine import fastest_device, moved
+from hf_paretokd.utils.timing import interleaved_medians, timed
 
 NEVER, ALWAYS = 0.0, 1e3  # loss_memory in GB: log-probabilities computed again, or kept
 LOSS_TERMS = (Divergence(0, 1, 2.75), Divergence(0, 2, 2.75), Divergence(1, 2, 0.5))  # K = 2, stage two
@@ -79,14 +77,18 @@ def mean_over_draws(draws: Draws, steps: dict[str, Step], plain: Step, repeats: 
 
 def validation_ratio(shape: Shape, max_tokens: int, repeats: int) -> float:
     """Validation of all candidates at once beside one after the other."""
-    model = random_model(shape).to(device()).eval()
-    model.set_attn_implementation("eager" if device().type == "cpu" else "sdpa")
+    model = moved(random_model(shape), fastest_device()).eval()
+    model.set_attn_implementation("eager" if fastest_device().type == "cpu" else "sdpa")
     pairs = random_pairs(shape, {"xx-yy": 2 * max(1, max_tokens // 25)}, 4)
     batches = build_pair_batches(pairs, max_tokens)
     depths = candidate_depths(Depth(shape.layers, shape.layers))
 
     def validate(groups: Sequence[Sequence[Depth]]) -> Step:
-        return lambda: [validation_sums(model, pairs, batches, group, SMOOTHING, "torch") for group in groups]
+        def step() -> None:
+            for group in groups:
+                validation_sums(model, pairs, batches, group, SMOOTHING, "torch")
+
+        return step
 
     times = interleaved_medians({"shared": validate([depths]), "separate": validate([[d] for d in depths])}, repeats)
     return times["shared"] / times["separate"]
@@ -98,7 +100,11 @@ def loss_inputs(shape: Shape, tokens: int) -> tuple[list[Tensor], Tensor, Tensor
     states = [torch.randn(tokens, shape.width, generator=generator) for _ in range(3)]
     weight = torch.randn(shape.vocabulary - 1, shape.width, generator=generator) * shape.width**-0.5
     targets = torch.randint(0, shape.vocabulary - 1, (tokens,), generator=generator)
-    return [each.to(device()).requires_grad_() for each in states], weight.to(device()).requires_grad_(), targets.to(device())
+    return (
+        [each.to(fastest_device()).requires_grad_() for each in states],
+        weight.to(fastest_device()).requires_grad_(),
+        targets.to(fastest_device()),
+    )
 
 
 def loss_step(shape: Shape, tokens: int, form: str) -> Step:
@@ -113,7 +119,8 @@ def loss_step(shape: Shape, tokens: int, form: str) -> Step:
     def plain() -> Tensor:
         logits = [state @ weight.T for state in states]
         log_probs = [F.log_softmax(each, dim=-1) for each in logits]
-        total = sum(F.cross_entropy(each, targets, label_smoothing=SMOOTHING, reduction="sum") for each in logits)
+        entropies = [F.cross_entropy(each, targets, label_smoothing=SMOOTHING, reduction="sum") for each in logits]
+        total = torch.stack(entropies).sum()
         for term in LOSS_TERMS:
             student, teacher = log_probs[term.student], log_probs[term.teacher]
             total = total + term.weight * F.kl_div(student, teacher, log_target=True, reduction="sum")
@@ -148,18 +155,19 @@ def loss_memory(shape: Shape, tokens: int) -> dict[str, float]:
 def trainer_ratio(shape: Shape, batches: Sequence[Batch], repeats: int) -> float:
     """A plain step through this library's trainer beside one through the stock trainer, on the same micro-batch."""
     with tempfile.TemporaryDirectory() as folder:
-        options = {
+        options: dict[str, Any] = {
             "output_dir": folder,
             "label_smoothing_factor": SMOOTHING,
             "report_to": "none",
             "bf16": False,
-            "use_cpu": device().type == "cpu",
+            "use_cpu": fastest_device().type == "cpu",
         }
         ours = PlainTrainer(random_model(shape), PlainConfig(**options, eval_strategy="no"))
-        stock = Seq2SeqTrainer(random_model(shape), Seq2SeqTrainingArguments(**options))
+        model = random_model(shape)
+        stock = Seq2SeqTrainer(model, Seq2SeqTrainingArguments(**options))
         first = batches[0]
         plain = {name: value for name, value in first.items() if name != "pair"}
-        plain["decoder_input_ids"] = shifted_right(stock.model, first["labels"])  # as the stock collator adds them
+        plain["decoder_input_ids"] = shifted_right(model, first["labels"])  # as the stock collator adds them
         steps = {
             "ours": trainer_step(ours, lambda: {"number": 0, "batches": [first]}),
             "stock": trainer_step(stock, lambda: dict(plain)),
@@ -168,22 +176,29 @@ def trainer_ratio(shape: Shape, batches: Sequence[Batch], repeats: int) -> float
     return times["ours"] / times["stock"]
 
 
+@dataclass(frozen=True)
+class TrainingSettings(Settings):
+    """`Settings`, and the tokens for which the memory of the loss alone is measured."""
+
+    loss_tokens: int = 4096
+
+
 class Report:
     """The table that grows while parts are measured."""
 
     def __init__(self, title: str) -> None:
-        self.table = Table("what", "arithmetic", "measured", title=title)
+        self.table = BenchTable(title, ("what", "arithmetic", "measured"))
 
     def ratio(self, name: str, predicted: float | None, measured: float) -> None:
         """A row with a ratio beside what multiply-adds predict."""
-        self.table.add_row(name, "" if predicted is None else f"{predicted:.2f}", f"{measured:.2f}")
+        self.table.add(name, "" if predicted is None else f"{predicted:.2f}", f"{measured:.2f}")
 
     def figure(self, name: str, text: str) -> None:
         """A row with a figure in units."""
-        self.table.add_row(name, "", text)
+        self.table.add(name, "", text)
 
 
-def bench_students(shape: Shape, batches: Sequence[Batch], options: argparse.Namespace, report: Report) -> None:
+def bench_students(shape: Shape, batches: Sequence[Batch], options: TrainingSettings, report: Report) -> None:
     """All-in-One steps with one, two and three students."""
     tokens = sum(len(target_tokens(batch)) for batch in batches) / len(batches)
     plain = plain_step(shape, batches)
@@ -205,14 +220,14 @@ def bench_students(shape: Shape, batches: Sequence[Batch], options: argparse.Nam
             report.figure("  target tokens a second, K = 2", f"{tokens / times['shared']:,.0f}")
 
 
-def bench_peers(shape: Shape, batches: Sequence[Batch], options: argparse.Namespace, report: Report) -> None:
+def bench_peers(shape: Shape, batches: Sequence[Batch], options: TrainingSettings, report: Report) -> None:
     """An update of two peers; searches are in `paretokd bench pareto`."""
     steps = {"plain": plain_step(shape, batches), "peers": peers_step(shape, batches)}
     times = interleaved_medians(steps, max(5, options.repeats))
     report.ratio("peer update, all α > 0 / plain step", 4 / 3, times["peers"] / 2 / times["plain"])
 
 
-def bench_validation(shape: Shape, batches: Sequence[Batch], options: argparse.Namespace, report: Report) -> None:
+def bench_validation(shape: Shape, batches: Sequence[Batch], options: TrainingSettings, report: Report) -> None:
     """Validation of all candidates."""
     depths = candidate_depths(Depth(shape.layers, shape.layers))
     predicted = shared_cost(shape, depths) / separate_cost(shape, depths)
@@ -220,13 +235,13 @@ def bench_validation(shape: Shape, batches: Sequence[Batch], options: argparse.N
     report.ratio(f"validation of {len(depths)} students / separate passes", predicted, measured)
 
 
-def bench_trainer(shape: Shape, batches: Sequence[Batch], options: argparse.Namespace, report: Report) -> None:
+def bench_trainer(shape: Shape, batches: Sequence[Batch], options: TrainingSettings, report: Report) -> None:
     """What this library's trainer adds to the stock one."""
     measured = trainer_ratio(shape, batches, max(7, options.repeats))
     report.ratio("plain step / stock Seq2SeqTrainer step", 1.0, measured)
 
 
-def bench_loss(shape: Shape, batches: Sequence[Batch], options: argparse.Namespace, report: Report) -> None:
+def bench_loss(shape: Shape, batches: Sequence[Batch], options: TrainingSettings, report: Report) -> None:
     """Time and memory of the All-in-One loss by itself."""
     forms = ("torch", "kept", "computed again")
     losses = interleaved_medians({form: loss_step(shape, options.max_tokens, form) for form in forms}, 3)
@@ -236,7 +251,7 @@ def bench_loss(shape: Shape, batches: Sequence[Batch], options: argparse.Namespa
         report.figure(f"memory of that loss, {options.loss_tokens} tokens, {form}", f"{peak:.2f} GB")
 
 
-def bench_memory(shape: Shape, batches: Sequence[Batch], options: argparse.Namespace, report: Report) -> None:
+def bench_memory(shape: Shape, batches: Sequence[Batch], options: TrainingSettings, report: Report) -> None:
     """Peak memory of every kind of step, each in a fresh process."""
     for name, make in MEMORY_STEPS.items():
         report.figure(f"peak memory, {name}", f"{peak_memory(two_steps, make, shape, options.max_tokens):.2f} GB")
@@ -279,15 +294,15 @@ PARTS = {
 }
 
 
-def main(words: Sequence[str]) -> None:
-    """`paretokd bench`."""
-    parser = bench_parser("Costs of All-in-One KD, as ratios.", max_tokens=512, repeats=1)
-    parser.add_argument("--loss_tokens", type=int, default=4096, help="tokens for the memory of the loss alone")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is measured")
-    options = parser.parse_args(words)
+def bench_training(options: TrainingSettings, parts: Sequence[str]) -> BenchTable:
+    """What All-in-One KD costs; `parts` are some of `PARTS`.
+
+    Raises:
+        RecipeError: there is no such shape.
+    """
     shape = shape_named(options.shape)
     batches = micro_batches(shape, options.max_tokens, 1)
-    report = Report(title(options))
-    for part in options.parts:
+    report = Report(options.title)
+    for part in parts:
         PARTS[part](shape, batches, options, report)
-    Console().print(report.table)
+    return report.table

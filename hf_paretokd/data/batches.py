@@ -18,10 +18,11 @@ def side_lengths(dataset: datasets.Dataset) -> tuple[np.ndarray, np.ndarray]:
     import pyarrow.compute
 
     table = dataset.with_format("arrow")
-    return tuple(
+    sources, targets = (
         np.concatenate([pyarrow.compute.list_value_length(batch[column]).to_numpy() for batch in table.iter(10_000)])
         for column in ("input_ids", "labels")
     )
+    return sources, targets
 
 
 class PairBatches:

@@ -107,17 +107,17 @@ class ParallelText:
         return len(self.sources)
 
 
-def filled(config: DataConfig, field_name: str, pair: LanguagePair) -> str | None:
-    """A field with `{pair}`, `{source}` and `{target}` filled in.
+def filled(config: DataConfig, field_name: str, pair: LanguagePair) -> str:
+    """A field, or nothing, with `{pair}`, `{source}` and `{target}` filled in.
 
     Raises:
         RecipeError: another name stands in braces.
     """
-    value = getattr(config, field_name)
+    value = getattr(config, field_name) or ""
     try:
-        return value.format(pair=pair, source=pair.source, target=pair.target) if value else None
-    except (KeyError, ValueError, IndexError):
-        raise RecipeError(f"data.{field_name}: {value!r} may hold {{pair}}, {{source}} and {{target}} only") from None
+        return value.format(pair=pair, source=pair.source, target=pair.target)
+    except (KeyError, ValueError, IndexError) as error:
+        raise RecipeError(f"data.{field_name}: {value!r} may hold {{pair}}, {{source}} and {{target}} only") from error
 
 
 def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Row]:
@@ -135,7 +135,7 @@ def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Ro
         return readers[kind]()
     if config.hub:
         name_of_set = config.hub[str(pair)] if isinstance(config.hub, Mapping) else config.hub
-        return read_hub(name_of_set, filled(config, "hub_config", pair), name, pair)
+        return read_hub(name_of_set, filled(config, "hub_config", pair) or None, name, pair)
     if not config.data_dir:
         raise RecipeError(f"data.{split}: {name!r} is no .tsv, .jsonl or .parquet file; give data.data_dir or data.hub")
     return read_aligned(*find_aligned(Path(config.data_dir), name, pair))

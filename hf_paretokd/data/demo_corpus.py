@@ -74,9 +74,9 @@ class Phrases:
     def __init__(self, languages: list[str]) -> None:
         try:
             import babel
-        except ImportError:
-            raise DataError("the demo corpus needs Babel: pip install 'hf_paretokd[demo]'") from None
-        self.locales = {language: babel.Locale.parse(language) for language in languages}
+        except ImportError as error:
+            raise DataError("the demo corpus needs Babel: pip install 'hf_paretokd[demo]'") from error
+        self.locales: dict[str, Any] = {language: babel.Locale.parse(language) for language in languages}
         every = list(self.locales.values())
         self.countries = sorted(
             code for code in every[0].territories if len(code) == 2 and all(code in locale.territories for locale in every)

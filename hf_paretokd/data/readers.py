@@ -41,12 +41,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    raise DataError(f"{path}:{number}: not UTF-8 (byte {error.start}); convert the file first") from None
+                    raise DataError(f"{path}:{number}: not UTF-8 (byte {error.start}); convert the file first") from error
                 if "\0" in line:
                     raise DataError(f"{path}:{number}: holds a NUL character; is this a text file?")
                 yield number, line.rstrip("\n").removesuffix("\r")
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read after line {number}: {error}") from None
+        raise DataError(f"{path}: cannot be read after line {number}: {error}") from error
 
 
 def read_aligned(source: Path, target: Path) -> Iterator[Row]:
@@ -58,16 +58,18 @@ def read_aligned(source: Path, target: Path) -> Iterator[Row]:
     sources, targets = read_lines(source), read_lines(target)
     while True:
         left, right = next(sources, None), next(targets, None)
-        if left is None and right is None:
+        if left and right:
+            yield Row(left[1], right[1], f"{source}:{left[0]}")
+            continue
+        surplus = left or right
+        if surplus is None:
             return
-        if left is None or right is None:
-            longer = source if right is None else target
-            lines = (left or right)[0] + sum(1 for _ in (sources if right is None else targets))
-            raise DataError(
-                f"{longer}:{(left or right)[0]}: no partner line; {longer.name} has {lines} lines and "
-                f"{(target if longer is source else source).name} has {(left or right)[0] - 1}: the files are not aligned"
-            )
-        yield Row(left[1], right[1], f"{source}:{left[0]}")
+        longer, shorter, rest = (source, target, sources) if left else (target, source, targets)
+        number = surplus[0]
+        raise DataError(
+            f"{longer}:{number}: no partner line; {longer.name} has {number + sum(1 for _ in rest)} lines and "
+            f"{shorter.name} has {number - 1}: the files are not aligned"
+        )
 
 
 def read_tsv(path: Path) -> Iterator[Row]:
@@ -87,7 +89,7 @@ def read_jsonl(path: Path, pair: LanguagePair) -> Iterator[Row]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not JSON ({error.msg}); one object a line is expected") from None
+            raise DataError(f"{path}:{number}: not JSON ({error.msg}); one object a line is expected") from error
         yield record_row(record, pair, f"{path}:{number}")
 
 
@@ -106,7 +108,7 @@ def read_parquet(path: Path, pair: LanguagePair) -> Iterator[Row]:
                 number += 1
                 yield record_row(record, pair, f"{path}: row {number}")
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not readable as parquet ({error})") from None
+        raise DataError(f"{path}: not readable as parquet ({error})") from error
 
 
 def read_hub(name: str, config: str | None, split: str, pair: LanguagePair) -> Iterator[Row]:
@@ -117,7 +119,7 @@ def read_hub(name: str, config: str | None, split: str, pair: LanguagePair) -> I
         rows = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # the Hub client raises many kinds; the user needs the name and the reason
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"Hub data set {name!r} (config {config}, split {split}): {reason}") from None
+        raise DataError(f"Hub data set {name!r} (config {config}, split {split}): {reason}") from error
     for number, record in enumerate(rows, 1):
         yield record_row(record, pair, f"{name}/{split}: row {number}")
 
@@ -147,15 +149,15 @@ def find_aligned(folder: Path, split: str, pair: LanguagePair) -> tuple[Path, Pa
         raise DataError(f"data.data_dir: {folder} is not a folder")
     places = [folder / str(pair), folder / f"{pair.target}-{pair.source}", folder]
     for place in places:
-        found = [
-            next((path for path in candidates(place, split, lang) if path.is_file()), None)
-            for lang in (pair.source, pair.target)
-        ]
-        if all(found):
-            return found[0], found[1]
-        if any(found):
-            lacking = pair.target if found[0] else pair.source
-            raise DataError(f"{found[0] or found[1]}: its other side {split}.{lacking}[.gz] is missing in {place}")
+        source, target = (
+            next((path for path in candidates(place, split, language) if path.is_file()), None)
+            for language in (pair.source, pair.target)
+        )
+        if source and target:
+            return source, target
+        if source or target:
+            lacking = pair.target if source else pair.source
+            raise DataError(f"{source or target}: its other side {split}.{lacking}[.gz] is missing in {place}")
     tried = ", ".join(str(place / f"{split}.{pair.source}[.gz]") for place in places)
     raise DataError(f"no text for {pair}, split {split!r}; looked for {tried}")
 

@@ -71,7 +71,7 @@ class MicroBatch:
 
     number: int
     pair: str
-    rows: Sequence[int]
+    rows: Sequence[int] | np.ndarray
 
 
 class MicroBatchStream:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 from transformers import MarianTokenizer, PreTrainedTokenizerBase
@@ -14,6 +15,7 @@ from transformers import MarianTokenizer, PreTrainedTokenizerBase
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import TAG, LanguagePair, source_tags
 from hf_paretokd.errors import TokenizerError
+from hf_paretokd.layout import VOCABULARY
 
 EOS, UNK, PAD = "</s>", "<unk>", "<pad>"
 MAX_SENTENCES = 2_000_000
@@ -72,7 +74,7 @@ def train_tokenizer(
     targets = [line for text in texts.values() for line in text.targets]
     tags = sorted({tag.strip() for tag in source_tags(texts, target_tags).values() if tag})
     budget = vocab_size - len(tags) - 2  # </s> and <pad> are ours, SentencePiece counts <unk> itself
-    options = {"byte_fallback": byte_fallback, "character_coverage": character_coverage}
+    options: dict[str, Any] = {"byte_fallback": byte_fallback, "character_coverage": character_coverage}
     if joint:
         models = [train_sentencepiece(chain(sources, targets), budget, **options)] * 2
     else:
@@ -81,13 +83,13 @@ def train_tokenizer(
     vocabulary = [EOS, UNK, *pieces, *tags, PAD]
     for name, model in zip(("source.spm", "target.spm"), models, strict=True):
         (folder / name).write_bytes(model)
-    (folder / "vocab.json").write_text(
+    (folder / VOCABULARY).write_text(
         json.dumps({piece: index for index, piece in enumerate(vocabulary)}, ensure_ascii=False, indent=1), "utf-8"
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # recommends sacremoses, which MarianTokenizer never calls
         tokenizer = MarianTokenizer(
-            str(folder / "source.spm"), str(folder / "target.spm"), str(folder / "vocab.json"), model_max_length=max_length
+            str(folder / "source.spm"), str(folder / "target.spm"), str(folder / VOCABULARY), model_max_length=max_length
         )
     tokenizer.save_pretrained(folder)
     return tokenizer
@@ -126,7 +128,7 @@ def train_sentencepiece(sentences: Iterable[str], vocab_size: int, byte_fallback
         raise TokenizerError(
             f"tokenizer.vocab_size: SentencePiece cannot build {vocab_size} pieces from this text ({reason}); "
             "choose another vocab_size, a lower character_coverage, or give more text"
-        ) from None
+        ) from error
     return model.getvalue()
 
 

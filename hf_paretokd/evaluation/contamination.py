@@ -44,8 +44,8 @@ def contamination(
         wanted.setdefault(pair.source, set()).update(text.sources)
         wanted.setdefault(pair.target, set()).update(text.targets)
     plain = {language: {normalised(text) for text in texts} for language, texts in wanted.items()}
-    exact = {language: set() for language in wanted}
-    loose = {language: set() for language in wanted}
+    exact: dict[str, set[str]] = {language: set() for language in wanted}
+    loose: dict[str, set[str]] = {language: set() for language in wanted}
     for pair, text in training.items():
         for language, lines in ((pair.source, text.sources), (pair.target, text.targets)):
             for line in lines if language in wanted else ():
@@ -70,4 +70,7 @@ def compared(
                 found[name][position] += hit
         if example is None and any(alike):
             example = source if alike[0] else target
-    return Contamination(str(pair), text.split, len(text), *found["exact"], *found["loose"], example)
+    (sources, targets, both), (loose_sources, loose_targets, loose_both) = found["exact"], found["loose"]
+    return Contamination(
+        str(pair), text.split, len(text), sources, targets, both, loose_sources, loose_targets, loose_both, example
+    )

@@ -1,13 +1,14 @@
 """The trade-off between high- and low-resource pairs: which models no other beats in both."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from hf_paretokd.evaluation.outputs import System, distinct
 from hf_paretokd.evaluation.results import AVERAGE, HIGH, LOW, ResultRow
+from hf_paretokd.layout import PEER
+from hf_paretokd.models.member import Member, distinct
+from hf_paretokd.utils.files import save_json
 
 Item = TypeVar("Item")
 
@@ -25,17 +26,17 @@ class FrontierPoint:
 
 def frontier_points(family: str, rows: Iterable[ResultRow], split: str, metric: str = "bleu") -> list[FrontierPoint]:
     """A point for every model of a run whose pairs were grouped."""
-    found: dict[System, dict[str, float]] = {}
+    found: dict[Member, dict[str, float]] = {}
     for row in rows:
         if row.split == split and row.metric == metric and row.pair in (AVERAGE, HIGH, LOW):
-            found.setdefault(row.system, {})[row.pair] = row.value
-    return [
-        FrontierPoint(
-            family, f"peer {system.peer}" if system.peer else system.title, values[HIGH], values[LOW], values[AVERAGE]
-        )
-        for system in distinct(found)
-        if HIGH in (values := found[system])
-    ]
+            found.setdefault(row.member, {})[row.pair] = row.value
+    points = []
+    for member in distinct(found):
+        values = found[member]
+        if HIGH in values:
+            name = f"peer {member.peer}" if member.kind == PEER else member.title
+            points.append(FrontierPoint(family, name, values[HIGH], values[LOW], values[AVERAGE]))
+    return points
 
 
 def unbeaten(items: Sequence[Item], gains: Callable[[Item], tuple[float, ...]]) -> list[Item]:
@@ -79,4 +80,4 @@ def write_frontier(points: Sequence[FrontierPoint], split: str, metric: str, pat
         "points": [{**asdict(point), "on_frontier": point in best} for point in points],
         "hull": [[point.high, point.low] for point in corners],
     }
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    save_json(content, path)

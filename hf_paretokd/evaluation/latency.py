@@ -1,7 +1,6 @@
 """Milliseconds a sentence and megabytes a model, measured on this machine."""
 
 import json
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,11 +8,12 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from hf_paretokd.evaluation.ctranslate import Decoder
-from hf_paretokd.evaluation.outputs import System
-from hf_paretokd.evaluation.translation import longest_output
-from hf_paretokd.manifest import write_whole
-from hf_paretokd.timing import interleaved_medians
+from hf_paretokd.inference.ctranslate import Decoder
+from hf_paretokd.inference.decoding import longest_output
+from hf_paretokd.models.depth import Depth
+from hf_paretokd.models.member import Member
+from hf_paretokd.utils.files import save_json
+from hf_paretokd.utils.timing import interleaved_medians
 
 SENTENCES, TURNS = 20, 3
 
@@ -51,18 +51,6 @@ class Cost:
     megabytes: float
 
 
-def machine_name() -> str:
-    """The processor, on which latencies are measured whatever else there is."""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        names = [
-            line.partition(":")[2].strip() for line in information.read_text().splitlines() if line.startswith("model name")
-        ]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
-
-
 def spaced_by_length(ids: Sequence[list[int]]) -> list[list[int]]:
     """Twenty sentences (or all, if there are fewer) at even steps from the shortest to the longest."""
     ranked = sorted(ids, key=len)
@@ -71,8 +59,8 @@ def spaced_by_length(ids: Sequence[list[int]]) -> list[list[int]]:
 
 
 def measure_latencies(
-    decoders: Mapping[System, Decoder], sentences: Sequence[list[int]], limit: int, num_beams: int
-) -> dict[System, float]:
+    decoders: Mapping[Member, Decoder], sentences: Sequence[list[int]], limit: int, num_beams: int
+) -> dict[Member, float]:
     """Median milliseconds a sentence of every decoder, which take turns.
 
     Args:
@@ -81,31 +69,34 @@ def measure_latencies(
         limit: longest output in tokens.
         num_beams: 1 for greedy search.
     """
-    found: dict[System, list[float]] = {system: [] for system in decoders}
+    found: dict[Member, list[float]] = {member: [] for member in decoders}
     for ids in tqdm(sentences, desc="latency", unit=" sentences", leave=False):
         longest = longest_output([ids], limit)
         actions = {
-            system: lambda decode=decode, ids=ids, longest=longest: list(decode([ids], longest, num_beams))
-            for system, decode in decoders.items()
+            member: lambda decode=decode, ids=ids, longest=longest: list(decode([ids], longest, num_beams))
+            for member, decode in decoders.items()
         }
-        for system, seconds in interleaved_medians(actions, TURNS, progress=False).items():
-            found[system].append(1000 * seconds)
-    return {system: statistics.median(times) for system, times in found.items()}
+        for member, seconds in interleaved_medians(actions, TURNS, progress=False).items():
+            found[member].append(1000 * seconds)
+    return {member: statistics.median(times) for member, times in found.items()}
 
 
-def write_costs(protocol: Protocol, costs: Mapping[System, Cost], path: Path) -> None:
+def write_costs(protocol: Protocol, costs: Mapping[Member, Cost], path: Path) -> None:
     """Writes `latency.json`."""
-    models = [{**asdict(system), **asdict(cost)} for system, cost in costs.items()]
-    write_whole(path, json.dumps({"protocol": asdict(protocol), "models": models}, indent=1, ensure_ascii=False) + "\n")
+    models = [
+        {"model": member.kind, "depth": str(member.depth), "peer": member.peer, **asdict(cost)}
+        for member, cost in costs.items()
+    ]
+    save_json({"protocol": asdict(protocol), "models": models}, path)
 
 
-def read_costs(path: Path) -> tuple[Protocol, dict[System, Cost]] | None:
+def read_costs(path: Path) -> tuple[Protocol, dict[Member, Cost]] | None:
     """Reads what `write_costs` wrote; None where nothing was measured."""
     if not path.is_file():
         return None
     content = json.loads(path.read_text("utf-8"))
     costs = {
-        System(each["model"], each["depth"], each["peer"]): Cost(each["milliseconds"], each["megabytes"])
-        for each in content["models"]
+        Member(row["model"], Depth.parse(row["depth"]), row["peer"]): Cost(row["milliseconds"], row["megabytes"])
+        for row in content["models"]
     }
     return Protocol(**content["protocol"]), costs

@@ -1,10 +1,12 @@
 """sacreBLEU and chrF as `evaluate.Metric`s that need no network, always with a signature."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import datasets
 import evaluate
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 CHARACTER_LANGUAGES = {"ja", "ko", "th", "lo", "km", "my"}  # no spaces or clitics; `13a` would count whole phrases
 
@@ -30,7 +32,7 @@ class SacreMetric(evaluate.Metric):
             features=features,
         )
 
-    def scorer(self, **options: str) -> BLEU | CHRF:
+    def scorer(self, **options: Any) -> BLEU | CHRF:
         """The sacrebleu metric that does the work."""
         raise NotImplementedError
 
@@ -46,17 +48,17 @@ class SacreMetric(evaluate.Metric):
 class SacreBleu(SacreMetric):
     """BLEU by sacrebleu; option `tokenize` as there (default `13a`)."""
 
-    def scorer(self, tokenize: str = "13a") -> BLEU:
+    def scorer(self, tokenize: str = "13a", **options: Any) -> BLEU:
         """A BLEU scorer."""
-        return BLEU(tokenize=tokenize)
+        return BLEU(tokenize=tokenize, **options)
 
 
 class Chrf(SacreMetric):
     """chrF by sacrebleu."""
 
-    def scorer(self) -> CHRF:
+    def scorer(self, **options: Any) -> CHRF:
         """A chrF scorer."""
-        return CHRF()
+        return CHRF(**options)
 
 
 def scorers(language: str) -> dict[str, BLEU | CHRF]:

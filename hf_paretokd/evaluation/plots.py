@@ -1,5 +1,6 @@
 """Pictures of a run; matplotlib comes with the extra `plot`."""
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_paretokd.evaluation.frontier import FrontierPoint, hull, unbeaten
+from hf_paretokd.utils.files import write_whole
 
 TRAINING_LINES = re.compile(r"loss_teacher|loss_students|(peer\d+_)?nll")
 VALIDATION_LINES = re.compile(r"eval_((peer\d+_)?loss_\d+-\d+|peer\d+_loss)")  # of models; their mean has no number
@@ -85,29 +87,38 @@ def plot_tradeoff(points: Sequence[tuple[str, float, float]], cost: str, path: P
     finish(figure, path)
 
 
-def plot_losses(log: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Cross-entropies over updates, a line for each model: `training.png` and `validation.png`.
+def plot_losses(log: Sequence[Mapping[str, Any]], training: Path, validation: Path) -> None:
+    """Cross-entropies over updates, a line for each model.
 
     Args:
         log: lines of the training log.
-        folder: where the pictures go.
+        training, validation: where the pictures go.
     """
-    train = [line for line in log if "loss" in line and "learning_rate" in line]
-    validation = [line for line in log if "eval_loss" in line]
-    drawn = (("training", train, TRAINING_LINES, None), ("validation", validation, VALIDATION_LINES, "eval_loss"))
-    for title, lines, pattern, otherwise in drawn:
-        names = [name for name in (lines[-1] if lines else {}) if pattern.fullmatch(name)] or [otherwise]
-        if not lines or not names[0]:
-            continue
-        figure, (axes,) = new_figure()
-        for number, name in enumerate(names):
-            values = [(line["step"], line[name]) for line in lines if name in line]
-            colour = f"C{number}" if len(names) <= 10 else gradient(number / (len(names) - 1))
-            axes.plot(*zip(*values, strict=True), color=colour, label=name.removeprefix("eval_"), linewidth=1.3)
-        axes.set_xlabel("update")
-        axes.set_ylabel(f"{title}, nats a token")
-        axes.legend(fontsize=7, ncols=1 + len(names) // 9)
-        finish(figure, folder / f"{title}.png")
+    trained = [line for line in log if "loss" in line and "learning_rate" in line]
+    plot_curves(trained, [name for name in last_names(trained) if TRAINING_LINES.fullmatch(name)], "training", training)
+    validated = [line for line in log if "eval_loss" in line]
+    several = [name for name in last_names(validated) if VALIDATION_LINES.fullmatch(name)]
+    plot_curves(validated, several or ["eval_loss"], "validation", validation)
+
+
+def last_names(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The figures of the last line."""
+    return list(lines[-1]) if lines else []
+
+
+def plot_curves(lines: Sequence[Mapping[str, Any]], names: Sequence[str], title: str, path: Path) -> None:
+    """Figures over updates, if there are any."""
+    if not lines or not names:
+        return
+    figure, (axes,) = new_figure()
+    for number, name in enumerate(names):
+        values = [(line["step"], line[name]) for line in lines if name in line]
+        colour = f"C{number}" if len(names) <= 10 else gradient(number / (len(names) - 1))
+        axes.plot(*zip(*values, strict=True), color=colour, label=name.removeprefix("eval_"), linewidth=1.3)
+    axes.set_xlabel("update")
+    axes.set_ylabel(f"{title}, nats a token")
+    axes.legend(fontsize=7, ncols=1 + len(names) // 9)
+    finish(figure, path)
 
 
 def gradient(share: float) -> Any:
@@ -138,4 +149,6 @@ def finish(figure: Any, path: Path) -> None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    picture = io.BytesIO()
+    figure.savefig(picture)
+    write_whole(path, picture.getvalue())

@@ -1,22 +1,20 @@
-"""Scores of many models as a flat list of rows, on disk (`results.json`) and as a table."""
+"""Scores of many models as a flat list of rows, on disk in `results.json`."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.data.sampling import SamplingRow
-from hf_paretokd.evaluation.outputs import System, distinct, one_line
 from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap
-from hf_paretokd.evaluation.translation import decoder_of, translate
-from hf_paretokd.manifest import read_rows, write_rows
+from hf_paretokd.inference.decoding import decoder_of, translate
+from hf_paretokd.models.depth import Depth
+from hf_paretokd.models.member import Member
+from hf_paretokd.utils.files import read_rows, write_rows
+from hf_paretokd.utils.text import one_line
 
 AVERAGE, HIGH, LOW = "average", "HRL", "LRL"
 GROUPS = (AVERAGE, HIGH, LOW)
@@ -48,9 +46,9 @@ class ResultRow:
     high: float | None = None
 
     @property
-    def system(self) -> System:
+    def member(self) -> Member:
         """The model the figure belongs to."""
-        return System(self.model, self.depth, self.peer)
+        return Member(self.model, Depth.parse(self.depth), self.peer)
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Outputs:
 
 
 def translate_split(
-    system: System,
+    member: Member,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Mapping[LanguagePair, ParallelText],
@@ -79,40 +77,38 @@ def translate_split(
     for pair, text in texts.items():
         start = time.perf_counter()
         sources = [tags[pair] + source for source in text.sources]
-        lines = translate(model, tokenizer, sources, num_beams, 4096, f"{system.title} {pair}", decoder)
+        lines = translate(model, tokenizer, sources, num_beams, 4096, f"{member.title} {pair}", decoder)
         found.translations[pair] = [one_line(line) for line in lines]
         found.seconds[pair] = time.perf_counter() - start
     return found
 
 
 def score_outputs(
-    outputs: Mapping[System, Outputs], texts: Mapping[LanguagePair, ParallelText], high_resource: Sequence[str] = ()
+    outputs: Mapping[Member, Outputs], texts: Mapping[LanguagePair, ParallelText], high_resource: Sequence[str] = ()
 ) -> tuple[list[ResultRow], list[Comparison]]:
     """Scores every model on every pair, averages over all, HRL and LRL pairs, and compares all models with the first."""
-    by_pair = {
-        pair: paired_bootstrap(
-            {system.name: each.translations[pair] for system, each in outputs.items()}, text.targets, pair.target
-        )
-        for pair, text in texts.items()
-    }
-    split = next(iter(texts.values())).split
+    by_pair = {}
+    for pair, text in texts.items():
+        lines = {member.stem: made.translations[pair] for member, made in outputs.items()}
+        by_pair[pair] = paired_bootstrap(lines, text.targets, pair.target)
+    split, metrics = next(iter(texts.values())).split, list(next(iter(by_pair.values())).scores)
     rows: list[ResultRow] = []
-    for system, each in outputs.items():
-        own = (system.model, system.depth, system.peer)
-        total = sum(each.seconds.values())
-        for metric in ("bleu", "chrf"):
-            scores = {pair: found.scores[metric][system.name] for pair, found in by_pair.items()}
+    for member, made in outputs.items():
+        own = (member.kind, str(member.depth), member.peer)
+        total = sum(made.seconds.values())
+        for metric in metrics:
+            scores = {pair: found.scores[metric][member.stem] for pair, found in by_pair.items()}
             for pair, score in scores.items():
-                spread, taken = (score.low, score.high), each.seconds[pair]
+                spread, taken = (score.low, score.high), made.seconds[pair]
                 rows.append(
-                    ResultRow(*own, str(pair), split, metric, score.value, score.signature, each.decoding, taken, *spread)
+                    ResultRow(*own, str(pair), split, metric, score.value, score.signature, made.decoding, taken, *spread)
                 )
             values = {str(pair): score.value for pair, score in scores.items()}
             for group, value in group_averages(values, high_resource).items():
-                rows.append(ResultRow(*own, group, split, metric, value, None, each.decoding, total))
+                rows.append(ResultRow(*own, group, split, metric, value, None, made.decoding, total))
         speed = sum(map(len, texts.values())) / total
-        rows.append(ResultRow(*own, AVERAGE, split, "sentences_per_second", speed, None, each.decoding, total))
-        rows.append(ResultRow(*own, AVERAGE, split, "parameters", each.parameters))
+        rows.append(ResultRow(*own, AVERAGE, split, "sentences_per_second", speed, None, made.decoding, total))
+        rows.append(ResultRow(*own, AVERAGE, split, "parameters", made.parameters))
     return rows, [row for pair, found in by_pair.items() for row in comparisons(found, split, str(pair))]
 
 
@@ -142,70 +138,8 @@ def read_results(path: Path) -> list[ResultRow]:
     return rows
 
 
-def results_table(rows: Sequence[ResultRow]) -> Table:
-    """BLEU of every pair and on average, chrF and speed of every model; 80 columns hold eight languages.
-
-    Where pairs are grouped by size there are columns for HRL and LRL, and that of the models' sizes goes if all are equal.
-    """
-    pairs = list(dict.fromkeys(row.pair for row in rows if row.metric == "bleu" and row.pair not in GROUPS))
-    present = {row.pair for row in rows if row.metric == "bleu"}
-    groups = {HIGH: "HRL", LOW: "LRL", AVERAGE: "mean"}
-    averaged = {group: title for group, title in groups.items() if group in present and len(pairs) > 1}
-    sized = len({row.value for row in rows if row.metric == "parameters"}) > 1 or HIGH not in averaged
-    decoding = next((row.decoding for row in rows if row.decoding), "")
-    table = Table(title=f"{rows[0].split}, {decoding}: BLEU of {common_side(pairs)}", box=box.SIMPLE_HEAD, padding=0)
-    table.add_column("depth")
-    sizes = ["param.\n(M)"] if sized else []
-    for heading in (*sizes, *map(short_names(pairs).get, pairs), *averaged.values(), "chrF", "sent.\n/s"):
-        table.add_column(heading, justify="right")
-    shown = distinct(row.system for row in rows)
-    if hidden := [row.depth for row in rows if row.system not in shown]:
-        table.caption = f"{hidden[0]} is the teacher"
-    for system in shown:
-        mine = {(row.pair, row.metric): row for row in rows if row.system == system}
-        scores = [mine[pair, "bleu"] for pair in (*pairs, *averaged)]
-        table.add_row(
-            system.title,
-            *(f"{mine[AVERAGE, 'parameters'].value / 1e6:.2f}" for _ in sizes),
-            *(with_spread(row) if len(pairs) == 1 else f"{row.value:.1f}" for row in scores),
-            f"{mine[AVERAGE, 'chrf'].value:.1f}",
-            f"{mine[AVERAGE, 'sentences_per_second'].value:.0f}",
-        )
-    return table
-
-
 def with_spread(row: ResultRow) -> str:
     """A score with half its 95 % interval: `35.7 ± 1.2`."""
-    return f"{row.value:.1f}" + ("" if row.low is None else f" ± {(row.high - row.low) / 2:.1f}")
-
-
-def short_names(pairs: Sequence[str]) -> dict[str, str]:
-    """Headings of pairs: only the side in which they differ, if there are several."""
-    sources, targets = zip(*(pair.split("-") for pair in pairs), strict=True)
-    if len(pairs) > 1 and len(set(targets)) == 1:
-        return dict(zip(pairs, sources, strict=True))
-    return dict(zip(pairs, targets, strict=True)) if len(pairs) > 1 and len(set(sources)) == 1 else {p: p for p in pairs}
-
-
-def common_side(pairs: Sequence[str]) -> str:
-    """What all pairs share, for the title: `… → en`, `en → …`, or the pairs' names."""
-    sources, targets = zip(*(pair.split("-") for pair in pairs), strict=True)
-    if len(pairs) == 1 or (len(set(sources)) > 1 and len(set(targets)) > 1):
-        return ", ".join(pairs) if len(pairs) == 1 else "each pair"
-    return f"… → {targets[0]}" if len(set(targets)) == 1 else f"{sources[0]} → …"
-
-
-def print_sampling(rows: Sequence[SamplingRow], temperatures: Sequence[float]) -> None:
-    """Prints P(ℓ), expected passes and expected sentences of every pair, side by side for all peers."""
-    table = Table(title="What is sampled", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("pair")
-    for peer, temperature in enumerate(temperatures, 1):
-        name = f"peer {peer}, " if len(temperatures) > 1 else ""
-        for heading in (f"{name}τ = {temperature:g}\nprobability", "\npasses", "\nsentences"):
-            table.add_column(heading, justify="right")
-    cells: dict[str, list[str]] = {}
-    for row in rows:
-        cells.setdefault(row.pair, []).extend((f"{row.probability:.4f}", f"{row.passes:.2f}", f"{row.sentences:,.0f}"))
-    for pair, columns in cells.items():
-        table.add_row(pair, *columns)
-    Console().print(table)
+    if row.low is None or row.high is None:
+        return f"{row.value:.1f}"
+    return f"{row.value:.1f} ± {(row.high - row.low) / 2:.1f}"

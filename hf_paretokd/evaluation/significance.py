@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sacrebleu.significance import PairedTest
 
@@ -59,12 +60,12 @@ def paired_bootstrap(outputs: Mapping[str, Sequence[str]], references: Sequence[
         language: target language.
     """
     metrics = scorers(language)
-    systems = [(name, list(lines)) for name, lines in outputs.items()]
+    systems: list[tuple[str, Sequence[str]]] = [(name, list(lines)) for name, lines in outputs.items()]
     test = PairedTest(systems, metrics, [list(references)], test_type="bs", n_samples=RESAMPLES)
     signatures, results = test()
     found = PairedScores({}, {})
     for metric, title in zip(metrics, test.metrics, strict=True):  # sacreBLEU calls them by titles of its own
-        rows = dict(zip(outputs, results[title], strict=True))
+        rows: dict[str, Any] = dict(zip(outputs, results[title], strict=True))
         first = next(iter(rows.values())).score
         found.scores[metric] = {
             name: Score(float(row.score), float(row.mean - row.ci), float(row.mean + row.ci), str(signatures[title]))

@@ -1,7 +1,7 @@
 """All-in-One KD: a teacher trained jointly with students that are its own first layers (AIO, EMNLP 2023)."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, ClassVar
@@ -9,18 +9,20 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import PreTrainedModel, TrainerCallback, get_scheduler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, get_scheduler
 
-from hf_paretokd.arguments import TranslationConfig
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import TrainingError
-from hf_paretokd.losses import Divergence, JointLoss, joint_loss
+from hf_paretokd.hub.card import MethodFacts
+from hf_paretokd.losses import Divergence, JointLoss
+from hf_paretokd.methods.papers import PACKAGE
 from hf_paretokd.models.depth import Depth, candidate_depths
 from hf_paretokd.models.head import output_head
-from hf_paretokd.models.joint import JointModel, tallies
+from hf_paretokd.models.joint import JointModel, Passes
 from hf_paretokd.models.slicing import model_depth
-from hf_paretokd.models.states import depth_states, target_tokens
-from hf_paretokd.trainer import TranslationTrainer
+from hf_paretokd.models.states import depth_states
+from hf_paretokd.training.arguments import TranslationConfig
+from hf_paretokd.training.trainer import Source, TranslationTrainer, loaded_models
 
 RESETS = ("optimizer", "scheduler", "best_metric")
 DRAWS = ("update", "micro_batch")
@@ -57,21 +59,18 @@ class AllInOneConfig(TranslationConfig):
         **TranslationConfig.SIGNED,
     }
 
-    num_students: int = field(default=2, metadata={"help": "K, students sampled for every update."})
-    candidates: list[str] | None = field(default=None, metadata={"help": "Depths to sample from (default: AIO §3.1)."})
-    kd_weight: float = field(default=5.5, metadata={"help": "α, weight of the distillation loss."})
-    mutual_weight: float = field(default=0.5, metadata={"help": "β, weight of the mutual loss."})
-    detach_threshold: float = field(default=1.1, metadata={"help": "η of dynamic gradient detaching (inf: never)."})
-    mutual_start: float = field(default=0.5, metadata={"help": "Share of max_steps at which stage two begins."})
-    stage2_reset: list[str] = field(
-        default_factory=lambda: ["optimizer", "scheduler"],
-        metadata={"help": "What starts anew in stage two: optimizer, scheduler, best_metric."},
-    )
-    detach_at_threshold: bool = field(default=False, metadata={"help": "Detach at a ratio of exactly η too."})
-    sample_with_replacement: bool = field(default=True, metadata={"help": "Sampled students may be equal."})
-    students_per: str = field(default="update", metadata={"help": "Draw students per update or micro_batch."})
-    detach_senior: bool = field(default=False, metadata={"help": "The senior is a constant in the mutual loss."})
-    share_prefix: bool = field(default=True, metadata={"help": "Share encoder and decoder prefixes among models."})
+    num_students: int = 2
+    candidates: list[str] | None = None
+    kd_weight: float = 5.5
+    mutual_weight: float = 0.5
+    detach_threshold: float = 1.1
+    mutual_start: float = 0.5
+    stage2_reset: list[str] = field(default_factory=lambda: ["optimizer", "scheduler"])
+    detach_at_threshold: bool = False
+    sample_with_replacement: bool = True
+    students_per: str = "update"
+    detach_senior: bool = False
+    share_prefix: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,33 +131,31 @@ class LossRules:
 class AllInOneModel(JointModel):
     """The teacher; its students are made of the same layers."""
 
+    kind = "teacher"
+
     def __init__(self, teacher: PreTrainedModel, config: AllInOneConfig) -> None:
-        super().__init__()
+        super().__init__(config.label_smoothing_factor, config.label_smoothing_variant, round(config.loss_memory * 1e9))
         self.teacher = teacher
         self.depth = model_depth(teacher)
-        self.smoothing = (config.label_smoothing_factor, config.label_smoothing_variant)
-        self.loss_memory = round(config.loss_memory * 1e9)
         self.share_prefix = config.share_prefix
         self.rules = LossRules(config.kd_weight, config.detach_threshold, config.detach_at_threshold, config.detach_senior)
 
-    def named_models(self) -> Iterator[tuple[str, PreTrainedModel]]:
-        """The teacher, in the folder `teacher`."""
-        yield "teacher", self.teacher
+    def models(self) -> Sequence[PreTrainedModel]:
+        """The teacher."""
+        return [self.teacher]
 
-    def forward(
-        self,
-        batches: Sequence[Mapping[str, Any]],
-        seeds: Sequence[int],
-        students: Sequence[Depth],
-        mutual_weight: float,
-    ) -> dict[str, Tensor | dict[str, Tensor]]:
+    def passes(self, peer: int, batch: Mapping[str, Any], students: Sequence[Depth], mutual_weight: float) -> Passes:
         """L_ce + α·L_kd + β·L_ml of one micro-batch, summed over target tokens (AIO Eq. 1–8).
 
         With shared prefixes equal models are one model: it counts as often as it was drawn, and its divergence from
         itself is zero.
+
+        Args:
+            peer: the lone one.
+            batch: the micro-batch.
+            students: the K sampled depths.
+            mutual_weight: β, 0 in stage one.
         """
-        (batch,) = batches
-        torch.manual_seed(seeds[0])
         wanted = [self.depth, *students]
         if self.share_prefix:
             by_depth = dict(depth_states(self.teacher, batch, wanted))
@@ -167,35 +164,28 @@ class AllInOneModel(JointModel):
         else:
             states = [state for _, state in depth_states(self.teacher, batch, wanted, share_prefix=False)]
             position = list(range(len(wanted)))
-        targets = target_tokens(batch)
-        smoothing, variant = self.smoothing
-        weights = [float(position.count(index)) for index in range(len(states))]
-        loss = joint_loss(
+        return Passes(
             states,
             [output_head(self.teacher)] * len(states),
-            targets,
-            smoothing,
-            weights,
+            [float(position.count(index)) for index in range(len(states))],
             lambda entropies: self.rules.divergences(entropies, position[1:], mutual_weight),
-            variant,
-            self.loss_memory,
+            lambda loss, tokens: training_figures(loss, position, tokens),
         )
-        return {"losses": loss.total[None], "logs": training_figures(loss, position, targets.numel())}
 
 
-def training_figures(loss: JointLoss, position: Sequence[int], tokens: int) -> dict[str, Tensor]:
-    """[sum, count] of the figures a user watches: losses per token and model, the share of detached students."""
+def training_figures(loss: JointLoss, position: Sequence[int], tokens: int) -> dict[str, tuple[Tensor, float]]:
+    """(sum, count) of the figures a user watches: losses per token and model, the share of detached students."""
     count = len(position) - 1
     detached = sum(not term.teacher_gradient for term in loss.terms[:count])
     figures = {
-        "loss_teacher": (loss.cross_entropy[0], tokens),
-        "loss_students": (loss.cross_entropy[position[1:]].sum(), count * tokens),
-        "loss_kd": (loss.divergences[:count].sum(), count * tokens),
-        "detach_rate": (loss.total.new_tensor(float(detached)), count),
+        "loss_teacher": (loss.cross_entropy[0], float(tokens)),
+        "loss_students": (loss.cross_entropy[position[1:]].sum(), float(count * tokens)),
+        "loss_kd": (loss.divergences[:count].sum(), float(count * tokens)),
+        "detach_rate": (loss.total.new_tensor(float(detached)), float(count)),
     }
     if len(loss.terms) > count:
-        figures["loss_mutual"] = (loss.divergences[count:].sum(), (len(loss.terms) - count) * tokens)
-    return tallies(figures)
+        figures["loss_mutual"] = (loss.divergences[count:].sum(), float((len(loss.terms) - count) * tokens))
+    return figures
 
 
 class AllInOneTrainer(TranslationTrainer):
@@ -206,20 +196,37 @@ class AllInOneTrainer(TranslationTrainer):
                               eval_dataset=validation, processing_class=tokenizer)
     trainer.train()
     ```
+
+    The model may be named by a folder or Hub id; its tokenizer is then loaded, too, if none is given.
     """
 
-    _tag_names = ("paretokd", "all-in-one-kd")
+    args: AllInOneConfig
     method = "all_in_one"
+    facts = MethodFacts(
+        "All-in-One KD",
+        tag="all-in-one-kd",
+        prose="Trained with All-in-One knowledge distillation (Miao et al., EMNLP 2023), jointly with its teacher and all "
+        "other depths.",
+        papers=PACKAGE,
+    )
+    config_class = AllInOneConfig
 
-    def __init__(self, model: PreTrainedModel, args: AllInOneConfig, **kwargs: Any) -> None:
-        self.candidates = candidate_depths(model_depth(model), args.candidates)
+    def __init__(
+        self,
+        model: Source,
+        args: AllInOneConfig,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        **kwargs: Any,
+    ) -> None:
+        (teacher,), tokenizer = loaded_models([model], processing_class)
+        self.candidates = candidate_depths(model_depth(teacher), args.candidates)
         if not args.sample_with_replacement and args.num_students > len(self.candidates):
             raise TrainingError(
                 f"num_students: {args.num_students} different students cannot be drawn from {len(self.candidates)} candidates"
             )
         if args.share_prefix and (args.gradient_checkpointing or getattr(args, "activation_checkpointing", None)):
             raise TrainingError("share_prefix: activation checkpointing needs independent passes; set share_prefix to false")
-        super().__init__(AllInOneModel(model, args), args, **kwargs)
+        super().__init__(AllInOneModel(teacher, args), args, processing_class=tokenizer, **kwargs)
         self.add_callback(StageBorder(self))
 
     @property
@@ -251,27 +258,27 @@ class AllInOneTrainer(TranslationTrainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LRScheduler:
         """The schedule, run once for each stage if stage two resets it."""
-        if self.border is None or "scheduler" not in self.args.stage2_reset or self.lr_scheduler is not None:
+        border = self.border
+        if border is None or "scheduler" not in self.args.stage2_reset or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        stages = [self._stage_factors(self.border), self._stage_factors(num_training_steps - self.border)]
+        first, second = self._stage_factors(border), self._stage_factors(num_training_steps - border)
 
         def factor(step: int) -> float:
-            return stages[0](step) if step < self.border else stages[1](step - self.border)
+            return first(step) if step < border else second(step - border)
 
-        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
-        self._created_lr_scheduler = True
-        return self.lr_scheduler
+        schedule = LambdaLR(optimizer or self.optimizer, factor)
+        self.take_scheduler(schedule)
+        return schedule
 
-    def _stage_factors(self, steps: int) -> Any:
+    def _stage_factors(self, steps: int) -> Callable[[int], float]:
         """The factor on the learning rate at each step of a stage that long.
 
         Raises:
             TrainingError: the schedule is no function of the step.
         """
         stand_in = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-        schedule = get_scheduler(
-            self.args.lr_scheduler_type, stand_in, self.args.get_warmup_steps(steps), steps, self.args.lr_scheduler_kwargs
-        )
+        more: Any = self.args.lr_scheduler_kwargs
+        schedule = get_scheduler(self.args.lr_scheduler_type, stand_in, self.args.get_warmup_steps(steps), steps, more)
         if not isinstance(schedule, LambdaLR):
             raise TrainingError(
                 f"lr_scheduler_type: {self.args.lr_scheduler_type} cannot start anew in stage two; take scheduler out of "
@@ -286,7 +293,7 @@ class AllInOneTrainer(TranslationTrainer):
             raise TrainingError(
                 f"mutual_start: no checkpoint was kept before update {self.border}, so stage two has nothing to start from"
             )
-        self._load_best_model()
+        self.load_best()
         if "optimizer" in self.args.stage2_reset:
             getattr(self.optimizer, "optimizer", self.optimizer).state.clear()
         if "best_metric" in self.args.stage2_reset:

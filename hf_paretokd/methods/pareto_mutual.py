@@ -10,17 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from hf_paretokd import checkpoints
-from hf_paretokd.arguments import TranslationConfig
 from hf_paretokd.errors import DataError, ModelError, TrainingError
-from hf_paretokd.losses import Divergence, JointLoss, joint_loss
-from hf_paretokd.models.head import output_head
-from hf_paretokd.models.joint import JointModel, tallies
-from hf_paretokd.models.states import last_states, target_tokens
-from hf_paretokd.trainer import TranslationTrainer
-from hf_paretokd.weighting.auto_official import OfficialAutomaticWeights
-from hf_paretokd.weighting.rules import (
-    HISTORY,
+from hf_paretokd.hub.card import MethodFacts
+from hf_paretokd.layout import WEIGHTS_HISTORY
+from hf_paretokd.losses import Divergence, JointLoss
+from hf_paretokd.methods.papers import PACKAGE
+from hf_paretokd.methods.weighting.auto_official import OfficialAutomaticWeights
+from hf_paretokd.methods.weighting.rules import (
     AutomaticWeights,
     BidirectionalWeights,
     DynamicWeights,
@@ -29,7 +25,14 @@ from hf_paretokd.weighting.rules import (
     WeightRule,
     read_weights,
 )
-from hf_paretokd.weighting.trials import PeerTrials
+from hf_paretokd.methods.weighting.trials import PeerTrials, WeightedTrainer
+from hf_paretokd.models.files import load_weights
+from hf_paretokd.models.head import output_head
+from hf_paretokd.models.joint import JointModel, Passes
+from hf_paretokd.models.states import last_states
+from hf_paretokd.training.arguments import TranslationConfig
+from hf_paretokd.training.trainer import Source, loaded_models
+from hf_paretokd.utils.files import load_json, save_json
 
 STRATEGIES = ("uni", "bi", "auto", "dynamic", "vanilla", "lsmd", "fixed", "auto_official")
 FROM_FILE = {"lsmd": "auto", "fixed": None}  # strategy: the rule whose run the file must come from
@@ -62,20 +65,18 @@ class ParetoMutualConfig(TranslationConfig):
 
     SIGNED: ClassVar[dict[str, str]] = {"strategy": "rule", "distillation_weight": "alpha", **TranslationConfig.SIGNED}
 
-    temperatures: list[float] = field(
-        default_factory=lambda: [1.0, 5.0], metadata={"help": "τ of the peers' sampling, one each (two or more)."}
-    )
-    strategy: str = field(default="auto", metadata={"help": f"How weights are set: {', '.join(STRATEGIES)}."})
-    distillation_weight: float = field(default=0.4, metadata={"help": "α of uni, bi and vanilla."})
-    weights_file: str | None = field(default=None, metadata={"help": "Weights for fixed; run folder for lsmd."})
-    update_interval: int | None = field(default=None, metadata={"help": "T, updates between decisions (default: an epoch)."})
-    step_size: float = field(default=1.0, metadata={"help": "µ₀ of the searches."})
-    step_size_decay: float = field(default=1.0, metadata={"help": "µ = µ₀·√(1 − decay·t/T_max)."})
-    trial_share: float = field(default=0.1, metadata={"help": "ρ, length of a trial as a share of an epoch."})
-    smoothed_validation: bool = field(default=False, metadata={"help": "Decide by label-smoothed losses."})
-    teacher_dropout: bool = field(default=False, metadata={"help": "Leave the teachers' dropout on."})
-    warmup_without_kd: int = field(default=0, metadata={"help": "Updates before distillation begins."})
-    uni_tolerance: float = field(default=0.0, metadata={"help": "Nats within which both peers learn (uni)."})
+    temperatures: list[float] = field(default_factory=lambda: [1.0, 5.0])
+    strategy: str = "auto"
+    distillation_weight: float = 0.4
+    weights_file: str | None = None
+    update_interval: int | None = None
+    step_size: float = 1.0
+    step_size_decay: float = 1.0
+    trial_share: float = 0.1
+    smoothed_validation: bool = False
+    teacher_dropout: bool = False
+    warmup_without_kd: int = 0
+    uni_tolerance: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,56 +112,38 @@ class ParetoMutualModel(JointModel):
     The paper updates the first peer and then lets the new one teach the second; here one optimizer updates all at once.
     """
 
+    kind = "peer"
+
     def __init__(self, peers: Sequence[PreTrainedModel], config: ParetoMutualConfig) -> None:
-        super().__init__()
+        super().__init__(config.label_smoothing_factor, config.label_smoothing_variant)
         self.peers = nn.ModuleList(peers)
-        self.smoothing = (config.label_smoothing_factor, config.label_smoothing_variant)
+        self._peers = list(peers)
         self.teacher_dropout = config.teacher_dropout
 
-    def named_models(self) -> Iterator[tuple[str, PreTrainedModel]]:
-        """The peers, in the folders `peers/1`, `peers/2` and so on."""
-        for number, peer in enumerate(self.peers, 1):
-            yield f"peers/{number}", peer
+    def models(self) -> Sequence[PreTrainedModel]:
+        """The peers."""
+        return self._peers
 
-    def forward(
-        self,
-        batches: Sequence[Mapping[str, Any] | None],
-        seeds: Sequence[int | None],
-        weights: Sequence[float | None],
-    ) -> dict[str, Tensor | dict[str, Tensor]]:
-        """(1−α)·L_ce + α·L_kd of one micro-batch of every peer, summed over target tokens (PMD Eq. 3–4).
+    def passes(self, peer: int, batch: Mapping[str, Any], weights: Sequence[float | None]) -> Passes:
+        """(1−α)·L_ce + α·L_kd of one micro-batch of a peer, summed over target tokens (PMD Eq. 3–4).
+
+        L_kd is the mean over the other peers of −Σ_v p_teacher(v) log p_student(v).
 
         Args:
-            batches: one a peer, each of one language pair; None for a peer that stands still.
-            seeds: of the dropout, one a peer.
+            peer: whose micro-batch it is.
+            batch: a micro-batch of one language pair.
             weights: α of the batch's pair, one a peer; where it is 0 no teacher is asked.
         """
-        losses, logs = [], {}
-        for place, (batch, seed, weight) in enumerate(zip(batches, seeds, weights, strict=True)):
-            if batch is None:
-                losses.append(self.peers[place].get_input_embeddings().weight.new_zeros(()))
-                continue
-            torch.manual_seed(seed)
-            loss = self.peer_loss(place, batch, weight)
-            losses.append(loss.total)
-            figures = training_figures(loss, weight, len(target_tokens(batch)))
-            logs |= {f"peer{place + 1}_{name}": value for name, value in figures.items()}
-        return {"losses": torch.stack(losses), "logs": logs}
-
-    def peer_loss(self, place: int, batch: Mapping[str, Any], weight: float) -> JointLoss:
-        """The loss of one peer: L_kd is the mean over the other peers of −Σ_v p_teacher(v) log p_student(v)."""
-        student = self.peers[place]
+        student, weight = self._peers[peer], weights[peer] or 0.0
         states, heads, terms = [last_states(student, batch)], [output_head(student)], []
-        teachers = [peer for peer in self.peers if peer is not student] if weight else []
+        teachers = [other for other in self._peers if other is not student] if weight else []
         for number, teacher in enumerate(teachers, 1):
             with torch.no_grad(), teaching(teacher, self.teacher_dropout):
                 states.append(last_states(teacher, batch))
             heads.append(output_head(teacher).constant())
             terms.append(Divergence(number, 0, weight / len(teachers), teacher_gradient=False, cross_entropy=True))
-        smoothing, variant = self.smoothing
-        return joint_loss(
-            states, heads, target_tokens(batch), smoothing, [1 - weight, *(0.0 for _ in teachers)], terms, variant
-        )
+        own = [1 - weight, *(0.0 for _ in teachers)]
+        return Passes(states, heads, own, terms, lambda loss, tokens: training_figures(loss, weight, tokens))
 
 
 @contextmanager
@@ -174,25 +157,21 @@ def teaching(model: PreTrainedModel, dropout: bool) -> Iterator[None]:
         model.train(was_training)
 
 
-def training_figures(loss: JointLoss, weight: float, tokens: int) -> dict[str, Tensor]:
-    """[sum, count] of the figures a user watches: losses per token without weights, and the mean α.
-
-    The names are always the same, because all processes add them up together.
-    """
-    figures = {
-        "nll": (loss.nll[0], tokens),
-        "kd": (loss.divergences.sum(), len(loss.terms) * tokens),
-        "alpha": (loss.nll.new_tensor(weight), 1),
+def training_figures(loss: JointLoss, weight: float, tokens: int) -> dict[str, tuple[Tensor, float]]:
+    """(sum, count) of the figures a user watches: losses per token without weights, and the mean α."""
+    return {
+        "nll": (loss.nll[0], float(tokens)),
+        "kd": (loss.divergences.sum(), float(len(loss.terms) * tokens)),
+        "alpha": (loss.nll.new_tensor(weight), 1.0),
     }
-    return tallies(figures)
 
 
-class ParetoMutualTrainer(TranslationTrainer):
+class ParetoMutualTrainer(WeightedTrainer):
     """Trains two or more peers that teach each other; arguments as `TranslationTrainer`, with a list of peers as the model.
 
-    The peers share a vocabulary and should start from different weights. Every checkpoint holds each of them as a plain
-    checkpoint in `peers/N`; with `load_best_model_at_end` each peer ends as it was at its own best validation, and the
-    checkpoint with the best mean over peers stays too.
+    The peers share a vocabulary and should start from different weights; they may be named by folders or Hub ids. Every
+    checkpoint holds each of them as a plain checkpoint in `peers/N`; with `load_best_model_at_end` each peer ends as it was at
+    its own best validation, and the checkpoint with the best mean over peers stays too.
 
     ```python
     peers = [build_model(shape, tokenizer, seed) for seed in (1, 2)]
@@ -202,19 +181,27 @@ class ParetoMutualTrainer(TranslationTrainer):
     ```
     """
 
-    _tag_names = ("paretokd", "pareto-mutual-distillation")
+    args: ParetoMutualConfig
     method = "pareto_mutual"
+    facts = MethodFacts(
+        "Pareto mutual distillation",
+        tag="pareto-mutual-distillation",
+        prose="Trained with Pareto mutual distillation (Huang et al., ACL 2023), together with peers on other mixes of the "
+        "same language pairs.",
+        papers=PACKAGE,
+    )
+    config_class = ParetoMutualConfig
 
     def __init__(
         self,
-        model: Sequence[PreTrainedModel],
+        model: Sequence[Source],
         args: ParetoMutualConfig,
         processing_class: PreTrainedTokenizerBase | Sequence[PreTrainedTokenizerBase] | None = None,
         **kwargs: Any,
     ) -> None:
-        peers = list(model) if isinstance(model, Sequence) else [model]
+        given = [model] if isinstance(model, str) or not isinstance(model, Sequence) else list(model)
+        peers, tokenizer = loaded_models(given, common_tokenizer(processing_class))
         check_models(peers, len(args.temperatures))
-        tokenizer = common_tokenizer(processing_class)
         super().__init__(ParetoMutualModel(peers, args), args, processing_class=tokenizer, **kwargs)
         interval = args.update_interval or max(1, round(self.updates_per_pass))
         self.rule = self.build_rule()
@@ -230,7 +217,7 @@ class ParetoMutualTrainer(TranslationTrainer):
         args, pairs = self.args, list(self.train_pairs)
         peers = len(args.temperatures)
         if args.strategy in FROM_FILE:
-            return FixedWeights(pairs, peers, read_weights(args.weights_file, pairs, peers, FROM_FILE[args.strategy]))
+            return FixedWeights(pairs, peers, read_weights(args.weights_file or "", pairs, peers, FROM_FILE[args.strategy]))
         if args.strategy == "uni":
             return UnidirectionalWeights(pairs, peers, args.distillation_weight, args.uni_tolerance)
         if args.strategy == "auto_official":
@@ -269,8 +256,14 @@ class ParetoMutualTrainer(TranslationTrainer):
     def joint_arguments(self, number: int, batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """α_i[ℓ] for the batch of every peer."""
         asleep = self.state.global_step < self.args.warmup_without_kd
-        weights = zip(self.rule.weights, batches, strict=True)
-        return {"weights": [0.0 if asleep else mine[batch["pair"]] for mine, batch in weights]}
+        return self.weighted_arguments(batches, [dict.fromkeys(mine, 0.0) if asleep else mine for mine in self.rule.weights])
+
+    def weighted_arguments(
+        self, batches: Sequence[Mapping[str, Any] | None], weights: Sequence[Mapping[str, float] | None]
+    ) -> dict[str, Any]:
+        """The weight of each batch's pair."""
+        chosen = zip(batches, weights, strict=True)
+        return {"weights": [None if batch is None or mine is None else mine[batch["pair"]] for batch, mine in chosen]}
 
     # ---- Best checkpoints -----------------------------------------------------------------------------------------
 
@@ -278,7 +271,7 @@ class ParetoMutualTrainer(TranslationTrainer):
         """The update after which a peer (counted from 0) validated best; None if it was never validated."""
         name = f"eval_peer{peer + 1}_{(self.args.metric_for_best_model or 'loss').removeprefix('eval_')}"
         lines = [line for line in self.state.log_history if name in line and line["step"] not in self.lost_steps]
-        found = [(line[name], line["step"]) for line in lines]
+        found = [(float(line[name]), int(line["step"])) for line in lines]
         if not found:
             return self.state.best_global_step
         best = (max if self.args.greater_is_better else min)(value for value, _ in found)
@@ -286,24 +279,25 @@ class ParetoMutualTrainer(TranslationTrainer):
 
     def best_steps(self) -> list[int]:
         """The updates at which a peer, or the mean over peers, was best."""
-        steps = {*super().best_steps(), *(self.best_step(peer) for peer in range(len(self.model.peers)))}
+        steps = {*super().best_steps(), *(self.best_step(peer) for peer in range(len(self.model.models())))}
         return sorted(step for step in steps if step is not None)
 
-    def _load_best_model(self) -> None:
+    def load_best(self) -> None:
+        """Takes up every peer as it was at its own best."""
         for peer, (name, model) in enumerate(self.model.named_models()):
-            checkpoints.load_weights(model, self.checkpoint(self.best_step(peer)) / name)
+            load_weights(model, self.checkpoint(self.best_step(peer) or 0) / name)
 
     # ---- State ----------------------------------------------------------------------------------------------------
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        folder = Path(output_dir or self.args.output_dir)
-        checkpoints.save_json({"strategy": self.args.strategy, **self.rule.state_dict()}, folder / HISTORY)
+    def save_models(self, folder: Path) -> None:
+        """Writes the peers and the history of their weights."""
+        super().save_models(folder)
+        save_json({"strategy": self.args.strategy, **self.rule.state_dict()}, folder / WEIGHTS_HISTORY)
 
     def load_training_state(self, folder: Path) -> None:
         """Takes up the models, the streams and the weights."""
         super().load_training_state(folder)
-        saved = checkpoints.load_json(folder / HISTORY)
+        saved = load_json(folder / WEIGHTS_HISTORY)
         if saved.get("strategy") != self.args.strategy:
             raise TrainingError(
                 f"strategy: the checkpoint {folder} was trained with {saved.get('strategy')!r}, not {self.args.strategy!r}"
@@ -317,7 +311,7 @@ class WeightUpdates(TrainerCallback):
     def __init__(self, trainer: ParetoMutualTrainer, interval: int) -> None:
         self.trainer, self.interval = trainer, interval
 
-    def on_step_end(self, args: ParetoMutualConfig, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Decides, unless the run is over."""
         due = state.global_step % self.interval == 0 and state.global_step >= args.warmup_without_kd
         if due and state.global_step < args.max_steps:
@@ -351,6 +345,6 @@ def common_tokenizer(
     """
     if not isinstance(tokenizers, Sequence):
         return tokenizers
-    if any(each.get_vocab() != tokenizers[0].get_vocab() for each in tokenizers[1:]):
+    if any(other.get_vocab() != tokenizers[0].get_vocab() for other in tokenizers[1:]):
         raise ModelError("peers have different tokenizers: teachers and students must speak of the same vocabulary")
     return tokenizers[0]

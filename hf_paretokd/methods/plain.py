@@ -1,19 +1,20 @@
 """The ordinary translation model (the Transformer baseline), through the same code as everything else."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_paretokd.arguments import TranslationConfig
-from hf_paretokd.losses import joint_loss
+from hf_paretokd.hub.card import MethodFacts
+from hf_paretokd.losses import JointLoss
+from hf_paretokd.methods.papers import PACKAGE
 from hf_paretokd.models.head import output_head
-from hf_paretokd.models.joint import JointModel, tallies
-from hf_paretokd.models.states import last_states, target_tokens
-from hf_paretokd.trainer import TranslationTrainer
+from hf_paretokd.models.joint import JointModel, Passes
+from hf_paretokd.models.states import last_states
+from hf_paretokd.training.arguments import TranslationConfig
+from hf_paretokd.training.trainer import Source, TranslationTrainer, loaded_models
 
 
 @dataclass
@@ -24,30 +25,42 @@ class PlainConfig(TranslationConfig):
 class PlainModel(JointModel):
     """One model and its label-smoothed cross-entropy."""
 
+    kind = "model"
+
     def __init__(self, model: PreTrainedModel, config: PlainConfig) -> None:
-        super().__init__()
+        super().__init__(config.label_smoothing_factor, config.label_smoothing_variant)
         self.model = model
-        self.smoothing = (config.label_smoothing_factor, config.label_smoothing_variant)
 
-    def named_models(self) -> Iterator[tuple[str, PreTrainedModel]]:
-        """The model, in the folder `model`."""
-        yield "model", self.model
+    def models(self) -> Sequence[PreTrainedModel]:
+        """The model."""
+        return [self.model]
 
-    def forward(self, batches: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> dict[str, Tensor | dict[str, Tensor]]:
-        """Summed cross-entropy of one micro-batch."""
-        (batch,) = batches
-        torch.manual_seed(seeds[0])
-        states, head, targets = last_states(self.model, batch), output_head(self.model), target_tokens(batch)
-        smoothing, variant = self.smoothing
-        loss = joint_loss([states], [head], targets, smoothing, [1.0], smoothing_variant=variant)
-        return {"losses": loss.total[None], "logs": tallies({"nll": (loss.nll[0], len(targets))})}
+    def passes(self, peer: int, batch: Mapping[str, Any]) -> Passes:
+        """One pass."""
+        return Passes([last_states(self.model, batch)], [output_head(self.model)], [1.0], (), training_figures)
+
+
+def training_figures(loss: JointLoss, tokens: int) -> dict[str, tuple[Tensor, float]]:
+    """The cross-entropy without label smoothing."""
+    return {"nll": (loss.nll[0], tokens)}
 
 
 class PlainTrainer(TranslationTrainer):
-    """Trains one `PreTrainedModel` on cross-entropy; arguments as `TranslationTrainer`, with a plain model."""
+    """Trains one `PreTrainedModel` on cross-entropy; arguments as `TranslationTrainer`, with a plain model.
 
-    _tag_names = ("paretokd",)
+    The model may be named by a folder or Hub id; its tokenizer is then loaded, too, if none is given.
+    """
+
     method = "plain"
+    facts = MethodFacts("Plain training", papers=PACKAGE)
+    config_class = PlainConfig
 
-    def __init__(self, model: PreTrainedModel, args: PlainConfig, **kwargs: Any) -> None:
-        super().__init__(PlainModel(model, args), args, **kwargs)
+    def __init__(
+        self,
+        model: Source,
+        args: PlainConfig,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        **kwargs: Any,
+    ) -> None:
+        (loaded,), tokenizer = loaded_models([model], processing_class)
+        super().__init__(PlainModel(loaded, args), args, processing_class=tokenizer, **kwargs)

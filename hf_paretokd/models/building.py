@@ -2,23 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import (
-    AutoModelForSeq2SeqLM,
-    GenerationConfig,
-    MarianConfig,
-    MarianMTModel,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_paretokd.errors import ModelError, RecipeError
-from hf_paretokd.models.head import is_marian, secure_pad_row
+from hf_paretokd.errors import RecipeError
+from hf_paretokd.models.files import check_vocabulary, load_model
+from hf_paretokd.models.head import secure_pad_row
 from hf_paretokd.models.slicing import layer_list
-from hf_paretokd.quiet import quiet_files
 
 RESIDUAL_BRANCHES = ("fc1", "fc2", "v_proj", "out_proj")
 INITIALISATIONS = ("residual", "fairseq", "transformers")
@@ -125,37 +117,6 @@ def prepare_for_training(model: PreTrainedModel) -> None:
     for name in model._keys_to_ignore_on_save or ():
         if name in dict(model.named_parameters()):
             model.get_parameter(name).requires_grad_(False)  # never gets a gradient: DistributedDataParallel would stop
-
-
-def load_model(name: str | Path) -> PreTrainedModel:
-    """A checkpoint from a folder or the Hub, safetensors only.
-
-    Raises:
-        ModelError: it is missing or corrupt.
-    """
-    try:
-        with quiet_files():
-            model = AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
-    except Exception as error:  # transformers, safetensors and the Hub client raise many kinds for a bad checkpoint
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"model {name}: no usable checkpoint ({reason})") from None
-    return model
-
-
-def fastest_device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-
-
-def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises a ModelError if model and tokenizer do not belong together."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) != rows if is_marian(model) else len(tokenizer) > rows:
-        raise ModelError(f"the tokenizer has {len(tokenizer)} entries, the model {rows}: they do not belong together")
-    for name in ("pad_token_id", "eos_token_id"):
-        ours, theirs = getattr(model.config, name), getattr(tokenizer, name)
-        if ours != theirs:
-            raise ModelError(f"{name} is {ours} in the model and {theirs} in the tokenizer: they do not belong together")
 
 
 @torch.no_grad()

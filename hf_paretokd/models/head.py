@@ -1,44 +1,16 @@
 """The output head of a model, and Marian's rule for the row of `<pad>`."""
 
-from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from hf_paretokd.errors import ModelError
+from hf_paretokd.losses import OutputHead
 
 logger = logging.get_logger(__name__)
 NEVER = -1e4  # added to the logit of <pad>, so that generation agrees with losses that leave <pad> out
-
-
-@dataclass(frozen=True)
-class OutputHead:
-    """The map from hidden states to logits: `scale · hidden · weightᵀ + bias`, over the entries that can be predicted.
-
-    Args:
-        weight: [rows, width], a row for every entry that can be predicted and perhaps more.
-        bias: [entries] or None.
-        scale: factor on the hidden states (T5 scales when its embeddings are tied).
-        entries: how many of the rows, from the first, can be predicted (default: all); for Marian all but the row of
-            `<pad>`, which must stay zero. The losses leave the others out themselves: to slice the matrix before would
-            cost another matrix of gradients.
-    """
-
-    weight: Tensor
-    bias: Tensor | None = None
-    scale: float = 1.0
-    entries: int | None = None
-
-    @property
-    def matrix(self) -> Tensor:
-        """The rows that can be predicted [entries, width]."""
-        return self.weight[: self.entries]
-
-    def constant(self) -> "OutputHead":
-        """The same head, taking no gradient."""
-        return replace(self, weight=self.weight.detach(), bias=None if self.bias is None else self.bias.detach())
 
 
 def is_marian(model: PreTrainedModel) -> bool:
@@ -64,7 +36,7 @@ def output_head(model: PreTrainedModel) -> OutputHead:
     return OutputHead(head.weight, bias, model.config.d_model**-0.5 if scaled else 1.0, entries)
 
 
-def secure_pad_row(model: PreTrainedModel) -> None:
+def secure_pad_row(model: Any) -> None:
     """Makes sure that `<pad>` is the last entry of a Marian model and its embedding zero; repairs what is only drift.
 
     Raises:

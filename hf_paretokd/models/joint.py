@@ -1,48 +1,127 @@
 """The module that the trainers wrap: all models of a training and one forward that computes their losses."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+
+from hf_paretokd.losses import LOSS_MEMORY, Divergence, JointLoss, OutputHead, joint_loss
+from hf_paretokd.models.member import Member
+from hf_paretokd.models.slicing import model_depth
+from hf_paretokd.models.states import target_tokens
+
+Figures = Mapping[str, tuple[Tensor, float]]  # (sum, count) by name
+
+
+@dataclass
+class Passes:
+    """What a method computes of one micro-batch of one peer.
+
+    Args:
+        states: of each pass the hidden states [target tokens, width] that go into its output head.
+        heads: of each pass the output head.
+        weights: of each pass the factor on its cross-entropy.
+        divergences: the terms between passes, as `joint_loss` takes them.
+        figures: from the losses and the number of target tokens the figures to log; the names must be the same in all
+            processes, because all add them up together.
+    """
+
+    states: Sequence[Tensor]
+    heads: Sequence[OutputHead]
+    weights: Sequence[float]
+    divergences: Sequence[Divergence] | Callable[[list[float]], Sequence[Divergence]]
+    figures: Callable[[JointLoss, int], Figures]
 
 
 class JointModel(nn.Module):
-    """Base of the modules given to accelerate.
+    """Base of the modules given to accelerate; a method says which models there are and which `passes` are run.
 
     All passes of a micro-batch happen inside one `forward`: outside it there is no autocast, and DistributedDataParallel
-    would drop gradients without a word. It returns token sums, never logits: `losses` [peers], each to be divided by
-    its peer's target tokens of the whole update, and `logs`, a dictionary of detached [sum, count] pairs.
+    would drop gradients without a word.
+
+    Args:
+        smoothing: label smoothing ε.
+        smoothing_variant: `torch` or `fairseq`, see `losses.effective_smoothing`.
+        loss_memory: bytes that the log-probabilities of a micro-batch may take.
     """
 
-    @abstractmethod
-    def forward(
-        self, batches: Sequence[Mapping[str, Any]], seeds: Sequence[int], **arguments: Any
-    ) -> dict[str, Tensor | dict[str, Tensor]]:
-        """The losses of one micro-batch of every peer, with dropout from the seeds; a lone model is a lone peer."""
+    kind: ClassVar[str]  # of the members that the models are
+
+    def __init__(self, smoothing: float, smoothing_variant: str, loss_memory: int = LOSS_MEMORY) -> None:
+        super().__init__()
+        self.smoothing, self.smoothing_variant, self.loss_memory = smoothing, smoothing_variant, loss_memory
 
     @abstractmethod
+    def models(self) -> Sequence[PreTrainedModel]:
+        """The plain models, one a peer; a lone model is a lone peer."""
+
+    @abstractmethod
+    def passes(self, peer: int, batch: Mapping[str, Any], *arguments: Any, **named: Any) -> Passes:
+        """What is computed of a micro-batch of a peer (counted from 0); the arguments are those of `forward`."""
+
+    def forward(
+        self, batches: Sequence[Mapping[str, Any] | None], seeds: Sequence[int | None], *arguments: Any, **named: Any
+    ) -> dict[str, Any]:
+        """The losses of one micro-batch of every peer.
+
+        Args:
+            batches: one a peer, each of one language pair; None for a peer that stands still.
+            seeds: of the dropout, one a peer.
+            arguments, named: what the method's trainer adds (see `TranslationTrainer.joint_arguments`).
+
+        Returns:
+            Token sums, never logits: `losses` [peers], each to be divided by its peer's target tokens of the whole update,
+            and `logs`, a dictionary of detached [sum, count] pairs.
+        """
+        losses, logs = [], {}
+        for peer, (batch, seed) in enumerate(zip(batches, seeds, strict=True)):
+            if batch is None or seed is None:
+                losses.append(next(self.parameters()).new_zeros(()))
+                continue
+            torch.manual_seed(seed)
+            passes, targets = self.passes(peer, batch, *arguments, **named), target_tokens(batch)
+            loss = joint_loss(
+                passes.states,
+                passes.heads,
+                targets,
+                self.smoothing,
+                passes.weights,
+                passes.divergences,
+                self.smoothing_variant,
+                self.loss_memory,
+            )
+            losses.append(loss.total)
+            prefix = f"peer{peer + 1}_" if len(batches) > 1 else ""
+            for name, (total, count) in passes.figures(loss, targets.numel()).items():
+                logs[prefix + name] = torch.stack([total.detach(), total.new_tensor(float(count))])
+        return {"losses": torch.stack(losses), "logs": logs}
+
+    def members(self) -> Iterator[tuple[Member, PreTrainedModel]]:
+        """The plain models with their names."""
+        models = self.models()
+        for number, model in enumerate(models, 1):
+            yield Member(self.kind, model_depth(model), number if len(models) > 1 else None), model
+
     def named_models(self) -> Iterator[tuple[str, PreTrainedModel]]:
         """The plain models, each with its folder inside a run or checkpoint, such as `teacher` or `peers/1`."""
+        for member, model in self.members():
+            yield member.folder, model
 
     @property
     def main_model(self) -> PreTrainedModel:
         """The first model, whose configuration speaks for all."""
-        return next(self.named_models())[1]
+        return self.models()[0]
 
     @property
-    def config(self) -> PretrainedConfig:
+    def config(self) -> PreTrainedConfig:
         """Configuration of the main model; the Trainer reads and aligns it."""
         return self.main_model.config
 
     @property
-    def generation_config(self) -> GenerationConfig:
+    def generation_config(self) -> GenerationConfig | None:
         """Generation configuration of the main model."""
         return self.main_model.generation_config
-
-
-def tallies(figures: Mapping[str, tuple[Tensor, float]]) -> dict[str, Tensor]:
-    """The `logs` of a forward from (sum, count) of every figure."""
-    return {name: torch.stack([total.detach(), total.new_tensor(float(count))]) for name, (total, count) in figures.items()}

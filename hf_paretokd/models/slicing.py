@@ -1,8 +1,9 @@
 """Any encoder-decoder of transformers, seen as the family of its first layers."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_paretokd.errors import ModelError
 from hf_paretokd.models.depth import Depth
+from hf_paretokd.utils.machine import moved
 
 LAYER_LISTS = ("layers", "block")  # Marian, Bart and kin; T5 and kin
 DEPTH_FIELDS = (("encoder_layers", "decoder_layers"), ("num_layers", "num_decoder_layers"))
@@ -33,14 +35,26 @@ def model_depth(model: PreTrainedModel) -> Depth:
     return Depth(*(len(getattr(stack, layer_list(stack))) for stack in stacks))
 
 
+def config_depth(config: Mapping[str, Any]) -> Depth:
+    """Layers of a model by the content of its `config.json`.
+
+    Raises:
+        ModelError: it does not say.
+    """
+    for encoder, decoder in DEPTH_FIELDS:
+        if encoder in config and decoder in config:
+            return Depth(config[encoder], config[decoder])
+    raise ModelError(f"configuration of a {config.get('model_type')}: it does not say how many layers the model has")
+
+
 @contextmanager
 def first_layers(stack: nn.Module, count: int) -> Iterator[nn.ModuleList]:
     """A stack that runs only its first `count` layers inside the `with`; yields them."""
     name = layer_list(stack)
-    full = stack._modules[name]
-    stack._modules[name] = nn.ModuleList(full[:count])
+    full = getattr(stack, name)
+    first = stack._modules[name] = nn.ModuleList(full[:count])
     try:
-        yield stack._modules[name]
+        yield first
     finally:
         stack._modules[name] = full
 
@@ -75,6 +89,6 @@ def extract_student(model: PreTrainedModel, depth: str | Depth) -> PreTrainedMod
     with torch.random.fork_rng(devices=[]):  # the new model's throw-away initialisation must not move the caller's state
         student = type(model)(config)
     wanted, have = student.state_dict(), model.state_dict()
-    student.to(model.dtype).load_state_dict({name: have[name] for name in wanted})
+    moved(student, model.dtype).load_state_dict({name: have[name] for name in wanted})
     student.generation_config = copy.deepcopy(model.generation_config)
-    return student.to(model.device).eval()
+    return moved(student, model.device).eval()

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
 
 from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.models.depth import Depth
@@ -65,7 +65,7 @@ def target_tokens(batch: Mapping[str, Tensor]) -> Tensor:
     return batch["labels"][batch["labels"] != IGNORED]
 
 
-def shifted_right(model: PreTrainedModel, labels: Tensor) -> Tensor:
+def shifted_right(model: Any, labels: Tensor) -> Tensor:
     """The decoder's input for teacher forcing, as the model's own forward makes it from labels."""
     if hasattr(model, "prepare_decoder_input_ids_from_labels"):
         return model.prepare_decoder_input_ids_from_labels(labels=labels)
@@ -92,7 +92,7 @@ def run_prefixes(stack: nn.Module, counts: set[int], **inputs: Tensor | bool) ->
     """One pass through a stack as deep as the largest of `counts`; its output after each of those numbers of layers."""
     deepest = max(counts)
     with first_layers(stack, deepest) as layers, recorded(layers, counts - {deepest}) as outputs:
-        last: BaseModelOutput = stack(**inputs, return_dict=True)
+        last: Any = stack(**inputs, return_dict=True)
     finished = {count: finish(stack, state) for count, state in outputs.items()}
     return {**finished, deepest: last.last_hidden_state}
 

@@ -1,0 +1,1 @@
+"""The command line: `main` turns words into calls, `show` prints what they return."""

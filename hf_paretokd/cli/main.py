@@ -1,0 +1,413 @@
+"""The command line `paretokd`: words to calls of the library, what they return to `show`, errors to exit codes."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_paretokd.errors import ParetoKDError, RecipeError, TrainingInterrupted
+
+if TYPE_CHECKING:
+    from hf_paretokd.evaluation.results import ResultRow
+    from hf_paretokd.runs.recipe import Recipe
+    from hf_paretokd.runs.run import Run
+    from hf_paretokd.runs.score import Scores
+    from hf_paretokd.training.trainer import TranslationTrainer
+
+INTERRUPTED = 75  # the exit code of an interrupted training: EX_TEMPFAIL, try again
+USAGE = """usage: paretokd COMMAND …
+
+  train RECIPE [--resume] [--overwrite] [--field value …]   text to trained, scored students; any field can be overridden
+  demo [--method pareto|plain] [--folder DIR] [--resume] [--overwrite] [--field value …]
+                                         the same on an embedded corpus, with five minutes of training
+  evaluate RUN|MODEL [--field value …]   BLEU and chrF of a run, or of any checkpoint (--data.pairs de-en --data.data_dir …)
+  extract RUN|MODEL DEPTH … --output DIR [--overwrite]   students as plain checkpoints, such as 6-2
+  report RUN                             report.html and its pictures: all models, what they cost and what they are worth
+  choose RUN [--max-ms N] [--max-mb N] [--min-bleu N] [--pair de-en]   the student that fits a device
+  export MODEL --to ctranslate2 [--quantization int8] --output DIR   converted, and proved on the test text of its run
+  translate MODEL [FILE] [--to de] [--output FILE]   a file or standard input, line by line
+  push RUN --to user/name [--dry-run]    models and cards to the Hub
+  bench [pareto|options] [--shape iwslt|base] [--max_tokens N]   what the methods cost on this machine, as ratios
+  bench serving RUN [--student 6-2]      how fast a student translates, as it is and converted
+
+Fields are written --section.field value, training arguments --field value; `paretokd train RECIPE --help` lists them.
+"""
+RESCORED = ("baselines", "high_resource")  # evaluation fields that change what is compared, not what is measured
+
+
+# ---- trainings
+
+
+def train(words: list[str]) -> None:
+    """`paretokd train`."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.recipe import describe_fields, load_recipe
+
+    if not words or words[0].startswith("-"):
+        raise RecipeError("give a recipe first: paretokd train recipe.yaml [--resume] [--overwrite] [--field value …]")
+    if "--help" in words:
+        show.line(describe_fields(words[0]))
+        return
+    fields = [word for word in words[1:] if word not in ("--resume", "--overwrite")]
+    train_recipe(load_recipe(words[0], fields), resume="--resume" in words, overwrite="--overwrite" in words)
+
+
+def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False) -> "Run | None":
+    """A recipe from text to scored students; returns the run in the main process."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.prepare import prepare
+
+    prepared = prepare(recipe, resume, overwrite)
+    main_process = recipe.training.process_index == 0
+    if main_process:
+        show.text(prepared.texts)
+    trainer = prepared.trainer([show.SamplingTable()])
+    trainer.train(resume_from_checkpoint=resume)
+    return finish_run(recipe, trainer) if main_process else None
+
+
+def finish_run(recipe: "Recipe", trainer: "TranslationTrainer") -> "Run":
+    """What comes after the last update, in the main process: the models are written, scored, reported and pushed."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.prepare import keep_models
+    from hf_paretokd.runs.push import push_run
+    from hf_paretokd.runs.score import score_run, training_rows
+
+    run = keep_models(recipe, trainer)
+    training, scores = training_rows(trainer), score_run(run)
+    show.scores(scores)
+    keep_and_report(run, scores, training)
+    if trainer.args.push_to_hub:
+        private = trainer.args.hub_private_repo is not False
+        for address in push_run(run, trainer.args.hub_model_id or "", private=private):
+            show.line(address)
+    return run
+
+
+def keep_and_report(run: "Run", scores: "Scores", training: Sequence["ResultRow"]) -> None:
+    """Writes scores and what is made of them."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.report import report_run
+    from hf_paretokd.runs.score import keep_scores
+
+    show.kept_scores(keep_scores(run, scores, training))
+    show.report(report_run(run))
+
+
+def demo(words: list[str]) -> None:
+    """`paretokd demo`: writes the corpus, runs the shipped recipe on it, translates unseen phrases with a saved student."""
+    from importlib.resources import as_file, files
+
+    from hf_paretokd.cli import show
+    from hf_paretokd.data.demo_corpus import write_demo_corpus
+    from hf_paretokd.methods.registry import DEFAULT
+    from hf_paretokd.runs.recipe import load_recipe
+    from hf_paretokd.runs.samples import sample_translations
+
+    parser = argparse.ArgumentParser(prog="paretokd demo", add_help=False)
+    parser.add_argument("--folder", type=Path, default=Path("demo"))
+    parser.add_argument("--method", default=DEFAULT)
+    options, words = parser.parse_known_args(words)
+    text = options.folder / "text"
+    method = "pareto_mutual" if options.method == "pareto" else options.method
+    folder = options.folder / ("run" if method == DEFAULT else f"run-{method}")
+    if not text.exists():
+        write_demo_corpus(text)
+    fields = [word for word in words if word not in ("--resume", "--overwrite")]
+    with as_file(files("hf_paretokd.recipes").joinpath("demo.yaml")) as path:
+        recipe = load_recipe(path, [f"--method={method}", f"--data.data_dir={text}", f"--output_dir={folder}", *fields])
+    run = train_recipe(recipe, resume="--resume" in words, overwrite="--overwrite" in words)
+    if run:
+        shown = list(run.members)[-1] if not list(run.members)[-1].whole else run.main
+        show.translations(sample_translations(run, shown), shown.folder)
+
+
+def evaluate(words: list[str]) -> None:
+    """`paretokd evaluate`."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.layout import RunLayout
+    from hf_paretokd.runs.score import score_model
+
+    if not words or words[0].startswith("-"):
+        usage("evaluate: give a run folder or a model")
+    if RunLayout(Path(words[0])).recipe.is_file():
+        evaluate_run(words[0], words[1:])
+    else:
+        show.scores(score_model(words[0], words[1:]))
+
+
+def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
+    """Scores a run again, with fields of its recipe overridden.
+
+    Overrides that change what is measured (text, beams, engine, splits) only print the table, unless the run was cut off
+    before it had results; else `results.json` and what belongs to it are written anew, and the recipe keeps the overrides.
+    """
+    from hf_paretokd.cli import show
+    from hf_paretokd.evaluation.results import read_results
+    from hf_paretokd.runs.recipe import load_recipe
+    from hf_paretokd.runs.run import Run
+    from hf_paretokd.runs.score import score_run
+
+    layout = Run(folder).layout
+    run = Run(folder, load_recipe(layout.recipe, overrides, trainable=False))
+    scores = score_run(run)
+    show.scores(scores)
+    old = read_results(layout.results) if layout.results.is_file() else []
+    changed = [name for section, name in run.recipe.overridden if section != "evaluation" or name not in RESCORED]
+    if old and changed:
+        show.line(f"{layout.results}: left as it is, because other things were measured ({', '.join(changed)})")
+        return
+    with run.writing():
+        run.recipe.save(layout.recipe)
+    keep_and_report(run, scores, [row for row in old if row.split == "train"])
+
+
+# ---- what becomes of a run
+
+
+def extract(words: list[str]) -> None:
+    """`paretokd extract`."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.extract import extract_depths
+
+    parser = argparse.ArgumentParser(prog="paretokd extract", description="Write students as plain checkpoints.")
+    parser.add_argument("source", help="a run folder, or any sequence-to-sequence checkpoint")
+    parser.add_argument("depths", nargs="+", help="encoder-decoder layers, such as 6-2")
+    parser.add_argument("--output", type=Path, required=True, help="folder for E-D subfolders")
+    parser.add_argument("--overwrite", action="store_true", help="replace students that are there")
+    for path in extract_depths(**vars(parser.parse_args(words))):
+        show.line(str(path))
+
+
+def report(words: list[str]) -> None:
+    """`paretokd report`."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.report import report_run
+    from hf_paretokd.runs.run import Run
+
+    parser = argparse.ArgumentParser(prog="paretokd report", description="Write report.html and the models' cards anew.")
+    parser.add_argument("run", help="folder of a finished run")
+    show.report(report_run(Run(parser.parse_args(words).run)))
+
+
+def choose(words: list[str]) -> None:
+    """`paretokd choose`; exit code 1 if nothing fits."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.inference.ctranslate import QUANTIZATIONS
+    from hf_paretokd.inference.decoding import ENGINES
+    from hf_paretokd.runs.choose import PREFERENCES, Budget, candidates_of
+    from hf_paretokd.runs.choose import choose as choose_among
+    from hf_paretokd.runs.run import Run
+
+    parser = argparse.ArgumentParser(prog="paretokd choose", description="Name the model of a run that fits a device.")
+    parser.add_argument("run", help="folder of a finished run")
+    parser.add_argument("--max-ms", type=float, help="milliseconds a sentence, one at a time, on this machine")
+    parser.add_argument("--max-mb", type=float, help="megabytes of weights on disk")
+    parser.add_argument("--min-bleu", type=float, help="BLEU in the run's results")
+    parser.add_argument("--pair", help="whose BLEU counts (default: the mean over pairs)")
+    parser.add_argument("--prefer", choices=PREFERENCES, help="among those that fit (default: best)")
+    parser.add_argument("--engine", choices=ENGINES, default="transformers")
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, default="float32", help="of CTranslate2")
+    options = parser.parse_args(words)
+    run, budget = Run(options.run).finished(), Budget(options.max_ms, options.max_mb, options.min_bleu)
+    protocol, candidates = candidates_of(run, options.pair, options.engine, options.quantization)
+    found = choose_among(candidates, budget, options.prefer)
+    show.choice(run, protocol, candidates, budget, found)
+    if not found.chosen:
+        sys.exit(1)
+
+
+def export(words: list[str]) -> None:
+    """`paretokd export`."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.inference.ctranslate import QUANTIZATIONS
+    from hf_paretokd.runs.export import export_checkpoint
+
+    parser = argparse.ArgumentParser(
+        prog="paretokd export",
+        description="Convert a model and prove that it translates as before; for a model outside a run, say where test text is "
+        "(--data.pairs de-en --data.data_dir …).",
+    )
+    parser.add_argument("model", help="a student or another checkpoint")
+    parser.add_argument("--to", choices=["ctranslate2"], required=True)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the converted model")
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, default="float32")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in the folder")
+    options, overrides = parser.parse_known_args(words)
+    proof = export_checkpoint(options.model, options.output, options.quantization, options.overwrite, overrides)
+    show.proof(proof, options.output)
+
+
+def translate(words: list[str]) -> None:
+    """`paretokd translate`."""
+    from hf_paretokd.inference.ctranslate import QUANTIZATIONS
+    from hf_paretokd.inference.decoding import ENGINES
+    from hf_paretokd.inference.lines import LONG, translate_file
+
+    parser = argparse.ArgumentParser(prog="paretokd translate", description="Translate line by line; blank lines stay blank.")
+    parser.add_argument("model", help="a checkpoint, or a folder that `paretokd export` wrote")
+    parser.add_argument("source", nargs="?", help="a text file (default: standard input)")
+    parser.add_argument("--output", help="a file (default: standard output)")
+    parser.add_argument("--to", help="target language, for models with several: puts >>de<< before each line")
+    parser.add_argument("--engine", choices=ENGINES, help="default: transformers, or what the folder was exported for")
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, default="float32", help="if CTranslate2 has to convert first")
+    parser.add_argument("--num_beams", type=int, default=4, help="beam width, 1 for greedy search (default: 4)")
+    parser.add_argument("--long", choices=LONG, default="split", help="lines longer than the model takes (default: split)")
+    parser.add_argument("--buffer", type=int, default=256, help="lines translated together; 1 answers each line at once")
+    parser.add_argument("--max_tokens", type=int, default=4096, help="source tokens in a batch")
+    translate_file(**vars(parser.parse_args(words)))
+
+
+def push(words: list[str]) -> None:
+    """`paretokd push`."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.hub.upload import push as upload
+    from hf_paretokd.runs.push import LAYOUTS, planned_uploads
+
+    parser = argparse.ArgumentParser(prog="paretokd push", description="Upload a run's models to the Hub, each with its card.")
+    parser.add_argument("run", help="folder of a finished run")
+    parser.add_argument("--to", required=True, help="user/name; models get user/name-6-2 and so on")
+    parser.add_argument("--depths", nargs="+", help="only these, such as 6-2 2-2")
+    parser.add_argument("--layout", choices=LAYOUTS, default="repositories", help="one repository a model, or one with folders")
+    parser.add_argument("--public", action="store_true", help="make new repositories public (default: private)")
+    parser.add_argument("--dry-run", action="store_true", help="print the cards and upload nothing")
+    options = parser.parse_args(words)
+    planned = planned_uploads(options.run, options.to, options.layout, options.depths)
+    if options.dry_run:
+        show.uploads(planned, options.public)
+    else:
+        for address in upload(planned, not options.public):
+            show.line(address)
+
+
+# ---- benches
+
+
+def bench(words: list[str]) -> None:
+    """`paretokd bench`."""
+    kinds = {"pareto": bench_pareto, "options": bench_options, "serving": bench_serving}
+    if words[:1] and words[0] in kinds:
+        kinds[words[0]](words[1:])
+    else:
+        bench_training(words)
+
+
+def bench_parser(description: str, max_tokens: int, repeats: int) -> argparse.ArgumentParser:
+    """The options that all benches of training steps share, with these defaults."""
+    from hf_paretokd.bench.shapes import SHAPES
+
+    parser = argparse.ArgumentParser(prog="paretokd bench", description=description)
+    parser.add_argument("--shape", default="iwslt", help=", ".join(SHAPES))
+    parser.add_argument("--max_tokens", type=int, default=max_tokens, help="tokens of a micro-batch")
+    parser.add_argument("--repeats", type=int, default=repeats, help="timed turns of every step")
+    return parser
+
+
+def bench_training(words: list[str]) -> None:
+    """`paretokd bench`: All-in-One KD."""
+    from hf_paretokd.bench import training
+    from hf_paretokd.cli import show
+
+    parser = bench_parser("Costs of All-in-One KD, as ratios.", max_tokens=512, repeats=1)
+    parser.add_argument("--loss_tokens", type=int, default=4096, help="tokens for the memory of the loss alone")
+    parser.add_argument("--parts", nargs="+", choices=training.PARTS, default=list(training.PARTS), help="what is measured")
+    options = parser.parse_args(words)
+    settings = training.TrainingSettings(options.shape, options.max_tokens, options.repeats, options.loss_tokens)
+    show.bench(training.bench_training(settings, options.parts))
+
+
+def bench_pareto(words: list[str]) -> None:
+    """`paretokd bench pareto`."""
+    from hf_paretokd.bench import pareto
+    from hf_paretokd.bench.steps import Settings
+    from hf_paretokd.cli import show
+
+    parser = bench_parser("Costs of Pareto mutual distillation.", max_tokens=1024, repeats=7)
+    parser.add_argument("--updates", type=int, default=10, help="updates of an epoch, for the searches")
+    options = parser.parse_args(words)
+    show.bench(pareto.bench_pareto(Settings(options.shape, options.max_tokens, options.repeats), options.updates))
+
+
+def bench_options(words: list[str]) -> None:
+    """`paretokd bench options`."""
+    from hf_paretokd.bench import options as module
+    from hf_paretokd.bench.steps import Settings
+    from hf_paretokd.cli import show
+
+    parser = bench_parser("Worth of the options of training, as ratios.", max_tokens=512, repeats=7)
+    parser.add_argument("--no_compile", action="store_true", help="leave torch_compile out; it needs a C++ compiler")
+    options = parser.parse_args(words)
+    settings = Settings(options.shape, options.max_tokens, options.repeats)
+    show.bench(module.bench_options(settings, compiled=not options.no_compile))
+
+
+def bench_serving(words: list[str]) -> None:
+    """`paretokd bench serving`."""
+    from hf_paretokd.bench import serving
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.run import Run
+
+    parser = argparse.ArgumentParser(prog="paretokd bench serving", description=serving.__doc__)
+    parser.add_argument("run", help="folder of a finished run with students")
+    parser.add_argument("--student", default="6-2", help="its depth")
+    parser.add_argument("--num_beams", type=int, default=5)
+    parser.add_argument("--sentences", type=int, default=200, help="of the scored text, from its start")
+    parser.add_argument("--max_tokens", type=int, default=1024, help="source tokens in a batch, the same for all")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each; medians are shown")
+    options = vars(parser.parse_args(words))
+    show.bench(serving.bench_serving(Run(options.pop("run")).finished(), **options))
+
+
+# ---- the command
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": train,
+    "demo": demo,
+    "evaluate": evaluate,
+    "extract": extract,
+    "report": report,
+    "choose": choose,
+    "export": export,
+    "translate": translate,
+    "push": push,
+    "bench": bench,
+}
+
+
+def usage(problem: str) -> None:
+    """Ends with the usage text and exit code 1."""
+    sys.exit(f"{USAGE}\nerror: {problem}")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one command; errors a user can mend are printed in one line, without a traceback.
+
+    Args:
+        words: the command and its words (default: those of the process).
+    """
+    words = list(sys.argv[1:] if words is None else words)
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(f"{USAGE}\n")
+        return 0 if words else 2
+    if words[0] not in COMMANDS:
+        usage(f"unknown command {words[0]!r}")
+    try:
+        COMMANDS[words[0]](words[1:])
+    except ParetoKDError as error:
+        from hf_paretokd.cli import show
+
+        show.error(str(error))
+        return INTERRUPTED if isinstance(error, TrainingInterrupted) else 1
+    except BrokenPipeError:  # whoever read the output has had enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Everything the command line prints: tables of what the library returned, and lines."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from hf_paretokd.bench.tables import BenchTable
+from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.sampling import SamplingRow
+from hf_paretokd.evaluation.latency import Protocol
+from hf_paretokd.evaluation.proof import Proof
+from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, with_spread
+from hf_paretokd.hub.upload import Upload
+from hf_paretokd.layout import CONVERTED_WEIGHTS
+from hf_paretokd.models.member import distinct
+from hf_paretokd.runs.choose import Budget, Candidate, Choice
+from hf_paretokd.runs.report import Report
+from hf_paretokd.runs.run import Run
+from hf_paretokd.runs.score import Kept, Scores
+
+console = Console()
+
+
+def line(text: str) -> None:
+    """One line, however long, as it is."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def error(text: str) -> None:
+    """One line that says what went wrong."""
+    Console(stderr=True).print(f"error: {text}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+
+
+# ---- trainings
+
+
+def text(texts: Mapping[str, Mapping[LanguagePair, ParallelText]]) -> None:
+    """How many sentence pairs each split has, and what was left out."""
+    table = Table("pair", "split", "sentence pairs", "left out", title="Text")
+    for split, pairs in texts.items():
+        for pair, each in pairs.items():
+            reasons = []
+            for reason, count in each.skipped.items():
+                place = f" (first: {each.examples[reason]})" if reason in each.examples else ""
+                reasons.append(f"{count} × {reason}{place}")
+            table.add_row(str(pair), split, f"{len(each):,}", "; ".join(reasons) or "–")
+    console.print(table)
+
+
+class SamplingTable(TrainerCallback):
+    """Shows what every peer will see of every language pair, when a training begins."""
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Takes the figures from the beginning of the log."""
+        found: Any = next((entry["sampling"] for entry in state.log_history if "sampling" in entry), [])
+        if state.is_world_process_zero and len(found) > 1:
+            sampling([SamplingRow(**row) for row in found], args.temperatures)
+
+
+def sampling(rows: Sequence[SamplingRow], temperatures: Sequence[float]) -> None:
+    """P(ℓ), expected passes and expected sentences of every pair, side by side for all peers."""
+    table = Table(title="What is sampled", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("pair")
+    for peer, temperature in enumerate(temperatures, 1):
+        name = f"peer {peer}, " if len(temperatures) > 1 else ""
+        for heading in (f"{name}τ = {temperature:g}\nprobability", "\npasses", "\nsentences"):
+            table.add_column(heading, justify="right")
+    cells: dict[str, list[str]] = {}
+    for row in rows:
+        cells.setdefault(row.pair, []).extend((f"{row.probability:.4f}", f"{row.passes:.2f}", f"{row.sentences:,.0f}"))
+    for pair, columns in cells.items():
+        table.add_row(pair, *columns)
+    console.print(table)
+
+
+def translations(rows: Sequence[tuple[str, str, str, str]], model: str) -> None:
+    """Sentences translated by one model: pair, source, translation, reference."""
+    table = Table("pair", "source", "translation", "reference", title=f"Unseen phrases, {model}", show_lines=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+# ---- scores and reports
+
+
+def scores(found: Scores) -> None:
+    """A table for every split."""
+    for split in dict.fromkeys(row.split for row in found.rows):
+        console.print(results_table(found.rows_of(split)))
+
+
+def results_table(rows: Sequence[ResultRow]) -> Table:
+    """BLEU of every pair and on average, chrF and speed of every model; 80 columns hold eight languages.
+
+    Where pairs are grouped by size there are columns for HRL and LRL, and that of the models' sizes goes if all are equal.
+    """
+    pairs = list(dict.fromkeys(row.pair for row in rows if row.metric == "bleu" and row.pair not in GROUPS))
+    present = {row.pair for row in rows if row.metric == "bleu"}
+    groups = {HIGH: "HRL", LOW: "LRL", AVERAGE: "mean"}
+    averaged = {group: title for group, title in groups.items() if group in present and len(pairs) > 1}
+    sized = len({row.value for row in rows if row.metric == "parameters"}) > 1 or HIGH not in averaged
+    decoding = next((row.decoding for row in rows if row.decoding), "")
+    table = Table(title=f"{rows[0].split}, {decoding}: BLEU of {common_side(pairs)}", box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("depth")
+    sizes = ["param.\n(M)"] if sized else []
+    for heading in (*sizes, *short_names(pairs), *averaged.values(), "chrF", "sent.\n/s"):
+        table.add_column(heading, justify="right")
+    shown = distinct(row.member for row in rows)
+    if hidden := [row.depth for row in rows if row.member not in shown]:
+        table.caption = f"{hidden[0]} is the teacher"
+    for member in shown:
+        mine = {(row.pair, row.metric): row for row in rows if row.member == member}
+        bleu = [mine[pair, "bleu"] for pair in (*pairs, *averaged)]
+        table.add_row(
+            member.title,
+            *(f"{mine[AVERAGE, 'parameters'].value / 1e6:.2f}" for _ in sizes),
+            *(with_spread(row) if len(pairs) == 1 else f"{row.value:.1f}" for row in bleu),
+            f"{mine[AVERAGE, 'chrf'].value:.1f}",
+            f"{mine[AVERAGE, 'sentences_per_second'].value:.0f}",
+        )
+    return table
+
+
+def short_names(pairs: Sequence[str]) -> list[str]:
+    """Headings of pairs: only the side in which they differ, if there are several."""
+    sources, targets = zip(*(pair.split("-") for pair in pairs), strict=True)
+    if len(pairs) > 1 and len(set(targets)) == 1:
+        return list(sources)
+    return list(targets) if len(pairs) > 1 and len(set(sources)) == 1 else list(pairs)
+
+
+def common_side(pairs: Sequence[str]) -> str:
+    """What all pairs share, for the title: `… → en`, `en → …`, or the pairs' names."""
+    sources, targets = zip(*(pair.split("-") for pair in pairs), strict=True)
+    if len(pairs) == 1:
+        return pairs[0]
+    if len(set(targets)) == 1:
+        return f"… → {targets[0]}"
+    return f"{sources[0]} → …" if len(set(sources)) == 1 else "each pair"
+
+
+def kept_scores(kept: Kept) -> None:
+    """What was found beside the scores: baselines that do not compare, test sentences in the training text."""
+    for each in kept.unmatched:
+        console.print(
+            f"{each.baseline}: no translations of this {each.split} text of {each.pair}; not compared", highlight=False
+        )
+    found = kept.contaminated
+    if found.problem:
+        line(f"contamination: not checked ({found.problem})")
+    elif found.held:
+        console.print(
+            f"contamination: {found.held:,} of {found.sentences:,} scored sentences are in the training text, both sides"
+        )
+
+
+def report(found: Report) -> None:
+    """Where the report and its pictures are."""
+    if found.without_plots:
+        console.print("no plots: matplotlib is missing (pip install 'hf_paretokd[plot]')")
+    for path in found.pictures:
+        line(str(path))
+    if found.page:
+        line(str(found.page))
+    else:
+        console.print("no report: nothing was scored (evaluation.splits)")
+
+
+# ---- students
+
+
+def choice(run: Run, protocol: Protocol, candidates: Sequence[Candidate], budget: Budget, found: Choice) -> None:
+    """All models with what they cost, and which one fits."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model")
+    for heading in ("ms", "MB", "BLEU"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for each in candidates:
+        misses = ", ".join(budget.misses(each))
+        mark = "← chosen" if each is found.chosen else misses and f"[dim]{misses}[/dim]"
+        table.add_row(each.member.title, f"{each.milliseconds:.1f}", f"{each.megabytes:.1f}", f"{each.bleu:.1f}", mark)
+    console.print(table)
+    console.print(f"{protocol}; BLEU of the {run.split} text, float32", highlight=False)
+    if found.chosen:
+        line(f"{found.chosen.member.title}: {run.folder / found.chosen.member.folder}")
+    else:
+        line(f"nothing fits; {found.nearest.member.title} comes nearest, with {' and '.join(found.misses)}")
+
+
+def proof(found: Proof, output: Path) -> None:
+    """What was compared when a model was converted."""
+    equal = f"float32, greedy: {found.equal:,} of {found.sentences:,} sentences equal to generate's"
+    console.print(f"{equal}, {len(found.ties)} differ in a tie", highlight=False)
+    for tie in found.ties:
+        console.print(f"  {tie.source!r}: {tie.original!r} | {tie.converted!r} ({tie.gap:.1e})", highlight=False, markup=False)
+    if found.losses:
+        table = Table("target", "sentences", "BLEU float32", f"BLEU {found.quantization}", "p")
+        for loss in found.losses:
+            cells = (f"{loss.float32:.2f}", f"{loss.quantized:.2f}", f"{loss.p_value:.3f}")
+            table.add_row(loss.language, f"{loss.sentences:,}", *cells)
+        console.print(table)
+    size = (output / CONVERTED_WEIGHTS).stat().st_size / 1e6
+    line(f"{output}: {size:.1f} MB")
+
+
+def uploads(planned: Sequence[Upload], public: bool) -> None:
+    """What would be uploaded, with the cards."""
+    for upload in planned:
+        names = ", ".join(operation.path_in_repo for operation in upload.operations())
+        print(f"==== {upload.name}: {names}\n\n{upload.card}\n")
+    print(f"{len(planned)} uploads, {'public' if public else 'private'} where the repository is new; nothing was sent")
+
+
+# ---- benches
+
+
+def bench(found: BenchTable) -> None:
+    """Timings."""
+    table = Table(*found.headings, title=found.title)
+    for row in found.rows:
+        table.add_row(*row)
+    console.print(table)

@@ -1,1 +1,0 @@
-"""Students leave the house: extraction, the translation pipeline, model cards."""

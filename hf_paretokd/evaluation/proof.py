@@ -1,0 +1,155 @@
+"""The proof that a converted model does what the original does."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_paretokd.evaluation.significance import LEVEL, paired_bootstrap
+from hf_paretokd.inference import ctranslate
+from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
+from hf_paretokd.models.files import longest_text
+from hf_paretokd.utils.text import one_line
+
+TIE = 1e-4  # two tokens whose log-probabilities are closer may change places
+LARGEST_LOSS, ENOUGH = 0.3, 1000  # BLEU points that quantization may cost on so many sentences or more
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Test text in one target language: tagged sources and references."""
+
+    language: str
+    sources: Sequence[str]
+    references: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A sentence on which the engines part ways: before which target token, and how close the two best were there."""
+
+    source: str
+    original: str
+    converted: str
+    position: int
+    gap: float
+
+
+@dataclass(frozen=True)
+class QuantizationLoss:
+    """BLEU of the converted model in float32 and quantized, and the p-value of their paired bootstrap test."""
+
+    language: str
+    sentences: int
+    float32: float
+    quantized: float
+    p_value: float
+    signature: str
+
+    @property
+    def acceptable(self) -> bool:
+        """At most 0.3 BLEU lost on 1,000 sentences or more; on fewer, nothing significant."""
+        lost = round(self.float32 - self.quantized, 6)  # so that 30.0 - 29.7 is 0.3
+        return lost <= LARGEST_LOSS if self.sentences >= ENOUGH else lost <= 0 or self.p_value >= LEVEL
+
+
+@dataclass
+class Proof:
+    """What was compared: greedy output of every sentence in float32, and BLEU of the quantized model."""
+
+    quantization: str
+    sentences: int = 0
+    equal: int = 0
+    ties: list[Difference] = field(default_factory=list)
+    broken: list[Difference] = field(default_factory=list)
+    losses: list[QuantizationLoss] = field(default_factory=list)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the export fails, or None."""
+        if self.broken:
+            worst = max(self.broken, key=lambda each: each.gap)
+            return (
+                f"float32 output differs from generate's in {len(self.broken)} of {self.sentences} sentences without a tie, "
+                f"such as {worst.source!r} (two best tokens {worst.gap:.4f} apart before token {worst.position + 1})"
+            )
+        for loss in self.losses:
+            if not loss.acceptable:
+                return (
+                    f"{self.quantization} loses {loss.float32 - loss.quantized:.2f} BLEU on {loss.sentences} sentences "
+                    f"(p = {loss.p_value:.3f}); take another quantization, such as int8_float32 or float32"
+                )
+        return None
+
+
+def prove(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Sentences],
+    float32: Path,
+    result: Path,
+    quantization: str,
+) -> Proof:
+    """Compares greedy output in float32 sentence by sentence, and BLEU if `result` is another, quantized model."""
+    proof, limit = Proof(quantization), longest_text(model)
+    decoders = {
+        "generate": decoder_of(model, tokenizer, "transformers"),
+        "float32": ctranslate.ctranslate_decoder(float32, tokenizer),
+    }
+    if quantization != "float32":
+        decoders[quantization] = ctranslate.ctranslate_decoder(result, tokenizer)
+    for text in texts:
+        ids = encode_sources(tokenizer, text.sources, limit)
+        found = {name: decode_all(decoder, ids, limit, description=name) for name, decoder in decoders.items()}
+        proof.sentences += len(ids)
+        for row, source in enumerate(ids):
+            ours, theirs = (bare(found[name][row], model) for name in ("generate", "float32"))
+            if ours == theirs:
+                proof.equal += 1
+                continue
+            position = next(step for step in range(len(ours) + 1) if ours[: step + 1] != theirs[: step + 1])
+            original, converted = (str(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in (ours, theirs))
+            gap = gap_before(model, source, ours[:position])
+            difference = Difference(text.sources[row], original, converted, position, gap)
+            (proof.ties if difference.gap <= TIE else proof.broken).append(difference)
+        if quantization != "float32":
+            lines = {
+                name: list(map(one_line, tokenizer.batch_decode(found[name], skip_special_tokens=True)))
+                for name in ("float32", quantization)
+            }
+            proof.losses.append(quantization_loss(lines, quantization, text))
+    return proof
+
+
+def quantization_loss(lines: Mapping[str, Sequence[str]], quantization: str, text: Sentences) -> QuantizationLoss:
+    """BLEU of both models and the test between them."""
+    test = paired_bootstrap(lines, text.references, text.language)
+    scores = test.scores["bleu"]
+    return QuantizationLoss(
+        text.language,
+        len(text.references),
+        scores["float32"].value,
+        scores[quantization].value,
+        test.p_values["bleu"][quantization],
+        scores[quantization].signature,
+    )
+
+
+def bare(ids: Sequence[int], model: PreTrainedModel) -> list[int]:
+    """Target ids without the start token and whatever follows the last word."""
+    config = model.config
+    start = 1 if ids and ids[0] == config.decoder_start_token_id else 0
+    words = list(ids[start:])
+    return words[: words.index(config.eos_token_id)] if config.eos_token_id in words else words
+
+
+@torch.inference_mode()
+def gap_before(model: PreTrainedModel, source: list[int], prefix: list[int]) -> float:
+    """Difference in log-probability of the two best tokens after a target prefix, `<pad>` aside."""
+    target = torch.tensor([[model.config.decoder_start_token_id, *prefix]], device=model.device)
+    logits = model(input_ids=torch.tensor([source], device=model.device), decoder_input_ids=target).logits[0, -1]
+    logits[model.config.pad_token_id] = -torch.inf
+    best = logits.float().log_softmax(-1).topk(2).values
+    return (best[0] - best[1]).item()

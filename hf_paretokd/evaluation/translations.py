@@ -1,0 +1,29 @@
+"""Translations kept as text files, one line a sentence, for paired tests, samples and metrics that run elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.layout import REFERENCE, SOURCE, kept_text
+from hf_paretokd.utils.files import write_whole
+from hf_paretokd.utils.text import one_line
+
+
+def write_translations(
+    folder: Path, texts: Mapping[LanguagePair, ParallelText], outputs: Mapping[str, Mapping[LanguagePair, Sequence[str]]]
+) -> None:
+    """Writes `SPLIT.PAIR/{source,reference,NAME}.txt` below `folder` for the models in `outputs`."""
+    for pair, text in texts.items():
+        place = kept_text(folder, text.split, str(pair))
+        place.mkdir(parents=True, exist_ok=True)
+        columns: dict[str, Sequence[str]] = {SOURCE: text.sources, REFERENCE: text.targets}
+        columns |= {name: lines[pair] for name, lines in outputs.items()}
+        for name, lines in columns.items():
+            write_whole(place / f"{name}.txt", "".join(f"{one_line(line)}\n" for line in lines))
+
+
+def read_translations(folder: Path, split: str, pair: str) -> dict[str, list[str]]:
+    """Lines of every file of one pair and split, by name; empty where nothing was written."""
+    files = sorted(kept_text(folder, split, pair).glob("*.txt"))
+    return {path.stem: path.read_text("utf-8").split("\n")[:-1] for path in files}

@@ -1,0 +1,192 @@
+"""Model cards, filled from the template in `model_cards/`: metadata by the Hub's own classes, text from measured figures."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.resources import files
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCardData
+
+from hf_paretokd.data.pairs import LanguagePair
+
+TEMPLATE = "student.md"
+UNNAMED = "THIS_MODEL"
+TITLES = {"bleu": "BLEU", "chrf": "chrF", "comet": "COMET"}
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """What cards, reports and the Hub say of a training method.
+
+    Args:
+        title: its name in prose.
+        tag: its tag on the Hub; none for ordinary training.
+        prose: a sentence about how the models were trained.
+        papers: the papers it comes from, as BibTeX entries.
+    """
+
+    title: str
+    tag: str | None = None
+    prose: str | None = None
+    papers: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ModelScore:
+    """A figure measured on this very model, `metric` being `bleu`, `chrf`, `comet` …; the interval is that of 95 %."""
+
+    pair: str
+    metric: str
+    value: float
+    signature: str
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def title(self) -> str:
+        """The metric as it is written."""
+        return TITLES.get(self.metric, self.metric)
+
+    @property
+    def interval(self) -> dict[str, list[float]]:
+        """The interval as a model index has it, if there is one."""
+        if self.low is None or self.high is None:
+            return {}
+        return {"confidence_interval_95": [round(self.low, 2), round(self.high, 2)]}
+
+    @property
+    def text(self) -> str:
+        """`35.8 (34.4–37.0)`, in the digits usual for the metric."""
+        value = f"{self.value:.4f}" if self.metric == "comet" else f"{self.value:.1f}"
+        return value if self.low is None else f"{value} ({self.low:.1f}–{self.high:.1f})"
+
+
+@dataclass(frozen=True)
+class CardTable:
+    """A table of a card."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What is known about a model when its card is written; what is empty is left out.
+
+    Args:
+        depth: `6-2`.
+        teacher_depth: depth of the teacher it was sliced from.
+        method: how it was trained.
+        parameters: their number.
+        pairs: language pairs.
+        tags: target tags.
+        model_type: architecture, as `config.json` has it.
+        longest: text in tokens that the model takes and makes.
+        repository: where the model can be loaded from.
+        subfolder: of that repository.
+        license, base_model, datasets: for the metadata, as Hub ids.
+        scores: figures of this model on `test_name`, decoded as `decoding` says.
+        notes: sentences below the scores.
+        tests: differences from other models.
+        family: all models of the training.
+        protocol: how the family's latencies were measured.
+        signature: of the training.
+        training: titles and values about the training.
+        limitations: sentences.
+        example: a source text for the snippets.
+    """
+
+    depth: str
+    teacher_depth: str
+    method: MethodFacts
+    parameters: int
+    pairs: Sequence[LanguagePair] = ()
+    tags: Sequence[str] = ()
+    model_type: str = "marian"
+    longest: int | None = None
+    repository: str = UNNAMED
+    subfolder: str | None = None
+    license: str | None = None
+    base_model: str | None = None
+    datasets: Sequence[str] = ()
+    scores: Sequence[ModelScore] = ()
+    test_name: str = ""
+    decoding: str = ""
+    notes: Sequence[str] = ()
+    tests: CardTable | None = None
+    family: CardTable | None = None
+    protocol: str = ""
+    signature: str | None = None
+    training: Sequence[tuple[str, str]] = ()
+    limitations: Sequence[str] = field(default=("It was scored on nothing yet.",))
+    example: str = "…"
+
+    @property
+    def score_table(self) -> CardTable:
+        """A row for every pair, a column for every metric."""
+        metrics = list(dict.fromkeys(score.title for score in self.scores))
+        cells = {(score.pair, score.title): score.text for score in self.scores}
+        pairs = dict.fromkeys(score.pair for score in self.scores)
+        return CardTable(["pair", *metrics], [[pair, *(cells.get((pair, each), "") for each in metrics)] for pair in pairs])
+
+    @property
+    def signatures(self) -> list[tuple[str, str]]:
+        """Each metric with the signature of its figures."""
+        return list(dict.fromkeys((score.title, score.signature) for score in self.scores))
+
+    @property
+    def title(self) -> str:
+        """The heading: what is translated, and the depth."""
+        what = ", ".join(map(str, self.pairs)) if len(self.pairs) < 4 else f"{len(self.pairs)} language pairs"
+        return f"Translation model {self.depth}" + (f", {what}" if what else "")
+
+
+def card_data(facts: CardFacts) -> ModelCardData:
+    """The metadata of a card, with a model-index entry for every score."""
+    results = [
+        EvalResult(
+            task_type="translation",
+            task_name=f"Translation {score.pair}",
+            dataset_type=facts.datasets[0] if facts.datasets else "parallel-text",
+            dataset_name=f"{facts.test_name} ({score.pair})",
+            dataset_config=score.pair,  # what tells the entries apart
+            metric_type=score.metric,
+            metric_name=score.title,
+            metric_value=round(score.value, 4 if score.metric == "comet" else 2),
+            metric_args={"signature": score.signature, **score.interval},
+        )
+        for score in facts.scores
+    ]
+    tags = ["translation", facts.model_type, "paretokd"]
+    if facts.method.tag:
+        tags.append(facts.method.tag)
+    return ModelCardData(
+        language=sorted({code for pair in facts.pairs for code in (pair.source, pair.target)}) or None,
+        license=facts.license,
+        library_name="transformers",
+        pipeline_tag="translation",
+        tags=tags,
+        base_model=facts.base_model,
+        datasets=list(facts.datasets) or None,
+        metrics=list(dict.fromkeys(score.metric for score in facts.scores)) or None,
+        model_name=facts.title if results else None,
+        eval_results=results or None,
+    )
+
+
+def render_card(facts: CardFacts) -> str:
+    """The README.md of a checkpoint."""
+    template = files("hf_paretokd.model_cards").joinpath(TEMPLATE).read_text("utf-8")
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=False)
+    place = f'"{facts.repository}"'
+    inside = f' + "/{facts.subfolder}"' if facts.subfolder else ""
+    return environment.from_string(template).render(
+        facts=facts,
+        card_data=card_data(facts).to_yaml(),
+        arguments=place + (f', subfolder="{facts.subfolder}"' if facts.subfolder else ""),
+        download=f"snapshot_download({place}){inside}",
+        example=json.dumps((f"{facts.tags[0]} " if facts.tags else "") + facts.example, ensure_ascii=False),
+        version=version("hf_paretokd"),
+    )

@@ -1,0 +1,68 @@
+"""Students as plain checkpoints on disk, each with a card."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.tokenizer import target_tags
+from hf_paretokd.errors import ModelError
+from hf_paretokd.hub.card import CardFacts, MethodFacts, render_card
+from hf_paretokd.layout import CARD
+from hf_paretokd.models.depth import Depth
+from hf_paretokd.models.files import position_limit, save_model
+from hf_paretokd.models.slicing import extract_student, model_depth
+from hf_paretokd.utils.files import whole_folder
+
+
+def write_students(
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    depths: Iterable[str | Depth],
+    folder: Path,
+    method: MethodFacts,
+    pairs: Sequence[LanguagePair] = (),
+    overwrite: bool = False,
+) -> list[Path]:
+    """Writes `folder/E-D` for every depth: safetensors, tokenizer, generation configuration, a short card.
+
+    Raises:
+        ModelError: a depth does not fit the teacher, or a folder is there already and `overwrite` is not set.
+    """
+    full = model_depth(teacher)
+    wanted = [Depth.parse(depth) for depth in depths]
+    for depth in wanted:
+        depth.within(full)
+        if (folder / str(depth)).exists() and not overwrite:
+            raise ModelError(f"{folder / str(depth)}: exists already; give --overwrite or another output folder")
+    written = []
+    for depth in wanted:
+        student, place = extract_student(teacher, depth), folder / str(depth)
+        with whole_folder(place) as beside:
+            save_model(student, tokenizer, beside)
+            facts = short_facts(student, depth, full, tokenizer, method, pairs)
+            (beside / CARD).write_text(render_card(facts), "utf-8")
+        written.append(place)
+    return written
+
+
+def short_facts(
+    model: PreTrainedModel,
+    depth: Depth,
+    teacher_depth: Depth,
+    tokenizer: PreTrainedTokenizerBase,
+    method: MethodFacts,
+    pairs: Sequence[LanguagePair],
+) -> CardFacts:
+    """What is known of a model that nobody has scored yet."""
+    return CardFacts(
+        str(depth),
+        str(teacher_depth),
+        method,
+        model.num_parameters(),
+        pairs,
+        target_tags(tokenizer),
+        model.config.model_type,
+        position_limit(model.config),
+    )

@@ -1,0 +1,69 @@
+"""CTranslate2: conversion of a plain checkpoint, and decoding with what comes out."""
+
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from hf_paretokd.errors import ModelError
+from hf_paretokd.utils.quiet import quiet_files
+
+# ids of a batch, longest output, beams -> ids, which may still be in the making until they are asked for
+Decoder = Callable[[list[list[int]], int, int], Iterable[Sequence[int]]]
+QUANTIZATIONS = ("float32", "int8", "int8_float32", "int16", "float16", "bfloat16", "int8_float16", "int8_bfloat16")
+
+
+def check_installed() -> None:
+    """Raises a ModelError if CTranslate2 is missing."""
+    if find_spec("ctranslate2") is None:
+        raise ModelError("CTranslate2 is not installed (pip install 'hf_paretokd[export]')")
+
+
+def convert(checkpoint: Path, folder: Path, quantization: str = "float32") -> None:
+    """Converts a plain checkpoint; `folder` must not be there yet.
+
+    Raises:
+        ModelError: CTranslate2 is missing, or knows no such quantization or architecture.
+    """
+    check_installed()
+    import ctranslate2
+
+    if quantization not in QUANTIZATIONS:
+        raise ModelError(f"quantization: {quantization!r} is not one of {', '.join(QUANTIZATIONS)}")
+    try:
+        with quiet_files():
+            ctranslate2.converters.TransformersConverter(str(checkpoint)).convert(str(folder), quantization=quantization)
+    except (ValueError, NotImplementedError) as error:
+        raise ModelError(f"{checkpoint}: CTranslate2 cannot convert it ({' '.join(str(error).split())})") from error
+
+
+def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_one: bool = False) -> Decoder:
+    """A decoder by the converted model in `folder`, with as many threads as torch has; it keeps no file open.
+
+    Each thread works on a batch of its own, because small models gain little from several; with `one_by_one` all work on the
+    same batch, as is best where there is but one sentence at a time.
+    """
+    check_installed()
+    import ctranslate2
+
+    threads = torch.get_num_threads()
+    workers = 1 if one_by_one else threads
+    translator = ctranslate2.Translator(
+        str(folder), device="cpu", inter_threads=workers, intra_threads=threads // workers, max_queued_batches=2 * workers
+    )
+    torch.set_num_threads(threads)  # the translator has taken its own number for that of the whole process
+
+    def decode(ids: list[list[int]], longest: int, beams: int) -> Iterable[Sequence[int]]:
+        pieces = [tokenizer.convert_ids_to_tokens(each) for each in ids]
+        # CTranslate2 counts neither the start token nor the </s> that `generate` forces where the room ends
+        results = translator.translate_batch(
+            pieces, beam_size=beams, max_decoding_length=max(1, longest - 2), asynchronous=True
+        )
+        hypotheses = (list(result.result().hypotheses[0]) for result in results)
+        ids_of: Callable[[list[str]], Any] = tokenizer.convert_tokens_to_ids
+        return (ids_of(tokens) for tokens in hypotheses)
+
+    return decode

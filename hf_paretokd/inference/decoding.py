@@ -1,0 +1,133 @@
+"""Translation of many sentences: batched by length, in the order given, by transformers or CTranslate2."""
+
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_paretokd.data.batches import cut_sorted
+from hf_paretokd.data.tokenizer import check_text_tags
+from hf_paretokd.inference.ctranslate import Decoder, check_installed, convert, ctranslate_decoder
+from hf_paretokd.models.files import longest_text, save_model
+
+ENGINES = ("transformers", "ctranslate2")
+AHEAD = 2 * torch.get_num_threads()  # batches begun before the first is asked for: an engine may work on several
+
+
+def decoder_of(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, engine: str, quantization: str = "float32"
+) -> Decoder:
+    """What turns source ids into target ids: `generate` with its cache, or the model converted to CTranslate2.
+
+    Raises:
+        ModelError: CTranslate2 is not installed or cannot convert the model.
+    """
+    if engine == "transformers":
+        return lambda ids, longest, beams: generate(model, tokenizer, ids, longest, beams)
+    check_installed()
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, tokenizer, Path(folder) / "model")
+        convert(Path(folder) / "model", Path(folder) / "converted", quantization)
+        return ctranslate_decoder(Path(folder) / "converted", tokenizer)
+
+
+def encode_sources(tokenizer: PreTrainedTokenizerBase, sources: Sequence[str], limit: int | None = None) -> list[list[int]]:
+    """Source ids, special tokens included; longer text is cut to `limit` tokens (default: the tokenizer's)."""
+    return tokenizer(list(sources), truncation=True, max_length=limit, return_attention_mask=False)["input_ids"]
+
+
+def longest_output(sources: Sequence[Sequence[int]], limit: int) -> int:
+    """Tokens after which a model that has not learnt to stop is stopped."""
+    return min(limit, 2 * max(map(len, sources)) + 20)
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: list[list[int]], longest: int, beams: int
+) -> Sequence[Sequence[int]]:
+    """Target ids of one batch by the model itself, special tokens included."""
+    batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(model.device)
+    generating: Any = model
+    return generating.generate(**batch, num_beams=beams, do_sample=False, max_length=longest)
+
+
+def decode_all(
+    decoder: Decoder,
+    ids: Sequence[list[int]],
+    limit: int,
+    num_beams: int = 1,
+    max_tokens: int = 4096,
+    description: str | None = None,
+) -> list[list[int]]:
+    """Target ids of every source, in batches of similar length, in the order given.
+
+    Args:
+        decoder: see `decoder_of`.
+        ids: source ids, special tokens included.
+        limit: longest output in tokens.
+        num_beams: 1 for greedy search.
+        max_tokens: source tokens in a batch, padding included.
+        description: label of the progress bar; None for no bar.
+    """
+    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+    cuts = [*cut_sorted([len(ids[index]) for index in order], max_tokens), len(ids)]
+    output: list[list[int]] = [[] for _ in ids]
+    with tqdm(total=len(ids), desc=description, disable=description is None, leave=False, unit=" sentences") as bar:
+
+        def finish(rows: Sequence[int], found: Iterable[Sequence[int]]) -> None:
+            for row, tokens in zip(rows, found, strict=True):
+                output[row] = [int(token) for token in tokens]
+            bar.update(len(rows))
+
+        begun: deque[tuple[Sequence[int], Iterable[Sequence[int]]]] = deque()
+        for start, end in pairwise(cuts):
+            rows = order[start:end]
+            sources = [ids[row] for row in rows]
+            begun.append((rows, decoder(sources, longest_output(sources, limit), num_beams)))
+            if len(begun) > AHEAD:
+                finish(*begun.popleft())
+        for each in begun:
+            finish(*each)
+    return output
+
+
+def translate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[str],
+    num_beams: int = 1,
+    max_tokens: int = 4096,
+    description: str | None = None,
+    decoder: Decoder | None = None,
+) -> list[str]:
+    """Translations of `sentences`, one each.
+
+    Args:
+        model: any sequence-to-sequence model.
+        tokenizer: its tokenizer; longer sentences are cut to its `model_max_length`.
+        sentences: source text, with target tags if the model needs them.
+        num_beams: 1 for greedy search.
+        max_tokens: source tokens in a batch, padding included.
+        description: label of the progress bar; None for no bar.
+        decoder: what does the work, see `decoder_of`; default: the model's `generate`.
+
+    Raises:
+        TokenizerError: a sentence starts with a tag the tokenizer does not know.
+    """
+    if not sentences:
+        return []
+    check_text_tags(tokenizer, sentences)
+    decoder = decoder or decoder_of(model, tokenizer, "transformers")
+    limit = longest_text(model)
+    ids = encode_sources(tokenizer, sentences, limit)
+    was_training = model.training
+    model.eval()
+    found = decode_all(decoder, ids, limit, num_beams, max_tokens, description)
+    model.train(was_training)
+    return tokenizer.batch_decode(found, skip_special_tokens=True)

@@ -1,0 +1,84 @@
+"""`pipeline("translation")` on transformers 5, where the task was removed."""
+
+from typing import Any
+
+import transformers.pipelines
+from transformers import AutoModelForSeq2SeqLM, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+
+class TranslationPipeline(Pipeline):
+    """Translates text with a sequence-to-sequence model.
+
+    ```python
+    translator = pipeline("translation", "runs/demo/students/2-2")
+    translator("dans 3 heures")  # [{"translation_text": "in 3 hours"}]
+    ```
+
+    Text or a list of texts gives a list of `{"translation_text": …}`. Keyword arguments of `generate` (`num_beams`,
+    `max_length` …) are passed on; `src_lang` and `tgt_lang` reach tokenizers that know them, and for Marian models with
+    target tags `tgt_lang="de"` puts `>>de<<` before each text. Text longer than the model's positions is cut.
+    """
+
+    tokenizer: Any
+    model: Any
+    _load_processor: Any = False
+    _load_image_processor: Any = False
+    _load_feature_extractor: Any = False
+    _load_tokenizer: Any = True
+    _pipeline_calls_generate = True
+
+    def _sanitize_parameters(
+        self,
+        src_lang: str | None = None,
+        tgt_lang: str | None = None,
+        clean_up_tokenization_spaces: bool | None = None,
+        **generate_kwargs: Any,
+    ) -> tuple[dict, dict, dict]:
+        languages = {name: value for name, value in (("src_lang", src_lang), ("tgt_lang", tgt_lang)) if value}
+        cleaning = {"clean_up_tokenization_spaces": clean_up_tokenization_spaces} if clean_up_tokenization_spaces else {}
+        return languages, generate_kwargs, cleaning
+
+    # as in transformers' own pipelines, the steps name their parameters
+    def preprocess(self, text: str, src_lang: str | None = None, tgt_lang: str | None = None) -> Any:  # type: ignore[override]
+        """Token ids of one text."""
+        if not isinstance(text, str):
+            raise TypeError(f"the translation pipeline takes text or a list of texts, not {type(text).__name__}")
+        options = {"return_tensors": "pt", "truncation": True}
+        if hasattr(self.tokenizer, "_build_translation_inputs"):
+            return self.tokenizer._build_translation_inputs(text, src_lang=src_lang, tgt_lang=tgt_lang, **options)
+        tag = f">>{tgt_lang}<<"
+        return self.tokenizer(f"{tag} {text}" if tgt_lang and tag in self.tokenizer.get_vocab() else text, **options)
+
+    def _forward(self, model_inputs: Any, **generate_kwargs: Any) -> Any:  # type: ignore[override]
+        if hasattr(self, "generation_config"):
+            generate_kwargs.setdefault("generation_config", self.generation_config)
+        return {"output_ids": self.model.generate(**model_inputs, **generate_kwargs)}
+
+    def postprocess(  # type: ignore[override]
+        self, model_outputs: dict[str, Any], clean_up_tokenization_spaces: bool = False
+    ) -> list[dict[str, str]]:
+        """The texts of one input (several with `num_return_sequences`)."""
+        return [
+            {
+                "translation_text": self.tokenizer.decode(
+                    ids, skip_special_tokens=True, clean_up_tokenization_spaces=clean_up_tokenization_spaces
+                )
+            }
+            for ids in model_outputs["output_ids"]
+        ]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> list[dict[str, str]]:
+        """Translates a text or a list of texts; see the class."""
+        results = super().__call__(*args, **kwargs)
+        if args and isinstance(args[0], list) and results and all(isinstance(r, list) and len(r) == 1 for r in results):
+            return [result[0] for result in results]
+        return results
+
+
+def register_translation_pipeline() -> None:
+    """Makes `pipeline("translation")` work where transformers has dropped it; does nothing where it still exists."""
+    if "translation" in PIPELINE_REGISTRY.get_supported_tasks():
+        return
+    PIPELINE_REGISTRY.register_pipeline("translation", TranslationPipeline, pt_model=AutoModelForSeq2SeqLM, type="text")
+    getattr(transformers.pipelines, "REMOVED_TASKS", {}).pop("translation", None)

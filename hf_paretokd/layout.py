@@ -1,0 +1,175 @@
+"""Where everything of a run and of a checkpoint lies: names and paths only; nothing is read or written here.
+
+run/        recipe.yaml  results.json  comparisons.json  contamination.json  latency.json  frontier.json  report.html
+trainer_state.json  distillation_weights.json (peers)
+tokenizer/  plots/  translations/SPLIT.PAIR/{source,reference,MODEL}.txt
+checkpoints/checkpoint-N/   training state, and members as below
+teacher/ | model/ | peers/1/ …    students/E-D/    peers/1/students/E-D/
+a member    config.json  model.safetensors  tokenizer files  README.md
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# ---- a plain checkpoint, and what an export has beside it
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+TOKENIZER_SETTINGS = "tokenizer_config.json"
+VOCABULARY = "vocab.json"
+CARD = "README.md"
+CONVERTED_WEIGHTS = "model.bin"  # of CTranslate2
+PROOF = "proof.json"
+# what a plain checkpoint is made of and uploads take; training state, arguments and logs stay at home
+PLAIN_CHECKPOINT = (
+    CONFIG,
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    TOKENIZER_SETTINGS,
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    VOCABULARY,
+    "target_vocab.json",
+    "merges.txt",
+    "*.spm",
+    "*.model",
+)
+
+# ---- the state of a training, in a checkpoint; the first two are also in the folder of a finished run
+TRAINER_STATE = "trainer_state.json"
+WEIGHTS_HISTORY = "distillation_weights.json"
+SAMPLER_STATE = "sampler_state.json"
+PROGRESS = "progress.json"
+CHECKPOINT = "checkpoint"  # as the Trainer calls the folders
+
+# ---- where members are
+TEACHER, MODEL, PEER, STUDENT = "teacher", "model", "peer", "student"  # the kinds
+PEERS, STUDENTS = "peers", "students"
+MEMBERS = (TEACHER, MODEL, f"{PEERS}/[0-9]*", f"{STUDENTS}/*-*", f"{PEERS}/[0-9]*/{STUDENTS}/*-*")  # patterns of their folders
+
+# ---- kept translations
+SOURCE, REFERENCE = "source", "reference"
+
+
+def member_folder(kind: str, depth: object, peer: int | None) -> str:
+    """Where a member lies in its run: `teacher`, `model`, `peers/1`, `students/6-2` or `peers/1/students/6-2`."""
+    if kind == PEER:
+        return f"{PEERS}/{peer}"
+    if kind == STUDENT:
+        return f"{PEERS}/{peer}/{STUDENTS}/{depth}" if peer else f"{STUDENTS}/{depth}"
+    return kind
+
+
+def member_place(parts: Sequence[str]) -> tuple[str, int | None]:
+    """(kind, peer) of the member in a folder, from the last parts of its path."""
+    *above, name = parts
+    if above[-1:] == [STUDENTS]:
+        nested = len(above) > 2 and above[-3] == PEERS and above[-2].isdigit()
+        return STUDENT, int(above[-2]) if nested else None
+    if above[-1:] == [PEERS] and name.isdigit():
+        return PEER, int(name)
+    return name, None
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The paths of a run folder."""
+
+    folder: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe with all overrides."""
+        return self.folder / "recipe.yaml"
+
+    @property
+    def results(self) -> Path:
+        """All scores; its presence says that a run is finished."""
+        return self.folder / "results.json"
+
+    @property
+    def comparisons(self) -> Path:
+        """Paired tests."""
+        return self.folder / "comparisons.json"
+
+    @property
+    def contamination(self) -> Path:
+        """Test sentences in training text."""
+        return self.folder / "contamination.json"
+
+    @property
+    def frontier(self) -> Path:
+        """Averages over high- and low-resource pairs."""
+        return self.folder / "frontier.json"
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.folder / "report.html"
+
+    @property
+    def plots(self) -> Path:
+        """Folder of pictures."""
+        return self.folder / "plots"
+
+    def plot(self, name: str) -> Path:
+        """A picture: `latency`, `size`, `training`, `validation`, `frontier` or `weights`."""
+        return self.plots / f"{name}.png"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer that was trained for the run."""
+        return self.folder / "tokenizer"
+
+    @property
+    def translations(self) -> Path:
+        """Folder of the kept text and what the models made of it."""
+        return self.folder / "translations"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `checkpoint-N` folders."""
+        return self.folder / "checkpoints"
+
+    @property
+    def unfinished(self) -> Path:
+        """Where the next checkpoint is written."""
+        return self.checkpoints / "unfinished"
+
+    @property
+    def trainer_state(self) -> Path:
+        """The Trainer's state with the log of the training."""
+        return self.folder / TRAINER_STATE
+
+    @property
+    def weights_history(self) -> Path:
+        """Distillation weights over time."""
+        return self.folder / WEIGHTS_HISTORY
+
+    def checkpoint(self, step: int) -> Path:
+        """The folder of the checkpoint after update `step`."""
+        return self.checkpoints / f"{CHECKPOINT}-{step}"
+
+    def latency(self, engine: str = "transformers", quantization: str = "float32") -> Path:
+        """Measured times and sizes; engines other than transformers have files of their own."""
+        return self.folder / ("latency.json" if engine == "transformers" else f"latency-{engine}-{quantization}.json")
+
+    def written_by_runs(self) -> tuple[list[Path], list[str]]:
+        """All folders, and patterns of all files, that a run may have written and a new one in its place replaces."""
+        members = [self.folder / name for name in (TEACHER, MODEL, STUDENTS, PEERS)]
+        folders = [self.checkpoints, self.tokenizer, *members, self.plots, self.translations]
+        files = [self.recipe, self.results, self.frontier, self.weights_history, self.comparisons, self.contamination]
+        return folders, [*(path.name for path in (*files, self.trainer_state, self.report)), "latency*.json"]
+
+
+def checkpoint_step(folder: str) -> int | None:
+    """The update after which a `checkpoint-N` was written; None for folders of other names."""
+    name, _, number = folder.rpartition("-")
+    return int(number) if name == CHECKPOINT and number.isdecimal() else None
+
+
+def kept_text(translations: Path, split: str, pair: str) -> Path:
+    """The folder of one pair and split below a folder of translations."""
+    return translations / f"{split}.{pair}"

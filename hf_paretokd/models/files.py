@@ -1,0 +1,142 @@
+"""Plain checkpoints and tokenizers, to and from disk: safetensors only, nothing pickled."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_paretokd.errors import ModelError, TokenizerError
+from hf_paretokd.layout import TOKENIZER_SETTINGS, WEIGHTS
+from hf_paretokd.models.head import is_marian
+from hf_paretokd.utils.quiet import quiet_files
+
+LOCAL_KEYS = ("is_local", "local_files_only", "name_or_path")
+LONGEST = 512  # tokens of a text for models whose positions do not bound it
+
+
+# ---- reading
+
+
+def load_model(name: str | Path) -> PreTrainedModel:
+    """A checkpoint from a folder or the Hub, safetensors only.
+
+    Raises:
+        ModelError: it is missing or corrupt.
+    """
+    try:
+        with quiet_files():
+            return AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
+    except Exception as error:  # transformers, safetensors and the Hub client raise many kinds for a bad checkpoint
+        raise ModelError(f"model {name}: no usable checkpoint ({first_line(error)})") from error
+
+
+def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder or the Hub.
+
+    Raises:
+        TokenizerError: it is missing or corrupt.
+    """
+    try:
+        with quiet_files():
+            return AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # as many kinds
+        raise TokenizerError(f"tokenizer {name}: cannot be loaded ({first_line(error)})") from error
+
+
+def load_checkpoint(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model and its tokenizer, which belong together.
+
+    Raises:
+        ModelError, TokenizerError: one of them is missing or corrupt, or they do not.
+    """
+    model, tokenizer = load_model(name), load_tokenizer(name)
+    check_vocabulary(model, tokenizer)
+    return model, tokenizer
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the advice below it."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises a ModelError if model and tokenizer do not belong together."""
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
+    if len(tokenizer) != rows if is_marian(model) else len(tokenizer) > rows:
+        raise ModelError(f"the tokenizer has {len(tokenizer)} entries, the model {rows}: they do not belong together")
+    for name in ("pad_token_id", "eos_token_id"):
+        ours, theirs = getattr(model.config, name), getattr(tokenizer, name)
+        if ours != theirs:
+            raise ModelError(f"{name} is {ours} in the model and {theirs} in the tokenizer: they do not belong together")
+
+
+def position_limit(config: PreTrainedConfig) -> int | None:
+    """The longest text in tokens for which a model has positions; None if they do not bound it."""
+    return getattr(config, "max_position_embeddings", None)
+
+
+def longest_text(model: PreTrainedModel) -> int:
+    """The longest text in tokens that a model is given and may make."""
+    return position_limit(model.config) or LONGEST
+
+
+def load_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Replaces the weights of `model` by those in `folder`, in place.
+
+    Raises:
+        ModelError: the file is missing, corrupt, or belongs to another model.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; {folder} is not a checkpoint of this training")
+    try:
+        weights = safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: corrupt ({error}); take another checkpoint") from error
+    own = model.state_dict()
+    shared = {tensor.data_ptr() for name, tensor in own.items() if name in weights}
+    recomputed = model._keys_to_ignore_on_save or ()
+    lacking = [
+        name
+        for name, tensor in own.items()
+        if name not in weights and tensor.data_ptr() not in shared and name not in recomputed
+    ]
+    unfit = [name for name, tensor in weights.items() if name not in own or own[name].shape != tensor.shape]
+    if lacking or unfit:
+        raise ModelError(f"{path}: belongs to another model (first difference: {(lacking + unfit)[0]})")
+    for name, tensor in weights.items():
+        own[name].copy_(tensor)
+
+
+# ---- writing
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
+    """Writes a plain checkpoint: weights, configuration, generation configuration, tokenizer."""
+    using_cache = model.config.use_cache
+    model.config.use_cache = True  # the Trainer switches it off for training; whoever loads the checkpoint wants it
+    try:
+        with quiet_files():
+            model.save_pretrained(folder)
+    finally:
+        model.config.use_cache = using_cache
+    if tokenizer is not None:
+        save_tokenizer(tokenizer, folder)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Writes a tokenizer that tells nothing of this machine."""
+    tokenizer.save_pretrained(folder)
+    settings = folder / TOKENIZER_SETTINGS
+    settings.write_text(without_local_keys(settings.read_text("utf-8")), "utf-8")
+
+
+def without_local_keys(settings: str) -> str:
+    """A tokenizer's settings without what transformers notes about the machine they were loaded on."""
+    kept = {key: value for key, value in json.loads(settings).items() if key not in LOCAL_KEYS}
+    return json.dumps(kept, indent=2, ensure_ascii=False) + "\n"

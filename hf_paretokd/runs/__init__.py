@@ -1,0 +1,1 @@
+"""Finished runs: a `Run` is the folder, every verb is a function of it."""

@@ -1,0 +1,151 @@
+"""Model cards of a finished run: every model's own figures, and those of its family."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hf_paretokd.data.tokenizer import target_tags
+from hf_paretokd.evaluation.results import AVERAGE
+from hf_paretokd.hub.card import UNNAMED, CardFacts, CardTable, ModelScore, render_card
+from hf_paretokd.layout import CARD, SOURCE
+from hf_paretokd.models.files import position_limit
+from hf_paretokd.models.member import Member, distinct
+from hf_paretokd.runs.run import Run
+from hf_paretokd.runs.tables import STARRED, models_table, paired_tests, training_cost
+from hf_paretokd.utils.files import write_whole
+
+Names = Callable[[Member], tuple[str, str | None]]  # a model's repository, and its folder there
+
+
+def write_cards(run: Run) -> None:
+    """Gives every checkpoint of a run its card with measured figures."""
+    for member, folder in run.members.items():
+        write_card(run, member, folder)
+
+
+def write_card(run: Run, member: Member, folder: Path) -> None:
+    """Gives a checkpoint, in a run or taken from it, the card of one of the run's models."""
+    write_whole(folder / CARD, render_card(card_facts(run, member)))
+
+
+def unnamed(member: Member) -> tuple[str, str | None]:
+    """For cards of models that are nowhere but on this disk."""
+    return UNNAMED, None
+
+
+def card_facts(run: Run, member: Member, names: Names = unnamed) -> CardFacts:
+    """What a card says of one model of a run.
+
+    Args:
+        run: the run.
+        member: the model.
+        names: where each model of the run can be loaded from.
+    """
+    recipe, config = run.recipe, run.config(member)
+    teacher = run.origin(member) if run.scored else member
+    longest = position_limit(config)
+    repository, subfolder = names(member)
+    sources = run.translations(run.pairs[0]).get(SOURCE) if run.pairs else None
+    size = run.table.get((member, AVERAGE, "parameters"))
+    return CardFacts(
+        depth=str(member.depth),
+        teacher_depth=str(teacher.depth),
+        method=recipe.trainer_class.facts,
+        parameters=int(size.value) if size else run.model(member).num_parameters(),
+        pairs=recipe.data.parsed_pairs,
+        tags=target_tags(run.tokenizer),
+        model_type=config.model_type,
+        longest=longest,
+        repository=repository,
+        subfolder=subfolder,
+        license=recipe.card.license,
+        base_model=base_model(run, member, names),
+        datasets=data_sets(run),
+        scores=scores(run, member),
+        test_name=recipe.card.test_name or f"{run.split} text",
+        decoding=next((row.decoding for row in run.rows if row.member == member and row.decoding), ""),
+        notes=notes(run, member),
+        tests=tests(run, member),
+        family=family(run, member),
+        protocol=str(run.costs[0]) if run.costs else "",
+        signature=run.signature,
+        training=training(run),
+        limitations=limitations(run, longest),
+        example=recipe.card.example or (min(sources[:50], key=lambda text: abs(len(text) - 40)) if sources else "…"),
+    )
+
+
+def data_sets(run: Run) -> list[str]:
+    """Hub ids of the training text."""
+    card, hub = run.recipe.card, run.recipe.data.hub
+    return card.datasets or ([hub] if isinstance(hub, str) else list(dict.fromkeys((hub or {}).values())))
+
+
+def base_model(run: Run, member: Member, names: Names) -> str | None:
+    """The teacher of a student, where it can be named, and what a training started from."""
+    started = run.recipe.model.from_pretrained
+    teacher = run.origin(member)
+    if not member.whole and run.scored and member.depth != teacher.depth:
+        repository, _ = names(teacher.student())  # which is the teacher
+        if repository not in (UNNAMED, names(member)[0]):
+            return repository
+    return started if started and not Path(started).exists() else None
+
+
+def scores(run: Run, member: Member) -> list[ModelScore]:
+    """BLEU, chrF and COMET of every pair."""
+    return [
+        ModelScore(row.pair, row.metric, row.value, row.signature, row.low, row.high)
+        for row in run.table.values()
+        if row.member == member and row.signature
+    ]
+
+
+def notes(run: Run, member: Member) -> list[str]:
+    """Averages and contamination, in sentences."""
+    found = []
+    averages = [f"{group} {row.value:.1f}" for group in run.groups if (row := run.table.get((member, group, "bleu")))]
+    if averages:
+        found.append(f"Mean BLEU over pairs: {', '.join(averages)}.")
+    if run.contamination:
+        own = [each for each in run.contamination if each.split == run.split]
+        held, total = sum(each.normalised_both for each in own), sum(each.sentences for each in own)
+        found.append(
+            f"Of {total:,} test sentences {held:,} occur in the training text with both sides (case and spaces aside)."
+        )
+    return found
+
+
+def tests(run: Run, member: Member) -> CardTable | None:
+    """The model beside others, if it was compared with any."""
+    rows = paired_tests(run, member)
+    starred = STARRED if len(run.pairs) > 1 else ""
+    return CardTable([f"against{starred}", *run.pairs], rows) if rows else None
+
+
+def family(run: Run, member: Member) -> CardTable | None:
+    """The table of all models, with this one in bold."""
+    costs = run.costs
+    if costs is None or not set(distinct(run.scored)) <= set(costs[1]):
+        return None  # not all of them were measured
+    table = models_table(run, costs[1])
+    titles = (member.title, member.student().title)  # a teacher stands there as its deepest student
+    rows = [[f"**{cell}**" for cell in row.cells] if row.cells[0] in titles else list(row.cells) for row in table.rows]
+    return CardTable(table.headings, rows)
+
+
+def training(run: Run) -> list[tuple[str, str]]:
+    """The cost and the machine."""
+    seconds = run.training.get("training_seconds")
+    machine = [("machine and versions", seconds.signature)] if seconds and seconds.signature else []
+    return [*training_cost(run), *machine]
+
+
+def limitations(run: Run, longest: int | None) -> list[str]:
+    """What the recipe says, and what is true of every model here."""
+    found = list(run.recipe.card.limitations)
+    if run.pairs:
+        found.append(f"The scores are for the {run.split} text; text of another kind will be translated worse.")
+    found.append("It translates sentence by sentence and knows nothing of their context.")
+    if longest:
+        found.append(f"Text of more than {longest} tokens is cut.")
+    return found

@@ -1,0 +1,85 @@
+"""Conversion to CTranslate2 with a proof that the converted model does what the original does."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_paretokd.data.corpus import load_text
+from hf_paretokd.errors import ExportError, ModelError, RecipeError
+from hf_paretokd.evaluation.proof import Proof, Sentences, prove
+from hf_paretokd.inference.ctranslate import convert
+from hf_paretokd.layout import PROOF
+from hf_paretokd.models.files import load_checkpoint, save_model, save_tokenizer
+from hf_paretokd.runs.recipe import command_line_recipe
+from hf_paretokd.runs.run import run_around
+from hf_paretokd.utils.files import publish, save_json
+
+
+def export_checkpoint(model: str, output: Path, quantization: str, overwrite: bool, overrides: Sequence[str]) -> Proof:
+    """Converts a model to CTranslate2, proved on the test text of the run it lies in, or text that the overrides name.
+
+    Raises:
+        RecipeError, DataError, ModelError, ExportError: no test text, no model, or the converted model fails the proof.
+    """
+    run = run_around(model, overrides)
+    if run is None and not overrides:
+        raise RecipeError(f"{model}: is in no run folder; say where test text is: --data.pairs de-en --data.data_dir …")
+    recipe = run.recipe if run else command_line_recipe(overrides)
+    original, tokenizer = load_checkpoint(model)
+    texts = run.text("test") if run else load_text(recipe.data, "test")
+    by_language: dict[str, tuple[list[str], list[str]]] = {}
+    for pair, text in texts.items():
+        sources, references = by_language.setdefault(pair.target, ([], []))
+        sources += [recipe.tags[pair] + source for source in text.sources]
+        references += text.targets
+    sentences = [Sentences(language, *lines) for language, lines in by_language.items()]
+    return export_model(original, tokenizer, sentences, output, quantization, overwrite)
+
+
+def export_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Sentences],
+    output: Path,
+    quantization: str = "float32",
+    overwrite: bool = False,
+) -> Proof:
+    """Converts a model, compares it with the original, and keeps it only if it passes.
+
+    The folder gets the converted model, the tokenizer and `proof.json`.
+
+    Args:
+        model: any model CTranslate2 can convert.
+        tokenizer: its tokenizer.
+        texts: what to compare on, by target language.
+        output: folder for the converted model.
+        quantization: `float32`, `int8` …, see CTranslate2.
+        overwrite: replace what is in the folder.
+
+    Raises:
+        ModelError: CTranslate2 is missing or cannot convert, or the folder is there already.
+        ExportError: the converted model translates differently, or the quantized one worse; nothing is written.
+    """
+    if output.exists() and not overwrite:
+        raise ModelError(f"{output}: exists already; give --overwrite or another --output")
+    written = output.with_name(f".{output.name}.unfinished")
+    shutil.rmtree(written, ignore_errors=True)
+    try:
+        save_model(model.eval(), tokenizer, written / "original")
+        convert(written / "original", written / "float32")
+        result = written / "float32"
+        if quantization != "float32":
+            result = written / "quantized"
+            convert(written / "original", result, quantization)
+        proof = prove(model, tokenizer, texts, written / "float32", result, quantization)
+        if problem := proof.problem:
+            raise ExportError(f"{output}: not written; {problem}")
+        save_tokenizer(tokenizer, result)
+        save_json(asdict(proof), result / PROOF)
+        publish(result, output)
+    finally:
+        shutil.rmtree(written, ignore_errors=True)
+    return proof

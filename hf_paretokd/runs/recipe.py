@@ -1,0 +1,342 @@
+"""Recipes: one YAML file that says everything about a run, with every field open to overrides.
+
+A recipe has the sections `data`, `tokenizer`, `model`, `training`, `evaluation` and `card`, and may have one named after each
+method, such as `all_in_one`, whose fields join `training` when that method runs and lie idle when another does.
+"""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+from transformers import HfArgumentParser
+
+from hf_paretokd.data.corpus import DataConfig
+from hf_paretokd.data.pairs import LanguagePair, source_tags
+from hf_paretokd.data.seeds import derive_seed
+from hf_paretokd.data.tokenizer import TokenizerConfig
+from hf_paretokd.errors import ParetoKDError, RecipeError
+from hf_paretokd.inference.decoding import ENGINES
+from hf_paretokd.methods import registry
+from hf_paretokd.models.building import ModelConfig
+from hf_paretokd.training.arguments import TranslationConfig
+from hf_paretokd.training.trainer import TranslationTrainer
+from hf_paretokd.utils.docstrings import argument_texts
+from hf_paretokd.utils.files import write_whole
+
+SCORED_SPLITS = ("validation", "test")
+Section = TypeVar("Section")
+
+
+@dataclass
+class EvaluationConfig:
+    """How the finished models are scored.
+
+    Args:
+        splits: which of `validation` and `test` are translated.
+        num_beams: beam width, 1 for greedy search.
+        engine: `transformers`, or `ctranslate2` (float32, on the CPU, faster; it has to be installed).
+        depths: students to score; default: all candidates.
+        high_resource: pairs that count as high-resource (HRL), the others as low-resource; default: the larger half.
+        baselines: folders of other runs, or their `results.json`, to be drawn beside the models of this one.
+    """
+
+    splits: list[str] = dataclasses.field(default_factory=lambda: ["test"])
+    num_beams: int = 1
+    engine: str = "transformers"
+    depths: list[str] | None = None
+    high_resource: list[str] | None = None
+    baselines: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise RecipeError(f"evaluation.engine: {self.engine!r} is not one of {', '.join(ENGINES)}")
+        for split in self.splits:
+            if split not in SCORED_SPLITS:
+                raise RecipeError(f"evaluation.splits: {split!r} is not one of {', '.join(SCORED_SPLITS)}")
+        if self.num_beams < 1:
+            raise RecipeError(f"evaluation.num_beams: {self.num_beams} is not 1 or more")
+
+
+@dataclass
+class CardConfig:
+    """What model cards say beyond what was measured.
+
+    Args:
+        license: of the models, as the Hub abbreviates it, such as `cc-by-4.0`; it has to suit the training text.
+        datasets: Hub ids of the training text; default: `data.hub`.
+        test_name: how the scored text is called, such as `Multi30k test_2016_flickr`; default: the name of the split.
+        example: a source text for the snippets; default: one of the scored text.
+        limitations: sentences about what the models are not good for.
+    """
+
+    license: str | None = None
+    datasets: list[str] = dataclasses.field(default_factory=list)
+    test_name: str | None = None
+    example: str | None = None
+    limitations: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclass
+class Recipe:
+    """A run in sections.
+
+    Args:
+        method: how it is trained.
+        data, tokenizer, model, evaluation, card: the sections.
+        raw: the mapping it was built from, overrides included.
+        where: its name in errors.
+        overridden: (section, field) of everything that was overridden; section None stands for the method.
+    """
+
+    method: str
+    data: DataConfig
+    tokenizer: TokenizerConfig
+    model: ModelConfig
+    evaluation: EvaluationConfig
+    card: CardConfig
+    raw: dict[str, Any]
+    where: str = "recipe"
+    overridden: Sequence[tuple[str | None, str]] = ()
+
+    @property
+    def training_fields(self) -> dict[str, Any]:
+        """The fields of `training` and of the method's own section."""
+        return {**(self.raw.get("training") or {}), **(self.raw.get(self.method) or {})}
+
+    @cached_property
+    def training(self) -> TranslationConfig:
+        """The training arguments; made when they are asked for, because a run can be read where it could not be trained."""
+        return parse_section(self.trainer_class.config_class, self.training_fields, f"{self.where}: training")
+
+    @property
+    def tags(self) -> dict[LanguagePair, str]:
+        """What goes before the source text of each pair."""
+        return source_tags(self.data.parsed_pairs, self.data.target_tags)
+
+    @property
+    def run_folder(self) -> Path:
+        """`training.output_dir`."""
+        return Path(str(self.training.output_dir))
+
+    @property
+    def trainer_class(self) -> type[TranslationTrainer]:
+        """The trainer of the method."""
+        return registry.trainer_of(self.method)
+
+    @property
+    def peer_seeds(self) -> list[int]:
+        """Seeds of the models' initialisation: `training.seed`, and others derived from it for further peers."""
+        first, peers = self.training.seed, len(self.training.temperatures)
+        return [first, *(derive_seed(first, "peer", peer) for peer in range(1, peers))]
+
+    def split_by_size(self, sizes: Mapping[str, int]) -> None:
+        """Takes the larger half of several pairs for high-resource, unless the recipe says which are."""
+        if self.evaluation.high_resource is None and len(sizes) > 1:
+            ranked = sorted(sizes, key=sizes.__getitem__, reverse=True)
+            self.evaluation.high_resource = ranked[: len(ranked) // 2]
+            self.raw["evaluation"] = {**(self.raw.get("evaluation") or {}), "high_resource": self.evaluation.high_resource}
+
+    def save(self, path: Path) -> None:
+        """Writes the recipe with all overrides applied."""
+        write_whole(path, yaml.safe_dump(self.raw, sort_keys=False, allow_unicode=True))
+
+
+SECTIONS = {
+    "data": DataConfig,
+    "tokenizer": TokenizerConfig,
+    "model": ModelConfig,
+    "evaluation": EvaluationConfig,
+    "card": CardConfig,
+}
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), trainable: bool = True) -> Recipe:
+    """Reads a recipe.
+
+    Args:
+        path: a YAML file.
+        trainable: whether the training arguments have to be possible on this machine; their names and types are checked anyway.
+        overrides: command-line words: `--section.field value` for any section, `--field value` for training arguments;
+            values are read as YAML (so JSON works), a flag without a value means true.
+
+    Raises:
+        RecipeError: the file is missing or malformed, or a field is unknown or has an impossible value; says which.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path}: no such recipe") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: expected a mapping with the sections method, {', '.join(SECTIONS)} and training")
+    known = ["method", *SECTIONS, "training", *registry.method_names()]
+    for name, value in raw.items():
+        if name not in known:
+            raise RecipeError(f"{path}: unknown section {name!r}{suggestion(name, known)}")
+        if name != "method" and not isinstance(value, dict | None):
+            raise RecipeError(f"{path}: section {name!r} must be a mapping of fields")
+    found = parse_overrides(overrides)
+    for section, field, value in sorted(found, key=lambda override: override[0] is not None):  # the method first
+        if section is None:
+            raw["method"] = value
+            continue
+        if section not in known:
+            raise RecipeError(f"--{section}.{field}: unknown section{suggestion(section, known)}")
+        home = method_section(raw, str(path)) if section == "training" else None
+        if home and field in (raw.get(home) or {}):
+            section = home
+        raw[section] = {**(raw.get(section) or {}), field: value}
+    recipe = build_recipe(raw, str(path), trainable)
+    recipe.overridden = [(section, field) for section, field, _ in found]
+    return recipe
+
+
+def build_recipe(raw: Mapping[str, Any], where: str = "recipe", trainable: bool = True) -> Recipe:
+    """A recipe from a mapping of sections; errors name `where`."""
+    method = method_section(raw, where)
+    sections: dict[str, Any] = {
+        name: parse_section(kind, raw.get(name) or {}, f"{where}: {name}") for name, kind in SECTIONS.items()
+    }
+    recipe = Recipe(method=method, raw=dict(raw), where=where, **sections)
+    for pair in recipe.evaluation.high_resource or ():
+        if pair not in recipe.data.pairs:
+            raise RecipeError(f"{where}: evaluation.high_resource: {pair!r} is not one of data.pairs")
+    for name, value in recipe.training_fields.items():
+        if str(name).endswith("token") and value:
+            raise RecipeError(
+                f"{where}: training.{name}: a secret would be written into the run folder; use `hf auth login` or HF_TOKEN"
+            )
+    if trainable:
+        recipe.training  # noqa: B018 (made now, so that what is wrong with it is said now)
+    else:
+        checked_fields(recipe.trainer_class.config_class, recipe.training_fields, f"{where}: training")
+    return recipe
+
+
+def command_line_recipe(overrides: Sequence[str]) -> Recipe:
+    """A recipe for work on a model without a run: data and evaluation fields from the command line."""
+    raw: dict[str, Any] = {"method": "plain", "training": {"output_dir": "unused"}, "data": {}}
+    for section, field_name, value in parse_overrides(overrides):
+        raw.setdefault(section or "training", {})[field_name] = value
+    return build_recipe(raw, "command line", trainable=False)
+
+
+def describe_fields(path: str | Path) -> str:
+    """All fields a recipe of this method may have, with their defaults."""
+    kinds = [*((f"--{name}.", section) for name, section in SECTIONS.items()), ("--", load_recipe(path).trainer_class.config_class)]
+    lines = []
+    for prefix, kind in kinds:
+        texts = argument_texts(kind)
+        for field in dataclasses.fields(kind):
+            default = field.default if field.default is not dataclasses.MISSING else "…"
+            text = texts.get(field.name) or field.metadata.get("help", "")
+            lines.append(f"{prefix}{field.name} (default: {default}) {text}".rstrip())
+    return "\n".join(lines)
+
+
+def method_section(raw: Mapping[str, Any], where: str = "recipe") -> str:
+    """The section with the fields of the recipe's own method; those of other methods lie idle.
+
+    Raises:
+        RecipeError: there is no such method.
+    """
+    method = raw.get("method", registry.DEFAULT)
+    known = registry.method_names()
+    if not isinstance(method, str) or method not in known:
+        raise RecipeError(f"{where}: method {method!r} is not one of {', '.join(known)}")
+    return method
+
+
+def parse_overrides(words: Sequence[str]) -> list[tuple[str | None, str, Any]]:
+    """(section, field, value) of every override; section None stands for the method."""
+    found: list[tuple[str | None, str, Any]] = []
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if not word.startswith("--") or len(word) < 3:
+            raise RecipeError(f"{word!r}: expected an override such as --max_steps 100 or --model.d_model 256")
+        name, equals, text = word[2:].partition("=")
+        values = [text] if equals else []
+        while not equals and position < len(words) and not words[position].startswith("--"):
+            values.append(words[position])
+            position += 1
+        parsed = [parse_value(name, text) for text in values]
+        value: Any = parsed if len(parsed) > 1 else parsed[0] if parsed else True
+        section, dot, field = name.partition(".")
+        found.append((section, field, value) if dot else (None if name == "method" else "training", name, value))
+    return found
+
+
+def parse_value(name: str, text: str) -> Any:
+    """A command-line value read as YAML; `{pair}.tsv`, which YAML would take for a broken mapping, is text."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        if re.match(r"\{\w+\}\S", text):
+            return text
+        raise RecipeError(f"--{name}: {text!r} is not a value in YAML or JSON") from error
+
+
+def parse_section(kind: type[Section], fields: Mapping[str, Any], where: str) -> Section:
+    """A dataclass from a mapping.
+
+    Raises:
+        RecipeError: a field is unknown or its value has the wrong type.
+    """
+    values = checked_fields(kind, fields, where)
+    try:
+        return kind(**values)
+    except ParetoKDError as error:
+        raise type(error)(f"{where}: {error}" if where not in str(error) else str(error)) from error
+    except (ValueError, TypeError, ImportError) as error:
+        raise RecipeError(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def checked_fields(kind: type, fields: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The arguments of a dataclass, names and types checked by `HfArgumentParser`.
+
+    Raises:
+        RecipeError: a field is unknown or its value has the wrong type.
+    """
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    words: list[str] = []
+    direct: dict[str, Any] = {}  # what argparse cannot say
+    for name, value in fields.items():
+        if name not in known:
+            raise RecipeError(f"{where}: unknown field {name!r}{suggestion(str(name), known)}")
+        if isinstance(value, dict) or value == []:
+            direct[name] = value
+        elif isinstance(value, list):
+            words += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            none = value is False and name.endswith("_strategy")  # YAML reads a bare `no` as false
+            words.append(f"--{name}={'no' if none else value}")
+    return {**vars(StrictParser(kind, where).parse_args(words)), **direct}
+
+
+class StrictParser(HfArgumentParser):
+    """An argument parser that raises a RecipeError instead of ending the process."""
+
+    def __init__(self, kind: Any, where: str) -> None:
+        super().__init__(kind, add_help=False, allow_abbrev=False)
+        self.where = where
+
+    def error(self, message: str) -> NoReturn:
+        """Turns argparse's message into ours."""
+        named = re.sub(r"argument --([^/:]+)[^:]*:", r"field \1:", message)
+        raise RecipeError(f"{self.where}: {named}")
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """What may have been meant, in brackets, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(known)})" if len(known) < 12 else ""

@@ -1,0 +1,214 @@
+"""`report.html`: one self-contained page about a finished run, and the pictures in it."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from hf_paretokd.evaluation.frontier import frontier_points, write_frontier
+from hf_paretokd.evaluation.latency import Cost, Protocol
+from hf_paretokd.evaluation.plots import can_plot, plot_frontier, plot_losses, plot_tradeoff, plot_weights
+from hf_paretokd.evaluation.results import AVERAGE, with_spread
+from hf_paretokd.layout import REFERENCE, SOURCE
+from hf_paretokd.models.member import Member, distinct
+from hf_paretokd.runs.cards import write_cards
+from hf_paretokd.runs.measure import measure_run
+from hf_paretokd.runs.run import Run, read_baseline
+from hf_paretokd.runs.tables import STARRED, Row, Table, models_table, paired_tests, training_cost
+from hf_paretokd.utils.files import load_json, write_whole
+
+TEMPLATE = "page.html"
+SAMPLES = 8  # sentences shown, over all pairs
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written about a run: pictures of the frontier and the weights, and the page; None if nothing was scored.
+
+    `without_plots` says that there would be pictures, were matplotlib installed.
+    """
+
+    pictures: list[Path]
+    without_plots: bool
+    page: Path | None
+
+
+def report_run(run: Run) -> Report:
+    """Draws the plots, writes report and cards of a run that has results.
+
+    Raises:
+        TrainingError: there is no finished run, or its folder cannot be written.
+    """
+    with run.finished().writing():
+        pictures, without_plots = draw_run(run)
+        page = write_report(run) if run.scored else None
+        write_cards(run)
+    return Report(pictures, without_plots, page)
+
+
+def draw_run(run: Run) -> tuple[list[Path], bool]:
+    """Writes `frontier.json` and the plots: HRL against LRL, and the distillation weights over time.
+
+    Returns:
+        The pictures drawn, and whether there would be some, were matplotlib installed.
+    """
+    wanted: list[tuple[Path, Callable[[Path], None]]] = []
+    if run.layout.weights_history.is_file():
+        history = load_json(run.layout.weights_history)["history"]
+        end = next((int(row.value) for row in run.rows if row.metric == "updates"), None)
+        wanted.append((run.layout.plot("weights"), lambda path: plot_weights(history, path, end)))
+    split = run.recipe.evaluation.splits[-1] if run.recipe.evaluation.splits else ""
+    families = {run.folder.name: run.rows, **dict(map(read_baseline, run.recipe.evaluation.baselines))}
+    points = [point for name, rows in families.items() for point in frontier_points(name, rows, split)]
+    if points:
+        write_frontier(points, split, "bleu", run.layout.frontier)
+        wanted.append((run.layout.plot("frontier"), lambda path: plot_frontier(points, "bleu", path)))
+    if wanted and not can_plot():
+        return [], True
+    for path, draw in wanted:
+        draw(path)
+    return [path for path, _ in wanted], False
+
+
+def write_report(run: Run) -> Path:
+    """Writes the page and its pictures, after measuring latencies if that was not done on this machine.
+
+    Returns:
+        The path of the page.
+    """
+    protocol, costs = measure_run(run)
+    draw_costs(run, costs)
+    pictures = {path.stem: base64.b64encode(path.read_bytes()).decode() for path in run.layout.plots.glob("*.png")}
+    template = files("hf_paretokd.runs").joinpath(TEMPLATE).read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(template).render(**contents(run, protocol, costs), pictures=pictures)
+    write_whole(run.layout.report, page)
+    return run.layout.report
+
+
+def draw_costs(run: Run, costs: dict[Member, Cost]) -> None:
+    """The pictures that need more than results: the trade-off and the losses."""
+    if not can_plot():
+        return
+    if differ_in_size(costs):
+        scores = {member: run.quality(member) or 0.0 for member in costs}
+        for name, field, title in (
+            ("latency", "milliseconds", "milliseconds a sentence"),
+            ("size", "megabytes", "megabytes on disk"),
+        ):
+            points = [(member.title, getattr(cost, field), scores[member]) for member, cost in costs.items()]
+            plot_tradeoff(points, title, run.layout.plot(name))
+    if run.log:
+        plot_losses(run.log, run.layout.plot("training"), run.layout.plot("validation"))
+
+
+def differ_in_size(costs: dict[Member, Cost]) -> bool:
+    """Whether there is anything to trade: peers are all of a size, and their latencies differ by chance."""
+    return len({cost.megabytes for cost in costs.values()}) > 1
+
+
+def contents(run: Run, protocol: Protocol, costs: dict[Member, Cost]) -> dict[str, Any]:
+    """What the template is filled with."""
+    rows = [run.table[member, pair, "bleu"] for member in run.scored[:1] for pair in run.pairs]
+    chrf = [run.table[member, pair, "chrf"] for member in run.scored[:1] for pair in run.pairs]
+    seconds = run.training.get("training_seconds")
+    return {
+        "name": run.folder.resolve().name,
+        "method": run.recipe.trainer_class.facts.title,
+        "pairs": run.pairs,
+        "split": run.split,
+        "decoding": next((row.decoding for row in rows), ""),
+        "tiles": tiles(run, costs),
+        "models": models_table(run, costs),
+        "protocol": str(protocol),
+        "signatures": list(dict.fromkeys(f"{row.metric}: {row.signature}" for row in (*rows, *chrf))),
+        "by_pair": pairs_table(run) if len(run.pairs) > 1 else None,
+        "compared": comparisons_table(run),
+        "cost": training_cost(run),
+        "contamination": contamination_table(run),
+        "samples": samples(run),
+        "signature": run.signature,
+        "machine": seconds.signature if seconds else "",
+        "recipe": yaml.safe_dump(run.recipe.raw, sort_keys=False, allow_unicode=True),
+    }
+
+
+def tiles(run: Run, costs: dict[Member, Cost]) -> list[tuple[str, str]]:
+    """The figures at the top."""
+    qualities = {member: quality for member in costs if (quality := run.quality(member)) is not None}
+    best = max(qualities, key=qualities.__getitem__)
+    found = [
+        ("models from one training" if len(costs) > 1 else "model", str(len(costs))),
+        (f"BLEU, best: {best.title}" if len(costs) > 1 else "BLEU", f"{qualities[best]:.1f}"),
+    ]
+    for field, unit, most in (("milliseconds", "ms a sentence", "fastest"), ("megabytes", "MB", "smallest")):
+        least, figure = min(((member, getattr(cost, field)) for member, cost in costs.items()), key=lambda pair: pair[1])
+        title = f"{unit}, {most}: {least.title}" if differ_in_size(costs) else unit
+        found.append((title, f"{figure:.1f}"))
+    if row := run.training.get("training_seconds"):
+        found.append(("minutes of training", f"{row.value / 60:.0f}"))
+    return found
+
+
+def pairs_table(run: Run) -> Table:
+    """BLEU of every pair and model with the averages; no row for a teacher that is a student as well."""
+    columns = [*run.pairs, *run.groups]
+    rows = [
+        Row([member.title, *(with_spread(run.table[member, column, "bleu"]) for column in columns)])
+        for member in distinct(run.scored)
+    ]
+    return Table(["BLEU", *(("mean" if column == AVERAGE else column) for column in columns)], rows)
+
+
+def comparisons_table(run: Run) -> Table:
+    """The paired tests against models of other runs, and between the models of this one where there are several pairs."""
+    rows = [
+        Row([member.stem, *row])
+        for member in distinct(run.scored)
+        for row in paired_tests(run, member)
+        if ": " in row[0] or len(run.pairs) > 1  # else it stands in the table of models
+    ]
+    return Table(["model", "against", *run.pairs], rows, f"Differences in BLEU by paired bootstrap{STARRED}")
+
+
+def contamination_table(run: Run) -> Table | None:
+    """Test sentences in training text."""
+    found = run.contamination
+    if found is None:
+        return None
+    headings = ["pair", "split", "sentences", "source", "target", "both", "source*", "target*", "both*"]
+    rows = [
+        Row(
+            [
+                each.pair,
+                each.split,
+                f"{each.sentences:,}",
+                *(f"{count:,}" for count in (each.sources, each.targets, each.both)),
+                *(f"{count:,}" for count in (each.normalised_sources, each.normalised_targets, each.normalised_both)),
+            ]
+        )
+        for each in found
+    ]
+    return Table(headings, rows, "Sentences that occur in training text as they are; * without case, punctuation and spaces")
+
+
+def samples(run: Run) -> list[list[tuple[str, str]]]:
+    """Sentences at even steps through each pair's text: source, reference, the first and the smallest model."""
+    members = distinct(run.scored)
+    shown = list(dict.fromkeys((members[0], members[-1])))
+    found = []
+    for pair in run.pairs:
+        lines = run.translations(pair)
+        if not {SOURCE, REFERENCE, *(member.stem for member in shown)} <= set(lines):
+            continue
+        total, count = len(lines[SOURCE]), max(1, SAMPLES // len(run.pairs))
+        for number in range(count):
+            row = (2 * number + 1) * total // (2 * count)
+            cells = [(pair, lines[SOURCE][row]), ("reference", lines[REFERENCE][row])]
+            found.append([*cells, *((member.title, lines[member.stem][row]) for member in shown)])
+    return found

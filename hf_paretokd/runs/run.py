@@ -1,0 +1,327 @@
+"""A `Run` is a run folder: its members, the text it has kept, its figures; opened once and handed on."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_paretokd.data.corpus import ParallelText, load_text
+from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.errors import ModelError, RecipeError, TrainingError
+from hf_paretokd.evaluation.contamination import Contamination
+from hf_paretokd.evaluation.latency import Cost, Protocol, read_costs
+from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, read_results
+from hf_paretokd.evaluation.significance import Comparison
+from hf_paretokd.evaluation.translations import read_translations
+from hf_paretokd.layout import CONFIG, MEMBERS, REFERENCE, SOURCE, STUDENT, TRAINER_STATE, WEIGHTS, RunLayout, member_place
+from hf_paretokd.models.files import check_vocabulary, load_model, load_tokenizer
+from hf_paretokd.models.member import Member
+from hf_paretokd.models.slicing import extract_student
+from hf_paretokd.runs.comet import comet_rows
+from hf_paretokd.runs.recipe import Recipe, load_recipe
+from hf_paretokd.training.checkpointing import checkpoint_folders
+from hf_paretokd.utils.files import load_json, read_rows
+from hf_paretokd.utils.machine import fastest_device
+
+
+class Run:
+    """The folder of a training, whose models have been written or not yet.
+
+    A run is complete: it can be moved, or copied to a machine without the training text or one that could not have trained
+    it. Everything is read when it is asked for, once; models are loaded once and kept.
+
+    ```python
+    run = Run("runs/multi30k-aio")
+    for member in run.members:
+        print(member.title, run.quality(member))
+    model, tokenizer = run.load(Member("student", Depth(6, 2)))
+    ```
+
+    Args:
+        folder: the run's folder.
+        recipe: what to take for its recipe (default: `recipe.yaml` in the folder).
+    """
+
+    def __init__(self, folder: str | Path, recipe: Recipe | None = None) -> None:
+        self.folder = Path(folder)
+        self.layout = RunLayout(self.folder)
+        self._models: dict[Member, PreTrainedModel] = {}
+        if recipe is not None:
+            self.recipe = recipe
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe with all overrides.
+
+        Raises:
+            RecipeError: it is missing or malformed.
+        """
+        return load_recipe(self.layout.recipe, trainable=False)
+
+    def finished(self) -> "Run":
+        """The run itself, if its models have been scored.
+
+        Raises:
+            TrainingError: there is no finished run in the folder.
+        """
+        if not self.layout.results.is_file():
+            raise TrainingError(
+                f"{self.folder}: no finished run ({self.layout.results.name} is missing); train it first, or paretokd evaluate "
+                f"{self.folder}"
+            )
+        return self
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turns what the system says of a folder that cannot be written into a TrainingError."""
+        try:
+            yield
+        except OSError as error:
+            raise TrainingError(f"{self.folder}: cannot be written ({error.strerror or error})") from error
+
+    # ---- Models ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def members(self) -> dict[Member, Path]:
+        """The models that have been written and their folders: teacher, model or peers first, then students, deepest first.
+
+        Raises:
+            ModelError: there are none.
+        """
+        found = find_members(self.folder)
+        if not any(member.whole for member in found):
+            raise ModelError(
+                f"{self.folder}: has no teacher, model or peers yet; was the training finished? (paretokd train … --resume)"
+            )
+        return found
+
+    @property
+    def main(self) -> Member:
+        """The first model: the teacher, the model or the first peer."""
+        return next(iter(self.members))
+
+    def origin(self, member: Member) -> Member:
+        """The model that a student is a slice of (the first one, if it names no peer); any other model is its own."""
+        if member.whole:
+            return member
+        return next((other for other in self.members if other.whole and other.peer == member.peer), self.main)
+
+    def model(self, member: Member) -> PreTrainedModel:
+        """One of the models, checked with the run's tokenizer; also a student that was not written.
+
+        Raises:
+            ModelError, TokenizerError: it cannot be loaded, does not go with the tokenizer, or is no slice of its teacher.
+        """
+        if member not in self._models:
+            if member in self.members:
+                found = load_model(self.members[member])
+            else:
+                found = extract_student(self.model(self.origin(member)), member.depth)
+            check_vocabulary(found, self.tokenizer)
+            self._models[member] = found
+        return self._models[member]
+
+    def config(self, member: Member) -> PreTrainedConfig:
+        """The configuration of one of the models, also of a student that was not written."""
+        if member in self._models:
+            return self._models[member].config
+        if member in self.members:
+            return AutoConfig.from_pretrained(self.members[member])
+        return self.model(member).config
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of all models."""
+        return load_tokenizer(self.members[self.main])
+
+    def load(self, member: Member) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """One of the models with its tokenizer; loaded once, so that all callers have the same model."""
+        return self.model(member), self.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where models are scored: the accelerator, unless the recipe says otherwise."""
+        return torch.device("cpu") if self.recipe.training_fields.get("use_cpu") else fastest_device()
+
+    # ---- Text -----------------------------------------------------------------------------------------------------
+
+    def text(self, split: str) -> dict[LanguagePair, ParallelText]:
+        """The text of a split as the run has kept it; from where the recipe says if nothing was kept, or other text is meant.
+
+        Raises:
+            DataError: nothing was kept and there is no such text.
+        """
+        elsewhere = any(section == "data" for section, _ in self.recipe.overridden)
+        kept = {} if elsewhere else {pair: self.kept(split, str(pair)) for pair in self.recipe.data.parsed_pairs}
+        if kept and all({SOURCE, REFERENCE} <= set(lines) for lines in kept.values()):
+            return {pair: ParallelText(pair, split, lines[SOURCE], lines[REFERENCE]) for pair, lines in kept.items()}
+        return load_text(self.recipe.data, split)
+
+    def kept(self, split: str, pair: str) -> dict[str, list[str]]:
+        """Sources, references and translations of a pair that the run has kept, by file name; empty if there are none."""
+        return read_translations(self.layout.translations, split, pair)
+
+    def translations(self, pair: str) -> dict[str, list[str]]:
+        """Sources, references and the models' translations of the quoted split, by file name; empty if nothing was kept."""
+        return self._translations.get(pair, {})
+
+    @cached_property
+    def _translations(self) -> dict[str, dict[str, list[str]]]:
+        return {pair: self.kept(self.split, pair) for pair in self.pairs}
+
+    def sources(self) -> list[str]:
+        """The source text of the quoted split with its tags, all pairs, as the run has kept it.
+
+        Raises:
+            TrainingError: the run has none.
+        """
+        found = []
+        for pair in self.pairs:
+            tag = self.recipe.tags[LanguagePair.parse(pair)]
+            found += [tag + source for source in self.translations(pair).get(SOURCE, ())]
+        if not found:
+            raise TrainingError(f"{self.folder}: holds no scored text; score its models first: paretokd evaluate {self.folder}")
+        return found
+
+    # ---- Figures --------------------------------------------------------------------------------------------------
+
+    @property
+    def split(self) -> str:
+        """The split that reports and cards quote: the last one scored."""
+        return self.recipe.evaluation.splits[-1] if self.recipe.evaluation.splits else "test"
+
+    @cached_property
+    def rows(self) -> list[ResultRow]:
+        """All results, with COMET's where its files are beside the translations.
+
+        Raises:
+            TrainingError: there are none yet.
+        """
+        rows = read_results(self.finished().layout.results)
+        members = {row.member.stem: row.member for row in rows if row.split == self.split}
+        pairs = scored_pairs(rows, self.split)
+        return [*rows, *comet_rows(self.layout.translations, members, self.split, pairs)]
+
+    @cached_property
+    def scored(self) -> list[Member]:
+        """The models that were scored, in the order of the results."""
+        return list(dict.fromkeys(row.member for row in self.rows if row.split == self.split))
+
+    @cached_property
+    def pairs(self) -> list[str]:
+        """The language pairs that were scored."""
+        return scored_pairs(self.rows, self.split)
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """Which averages over pairs there are: all, and HRL and LRL if pairs were grouped; none for a single pair."""
+        found = {row.pair for row in self.rows if row.split == self.split and row.metric == "bleu"}
+        return [group for group in (HIGH, LOW, AVERAGE) if group in found] if len(self.pairs) > 1 else []
+
+    @cached_property
+    def table(self) -> dict[tuple[Member, str, str], ResultRow]:
+        """Rows of the quoted split by model, pair and metric."""
+        return {(row.member, row.pair, row.metric): row for row in self.rows if row.split == self.split}
+
+    @cached_property
+    def training(self) -> dict[str, ResultRow]:
+        """What the training took, by metric."""
+        return {row.metric: row for row in self.rows if row.split == "train"}
+
+    @property
+    def signature(self) -> str | None:
+        """The training's signature, if the run has one."""
+        row = self.training.get("updates")
+        return row.signature if row and row.signature and row.signature.startswith("method:") else None
+
+    def quality(self, member: Member, pair: str | None = None, metric: str = "bleu") -> float | None:
+        """A model's score on a pair, or on average."""
+        row = self.table.get((member, pair or AVERAGE, metric))
+        return row.value if row else None
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """The paired tests between the models and against baselines."""
+        return read_rows(Comparison, self.layout.comparisons) or []
+
+    def against(self, member: Member, pair: str, metric: str = "bleu") -> list[Comparison]:
+        """The paired tests of one model on one pair."""
+        wanted = (self.split, pair, metric, member.stem)
+        return [test for test in self.comparisons if (test.split, test.pair, test.metric, test.system) == wanted]
+
+    @cached_property
+    def contamination(self) -> list[Contamination] | None:
+        """Test sentences that the training text holds; None if that was not checked."""
+        return read_rows(Contamination, self.layout.contamination)
+
+    @property
+    def costs(self) -> tuple[Protocol, dict[Member, Cost]] | None:
+        """Latency and size of the models; None if they were not measured."""
+        return read_costs(self.layout.latency())
+
+    @cached_property
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of the training log, from the run or its last checkpoint."""
+        folders = [self.folder, *reversed(checkpoint_folders(self.layout.checkpoints))]
+        for path in (folder / TRAINER_STATE for folder in folders):
+            if path.is_file():
+                return load_json(path)["log_history"]
+        return []
+
+    def forget_figures(self) -> None:
+        """Has the figures read anew, because they have been written."""
+        for name in ("rows", "scored", "pairs", "groups", "table", "training", "comparisons", "contamination", "_translations"):
+            self.__dict__.pop(name, None)
+
+
+def find_members(folder: Path) -> dict[Member, Path]:
+    """The models in a run or checkpoint and their folders, as `Run.members` orders them; told by place and `config.json`."""
+    found: dict[Member, Path] = {}
+    for path in (path for pattern in MEMBERS for path in folder.glob(pattern)):
+        if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
+            found[Member.at(path, json.loads((path / CONFIG).read_text("utf-8")))] = path
+
+    def order(member: Member) -> tuple[bool, int, int, int]:
+        return not member.whole, member.peer or 0, -member.depth.encoder, -member.depth.decoder
+
+    return {member: found[member] for member in sorted(found, key=order)}
+
+
+def scored_pairs(rows: Sequence[ResultRow], split: str) -> list[str]:
+    """The language pairs with scores on a split."""
+    found = dict.fromkeys(row.pair for row in rows if row.split == split and row.metric == "bleu")
+    return [pair for pair in found if pair not in GROUPS]
+
+
+def run_around(path: str | Path, overrides: Sequence[str] = ()) -> Run | None:
+    """The run that a model's folder lies in, if it lies in one, with its recipe overridden.
+
+    Raises:
+        RecipeError: an override does not fit the recipe.
+    """
+    place = Path(path).resolve()
+    kind, peer = member_place(place.parts)
+    for folder in list(place.parents)[: 4 if kind == STUDENT and peer else 2]:
+        recipe = RunLayout(folder).recipe
+        if recipe.is_file():
+            return Run(folder, load_recipe(recipe, overrides, trainable=False))
+    return None
+
+
+def read_baseline(name: str) -> tuple[str, list[ResultRow]]:
+    """Name and rows of another run, from its folder or results file.
+
+    Raises:
+        RecipeError: there are no results.
+    """
+    path = Path(name)
+    file = RunLayout(path).results if path.is_dir() else path
+    try:
+        return path.stem, read_results(file)
+    except (OSError, ValueError, TypeError) as error:
+        raise RecipeError(f"evaluation.baselines: {file}: no results ({error})") from error

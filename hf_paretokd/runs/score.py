@@ -1,0 +1,151 @@
+"""Scores of the models of a run, or of any checkpoint."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_paretokd.data.corpus import ParallelText, load_text
+from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.evaluation.results import AVERAGE, Outputs, ResultRow, score_outputs, translate_split, write_results
+from hf_paretokd.evaluation.significance import Comparison
+from hf_paretokd.evaluation.translations import write_translations
+from hf_paretokd.models.depth import Depth
+from hf_paretokd.models.files import load_checkpoint
+from hf_paretokd.models.member import Member
+from hf_paretokd.models.slicing import model_depth
+from hf_paretokd.runs.compare import Contaminated, Unmatched, check_contamination, compare_with_baselines
+from hf_paretokd.runs.recipe import EvaluationConfig, command_line_recipe
+from hf_paretokd.runs.run import Run
+from hf_paretokd.training.trainer import TranslationTrainer
+from hf_paretokd.utils.files import write_rows
+from hf_paretokd.utils.machine import accelerator_name, fastest_device, moved
+
+
+@dataclass
+class Scores:
+    """All that was found out about some models, and the texts they were scored on."""
+
+    rows: list[ResultRow] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+    splits: list[tuple[Mapping[LanguagePair, ParallelText], dict[Member, Outputs]]] = field(default_factory=list)
+
+    def rows_of(self, split: str) -> list[ResultRow]:
+        """The rows of one split."""
+        return [row for row in self.rows if row.split == split]
+
+
+def score_run(run: Run) -> Scores:
+    """Scores the models of a trained run on the recipe's splits: all of them, or the students that `depths` names.
+
+    Raises:
+        ModelError: the folder holds no finished training.
+    """
+    whole = [member for member in run.members if member.whole]
+    students = [member for member in run.members if not member.whole]
+    chosen = run.recipe.evaluation.depths
+    if chosen is not None:
+        full = run.main.depth
+        peers = [member.peer for member in whole] if any(member.peer for member in students) else [None]
+        depths = sorted((Depth.parse(text).within(full) for text in chosen), reverse=True)
+        students = [Member("student", depth, peer) for peer in peers for depth in depths]
+    models = {member: run.model(member) for member in (*whole, *students)}
+    texts = {split: run.text(split) for split in run.recipe.evaluation.splits}
+    return score_models(models, run.tokenizer, texts, run.recipe.tags, run.recipe.evaluation, run.device)
+
+
+def score_model(name: str, overrides: Sequence[str]) -> Scores:
+    """Scores any plain checkpoint; data and evaluation fields come from the command line."""
+    recipe = command_line_recipe(overrides)
+    model, tokenizer = load_checkpoint(name)
+    texts = {split: load_text(recipe.data, split) for split in recipe.evaluation.splits}
+    models = {Member("model", model_depth(model)): model}
+    return score_models(models, tokenizer, texts, recipe.tags, recipe.evaluation, fastest_device())
+
+
+def score_models(
+    models: Mapping[Member, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Mapping[str, Mapping[LanguagePair, ParallelText]],
+    tags: Mapping[LanguagePair, str],
+    options: EvaluationConfig,
+    device: torch.device,
+) -> Scores:
+    """Scores models on text, by split; a student as deep as its teacher is the teacher and translates once."""
+    found = Scores()
+    for pairs in texts.values():
+        outputs: dict[Member, Outputs] = {}
+        made: dict[Member, Outputs] = {}
+        for member, model in models.items():
+            same = member.student()
+            if same not in made:
+                made[same] = translate_split(
+                    member, moved(model, device), tokenizer, pairs, tags, options.num_beams, options.engine
+                )
+            outputs[member] = made[same]
+        rows, compared = score_outputs(outputs, pairs, options.high_resource or ())
+        found.rows += rows
+        found.comparisons += compared
+        found.splits.append((pairs, outputs))
+    return found
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was found beside the scores when they were written."""
+
+    unmatched: list[Unmatched]
+    contaminated: Contaminated
+
+
+def keep_scores(run: Run, scores: Scores, training: Sequence[ResultRow]) -> Kept:
+    """Writes translations, comparisons with the first model and with baselines, the contamination check, results.
+
+    Args:
+        run: whose models were scored.
+        scores: what was found out.
+        training: the rows about the training.
+
+    Raises:
+        RecipeError: a baseline has no results.
+        TrainingError: the folder cannot be written.
+    """
+    compared, unmatched = list(scores.comparisons), []
+    with run.writing():
+        for texts, outputs in scores.splits:
+            lines = {member.stem: made.translations for member, made in outputs.items()}
+            write_translations(run.layout.translations, texts, lines)
+            more, missing = compare_with_baselines(run, texts, outputs)
+            compared += more
+            unmatched += missing
+        write_rows(compared, run.layout.comparisons)
+        contaminated = check_contamination(run, [texts for texts, _ in scores.splits])
+        write_results([*training, *scores.rows], run.layout.results)
+    run.forget_figures()
+    return Kept(unmatched, contaminated)
+
+
+def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
+    """What the training took, over all parts of a resumed run."""
+    state, (member, _) = trainer.state, next(trainer.model.members())
+    processes, device = trainer.args.world_size, trainer.args.device.type
+    threads = torch.get_num_threads() if device == "cpu" else 1
+    versions = ", ".join(f"{name} {version(name)}" for name in ("hf_paretokd", "torch", "transformers"))
+    cores = f"{threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else accelerator_name(device)
+    machine = f"{processes} × {device}, {cores}; {versions}"
+    seconds, signature = round(trainer.seconds_trained, 1), trainer.signature()
+    figures: dict[str, tuple[float, str]] = {
+        "updates": (state.global_step, signature),
+        "best_update": (state.best_global_step or state.global_step, signature),
+        "passes": (round(state.epoch or 0.0, 2), signature),
+        "training_seconds": (seconds, machine),
+        "core_hours" if device == "cpu" else "gpu_hours": (seconds * processes * threads / 3600, machine),
+    }
+    if state.best_metric is not None:
+        figures["validation_loss"] = (state.best_metric, signature)
+    return [
+        ResultRow(member.kind, str(member.depth), None, AVERAGE, "train", metric, value, text)
+        for metric, (value, text) in figures.items()
+    ]

@@ -1,0 +1,96 @@
+"""Tables that the report and the cards share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hf_paretokd.evaluation.frontier import unbeaten
+from hf_paretokd.evaluation.latency import Cost
+from hf_paretokd.evaluation.results import AVERAGE, with_spread
+from hf_paretokd.layout import PEER, TEACHER
+from hf_paretokd.models.member import Member, distinct
+from hf_paretokd.runs.run import Run
+
+STARRED = "; * p < 0.05"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells of a table row; `best` rows stand out."""
+
+    cells: Sequence[str]
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page."""
+
+    headings: Sequence[str]
+    rows: Sequence[Row]
+    caption: str = ""
+
+
+def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:
+    """Size, time and scores of every model, and how it differs from the first one where there is a single pair."""
+    single, first = len(run.pairs) == 1, run.scored[0]
+    pair = run.pairs[0] if single else AVERAGE
+    comet = any(metric == "comet" for _, _, metric in run.table)
+    best = unbeaten(list(costs), lambda member: (-costs[member].milliseconds, run.quality(member) or 0.0))
+    headings = ["model", "BLEU" if single else "BLEU, mean", "ms", "MB", "chrF", "sentences/s", "million parameters"]
+    headings += ["COMET"] * comet + [f"against {first.title}"] * (single and len(run.scored) > 1)
+    rows = []
+    for member in distinct(run.scored):
+        cells = [
+            member.title,
+            with_spread(run.table[member, pair, "bleu"]),
+            f"{costs[member].milliseconds:.1f}",
+            f"{costs[member].megabytes:.1f}",
+            f"{run.table[member, pair, 'chrf'].value:.1f}",
+            f"{run.table[member, AVERAGE, 'sentences_per_second'].value:.0f}",
+            f"{run.table[member, AVERAGE, 'parameters'].value / 1e6:.2f}",
+        ]
+        if comet:
+            scores = [score for each in run.pairs if (score := run.quality(member, each, "comet")) is not None]
+            cells.append(f"{sum(scores) / len(scores):.4f}" if scores else "–")
+        if len(headings) > len(cells):
+            tests = {row[0]: row[1] for row in paired_tests(run, member)}
+            cells.append(tests.get(first.stem, "–"))
+        rows.append(Row(cells, member in best))
+    return Table(headings, rows, "± is half the 95 % bootstrap interval, p that of a paired bootstrap test" if single else "")
+
+
+def paired_tests(run: Run, member: Member) -> list[list[str]]:
+    """A model's differences in BLEU: a row for each model it was compared with, its name first and then a cell a pair."""
+    found: dict[str, dict[str, str]] = {}
+    whole = [other for other in run.scored if other.kind in (TEACHER, PEER)]
+    twin = next((other.stem for other in whole if other.student() == member), "")
+    several = len(run.pairs) > 1
+    for pair in run.pairs:
+        for test in run.against(member, pair):
+            if test.against == twin:  # the student as deep as its teacher is the teacher
+                continue
+            star = "*" if test.significant else ""
+            short = f"{test.difference:+.1f}{star}".replace("-", "−")
+            found.setdefault(test.against, {})[pair] = short if several else difference(test.difference, test.p_value)
+    return [[against, *(cells.get(pair, "") for pair in run.pairs)] for against, cells in found.items()]
+
+
+def difference(value: float, p_value: float) -> str:
+    """`−1.2 (p = 0.003)`."""
+    return f"{value:+.1f} ({'p < 0.001' if p_value < 0.001 else f'p = {p_value:.3f}'})".replace("-", "−")
+
+
+def training_cost(run: Run) -> list[tuple[str, str]]:
+    """Wall time, processor hours and what that makes for each model."""
+    training, students = run.training, [member for member in run.members if not member.whole]
+    models = len(students or run.members)
+    found = []
+    for metric, title in (("updates", "updates"), ("best_update", "best update"), ("passes", "passes over the text")):
+        if metric in training:
+            found.append((title, f"{training[metric].value:,g}"))
+    if row := training.get("training_seconds"):
+        found.append(("wall time", f"{row.value / 60:.1f} minutes, {row.value / 60 / models:.1f} for each of {models} models"))
+    for metric, title in (("core_hours", "CPU core hours"), ("gpu_hours", "GPU hours")):
+        if row := training.get(metric):
+            found.append((title, f"{row.value:.2f}, {row.value / models:.3f} for each model"))
+    return found

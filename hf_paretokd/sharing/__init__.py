@@ -1,1 +1,0 @@
-"""What a finished run hands over: costs and choices, a report, cards, exports, uploads."""

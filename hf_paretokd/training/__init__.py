@@ -1,0 +1,1 @@
+"""The Trainer and what surrounds an update: arguments, checkpoints, callbacks, validation, uploads."""

@@ -1,0 +1,143 @@
+"""Training arguments that all methods share."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from transformers import Seq2SeqTrainingArguments
+from transformers.utils import logging
+
+from hf_paretokd.errors import TrainingError
+
+logger = logging.get_logger(__name__)
+SMOOTHING_VARIANTS = ("torch", "fairseq")
+
+
+@dataclass
+class TranslationConfig(Seq2SeqTrainingArguments):
+    """Training arguments that all methods share; the rest is `Seq2SeqTrainingArguments`, with a translator's defaults.
+
+    An update takes M = processes × `gradient_accumulation_steps` micro-batches; runs with equal M are equal trainings.
+
+    Args:
+        max_tokens: budget of a micro-batch: rows × longest side, padding and `</s>` included.
+        temperatures: τ of P(ℓ) ∝ N_ℓ^(1/τ), by which micro-batches are drawn from the language pairs; one for each model
+            that is trained on a stream of its own (PMD Eq. 2).
+        loss_memory: gigabytes that the log-probabilities of a micro-batch may take, where they are needed twice (All-in-One
+            KD); beyond it they are computed again, at one more output product for each model. Both are exact.
+        skip_nonfinite_updates: leave out updates whose loss or gradient is infinite or not a number, and count them
+            (`skipped_updates`), rather than ending the training.
+        bf16: autocast to bfloat16, weights and losses staying in float32; default: where the machine has instructions for it.
+        label_smoothing_variant: `torch` spreads ε over all entries, `fairseq` over the wrong ones.
+        label_smoothing_factor: label smoothing ε.
+        learning_rate: its peak.
+        lr_scheduler_type: schedule of the learning rate.
+        warmup_steps: updates of linear warm-up, or a share of all if below 1.
+        adam_beta2: Adam's β₂.
+        eval_strategy: when to validate: `steps` or `no`.
+        eval_steps: updates between two validations.
+        save_steps: updates between two checkpoints; default: `eval_steps`.
+        save_total_limit: checkpoints that are kept; the best and the newest always are.
+        logging_steps: updates between two log lines.
+        load_best_model_at_end: end with the best checkpoint.
+        metric_for_best_model: validation figure that decides which is best.
+        greater_is_better: whether larger figures are better.
+        torch_compile: compile the layers, with `torch_compile_backend` and `torch_compile_mode`.
+        ddp_find_unused_parameters: left off: every parameter is used.
+        ignore_data_skip: left on: the stream starts where it stopped.
+        logging_nan_inf_filter: left off: a NaN ends the training.
+        remove_unused_columns: left off: all columns are used.
+    """
+
+    SIGNED: ClassVar[dict[str, str]] = {  # fields that the training's signature always names, under short names
+        "temperatures": "tau",
+        "max_steps": "updates",
+        "learning_rate": "lr",
+        "label_smoothing_factor": "smoothing",
+        "bf16": "bf16",
+        "seed": "seed",
+    }
+
+    max_tokens: int = 4096
+    temperatures: list[float] = field(default_factory=lambda: [1.0])
+    loss_memory: float = 1.0
+    skip_nonfinite_updates: bool = False
+    bf16: bool | None = None  # type: ignore[assignment]  # None: where the machine has it
+    label_smoothing_variant: str = "torch"
+    label_smoothing_factor: float = 0.1
+    learning_rate: float = 5e-4
+    lr_scheduler_type: str = "inverse_sqrt"
+    warmup_steps: float = 4000
+    adam_beta2: float = 0.98
+    eval_strategy: str = "steps"
+    eval_steps: float | None = 500
+    save_steps: float | None = None  # type: ignore[assignment]  # None: `eval_steps`
+    save_total_limit: int | None = 2
+    logging_steps: float = 100
+    load_best_model_at_end: bool = True
+    metric_for_best_model: str | None = "loss"
+    greater_is_better: bool | None = False
+    ddp_find_unused_parameters: bool | None = False
+    ignore_data_skip: bool = True
+    logging_nan_inf_filter: bool = False
+    remove_unused_columns: bool = False
+
+    def __post_init__(self) -> None:
+        if "epoch" in (self.eval_strategy, self.save_strategy, self.logging_strategy):
+            raise TrainingError("strategy 'epoch': the stream of micro-batches has no end; use 'steps'")
+        if self.save_steps is None:
+            self.save_steps = self.eval_steps or 500
+        if "no" in (self.eval_strategy, self.save_strategy):
+            self.load_best_model_at_end = False  # nothing tells which would be best, or it is not there
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # else bf16 and two processes refuse a CPU
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and has_bf16(self.use_cpu)
+            if self.bf16:
+                logger.warning("bf16 autocast is on, because this machine has instructions for it; bf16=False is float32")
+        super().__post_init__()
+        if self.label_smoothing_variant not in SMOOTHING_VARIANTS:
+            raise TrainingError(
+                f"label_smoothing_variant: {self.label_smoothing_variant!r} is not one of {', '.join(SMOOTHING_VARIANTS)}"
+            )
+        for name, low, high in (
+            ("max_tokens", 1, math.inf),
+            ("label_smoothing_factor", 0, 0.999999),
+            ("learning_rate", 0, math.inf),
+            ("loss_memory", 0, math.inf),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise TrainingError(f"{name}: {getattr(self, name)} is out of range ({low} to {high})")
+        for temperature in self.temperatures:
+            if not temperature > 0:
+                raise TrainingError(f"temperatures: {temperature:g} is not positive")
+        self.check_peers()
+        if not self.average_tokens_across_devices and self.world_size > 1:
+            raise TrainingError(
+                "average_tokens_across_devices: must stay on; the loss is divided by the tokens of all processes"
+            )
+
+    def signature_fields(self) -> dict[str, Any]:
+        """What makes two trainings with these arguments equal: fields always named, and the method's own that were changed."""
+        named = {short: getattr(self, name) for name, short in self.SIGNED.items()}
+        named["tokens"] = f"{self.max_tokens}x{self.gradient_accumulation_steps * self.world_size}"
+        own = [item for item in dataclasses.fields(self) if item.name in type(self).__annotations__]
+        for item in own:
+            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+            if item.name not in self.SIGNED and getattr(self, item.name) != default:
+                named[item.name] = getattr(self, item.name)
+        return named
+
+    def check_peers(self) -> None:
+        """Raises a TrainingError unless there is one temperature for each model."""
+        if len(self.temperatures) != 1:
+            raise TrainingError(f"temperatures: one model is trained, but {len(self.temperatures)} are given; name one")
+
+
+def has_bf16(cpu: bool) -> bool:
+    """Whether the CPU, or else the GPU, multiplies bfloat16 matrices without emulation."""
+    if cpu:
+        able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,0 +1,121 @@
+"""What happens around updates: time, the figures since the last log line, stops."""
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+if TYPE_CHECKING:  # the trainers are made of these
+    from hf_paretokd.training.checkpointing import CheckpointedTrainer
+    from hf_paretokd.training.trainer import TranslationTrainer
+
+
+class Clock(TrainerCallback):
+    """Keeps time in passes over the corpus (`state.epoch`) and in seconds, also across a resume.
+
+    It counts the share of the time that was spent waiting for data, too.
+    """
+
+    def __init__(self, trainer: "TranslationTrainer") -> None:
+        self.trainer = trainer
+        self.before, self.resumed = 0.0, 0.0
+        self.start: float | None = None
+        self.waited, self.asked = 0.0, 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since training began, less the pauses between a stop and its resume."""
+        return self.before + (time.monotonic() - self.start if self.start else 0.0)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Starts the clock, at zero or where `load_state_dict` set it."""
+        self.before, self.resumed = self.resumed, 0.0
+        self.start, self.waited, self.asked = time.monotonic(), 0.0, self.before
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stops the clock: what comes after is not training."""
+        self.before, self.start = self.seconds, None
+
+    def share_waited(self) -> float:
+        """Share of the time since the last question that was spent waiting for micro-batches."""
+        now = self.seconds
+        share = self.waited / (now - self.asked) if now > self.asked else 0.0
+        self.waited, self.asked = 0.0, now
+        return round(share, 4)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Overwrites the epoch that the Trainer counts from the length of its loader."""
+        state.epoch = state.global_step / self.trainer.updates_per_pass
+
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint must hold."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, saved: dict[str, float]) -> None:
+        """Has the next training start at the saved time."""
+        self.before = self.resumed = saved["seconds"]
+
+
+class LogWindow(TrainerCallback):
+    """Adds up [sum, count] of named figures since the last log line; the Trainer's own sum of losses is kept in step with it.
+
+    A new log begins with what every peer is expected to see of every language pair.
+    """
+
+    def __init__(self, trainer: "TranslationTrainer") -> None:
+        self.trainer = trainer
+        self.tallies: dict[str, Tensor] = {}
+        self.saved: dict[str, Any] | None = None
+
+    def add(self, name: str, tally: Tensor) -> None:
+        """Adds [sum, count] to a figure."""
+        self.tallies[name] = self.tallies.get(name, 0) + tally
+
+    def close(self) -> dict[str, float]:
+        """Means over all micro-batches and processes since the last call; all processes must have the same names."""
+        sums = self.sums()
+        self.tallies = {}
+        return {name: total / count for name, (total, count) in sums.items() if count}
+
+    def sums(self) -> dict[str, list[float]]:
+        """[sum, count] of every figure over all processes."""
+        return {name: self.trainer.accelerator.reduce(each, reduction="sum").tolist() for name, each in self.tallies.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint between two log lines must hold; to be called by all processes."""
+        loss = self.trainer.accelerator.reduce(self.trainer.loss_since_log, reduction="mean").item()
+        return {"loss": loss, "last_logged": self.trainer.last_logged, "tallies": self.sums()}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """To be taken up when training begins, because the Trainer starts with empty sums."""
+        self.saved = saved
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Starts with an empty window or the saved one."""
+        if state.global_step == 0:
+            state.log_history.append({"sampling": [asdict(row) for row in self.trainer.expected_sampling()], "step": 0})
+        self.tallies, saved, self.saved = {}, self.saved, None
+        if saved:
+            self.trainer.take_up_log(saved["loss"], saved["last_logged"])
+            mine = float(self.trainer.is_world_process_zero())  # the sums were taken over all processes
+            device = args.device
+            self.tallies = {name: mine * torch.tensor(each, device=device) for name, each in saved["tallies"].items()}
+
+
+class CheckpointEvents(TrainerCallback):
+    """What a training's events mean for its checkpoints."""
+
+    def __init__(self, trainer: "CheckpointedTrainer") -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Looks for the best checkpoint of a resumed training."""
+        self.trainer.find_best()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Saves and ends the training after the update at which all processes learnt of a stop request."""
+        if self.trainer.stopping:
+            control.should_save = control.should_training_stop = True

@@ -1,0 +1,298 @@
+"""Checkpoints that are whole or not there, and trainings that go on from them exactly."""
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list
+from transformers import TrainerState
+from transformers.trainer_utils import TrainOutput
+from transformers.utils import logging
+
+from hf_paretokd.data.sampling import MicroBatchStream, SamplerState
+from hf_paretokd.errors import ModelError, TrainingError, TrainingInterrupted
+from hf_paretokd.layout import SAMPLER_STATE, TRAINER_STATE, RunLayout, checkpoint_step
+from hf_paretokd.models.files import load_weights, save_model
+from hf_paretokd.models.joint import JointModel
+from hf_paretokd.training.arguments import TranslationConfig
+from hf_paretokd.training.callbacks import CheckpointEvents
+from hf_paretokd.training.stock import StockTrainer
+from hf_paretokd.utils.files import WRITE_ERRORS, damage, discarded_on_error, load_json, publish, save_json, whole_files
+from hf_paretokd.utils.interruption import StopRequest
+
+logger = logging.get_logger(__name__)
+
+
+class CheckpointedTrainer(StockTrainer):
+    """A trainer that owns its checkpoints: written beside and renamed, verified before they are used.
+
+    `checkpoint-N` folders hold every model as a plain checkpoint, the training state, and a manifest with sizes and
+    checksums. A stop request (SIGTERM) saves at the end of the update and raises TrainingInterrupted.
+    """
+
+    args: TranslationConfig
+    model: JointModel
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.stop_request, self.stopping = StopRequest(), False
+        self.lost_steps: set[int] = set()  # their checkpoints were best but are damaged
+        super().__init__(**kwargs)
+        self.add_callback(CheckpointEvents(self))
+
+    @property
+    def layout(self) -> RunLayout:
+        """The paths of the run folder."""
+        return RunLayout(Path(str(self.args.output_dir)))
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where `checkpoint-N` folders are."""
+        return self.layout.checkpoints
+
+    def checkpoint(self, step: int) -> Path:
+        """The folder of the checkpoint after update `step`."""
+        return self.layout.checkpoint(step)
+
+    def last_checkpoint(self) -> str:
+        """The newest checkpoint, for messages."""
+        return str(next(reversed(checkpoint_folders(self.checkpoint_folder)), "none"))
+
+    # ---- Hooks of subclasses --------------------------------------------------------------------------------------
+
+    def best_steps(self) -> list[int]:
+        """The updates whose checkpoints have to stay: here the best one, so far as there is one."""
+        return [] if self.state.best_global_step is None else [self.state.best_global_step]
+
+    def load_training_state(self, folder: Path) -> None:
+        """Takes up all models and what `save_training_state` wrote."""
+        self._load_models(folder)
+
+    def check_resumable(self, folder: Path, state: TrainerState) -> None:
+        """Raises a TrainingError if the training cannot go on from this checkpoint."""
+
+    # ---- Training -------------------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Trains; `resume_from_checkpoint=True` continues from the newest whole checkpoint if there is one.
+
+        Raises:
+            ModelError: the checkpoint named is not whole.
+            TrainingError: it belongs to another training, or a checkpoint could not be written.
+            TrainingInterrupted: SIGTERM came; the training was saved and can be resumed.
+        """
+        folder = self._starting_point(resume_from_checkpoint)
+        others = {"trial": trial, "ignore_keys_for_eval": ignore_keys_for_eval}
+        if folder is None:
+            return self._train(**others)
+        state = TrainerState.load_from_json(str(folder / TRAINER_STATE))
+        self.check_resumable(folder, state)
+        if state.global_step < self.args.max_steps:
+            return self._train(resume_from_checkpoint=str(folder), **others)
+        self.state = state  # all updates are done, only the end was cut off
+        self.find_best()
+        self.load_training_state(folder)
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
+            self.load_best()
+        return TrainOutput(state.global_step, math.nan, {})
+
+    def _train(self, **kwargs: Any) -> TrainOutput:
+        """Training without the Trainer's own rotation, which knows of one best model only."""
+        self._checkpoints_kept, self.args.save_total_limit = self.args.save_total_limit, None
+        self.stopping = False
+        try:
+            with self.stop_request.listening():
+                output = super().train(**kwargs)
+        finally:
+            self.args.save_total_limit = self._checkpoints_kept
+        asked = self.stopping or self.stop_request.received
+        if asked and self.checkpoint(self.state.global_step).is_dir():  # else there is nothing to resume from
+            raise TrainingInterrupted(
+                f"stopped by SIGTERM after update {self.state.global_step}, which is saved; resume to go on"
+            )
+        return output
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Any]:
+        """The micro-batches of an update; all processes agree here whether it is the last one before a stop."""
+        received = self.stop_request.received
+        if self.args.world_size > 1:
+            received = self.accelerator.reduce(torch.tensor(float(received), device=self.args.device)).item() > 0
+        self.stopping = received
+        return super().get_batch_samples(*args, **kwargs)
+
+    # ---- Resuming -------------------------------------------------------------------------------------------------
+
+    def _starting_point(self, wanted: str | bool | None) -> Path | None:
+        """The checkpoint to go on from, found by the main process; what a training from there would mix up is set aside."""
+        found: list[Path | str | None] = [None]
+        if self.is_world_process_zero():
+            try:
+                start = self._whole_checkpoint(wanted)
+                set_aside(self.checkpoint_folder, start)
+                found = [start]
+            except ModelError as error:
+                found = [str(error)]
+        if self.args.world_size > 1:
+            broadcast_object_list(found)
+        agreed = found[0]
+        if isinstance(agreed, str):
+            raise ModelError(agreed)
+        return agreed
+
+    def _whole_checkpoint(self, wanted: str | bool | None) -> Path | None:
+        shutil.rmtree(self.layout.unfinished, ignore_errors=True)  # a save that was cut off
+        if not wanted:
+            return None
+        if wanted is not True:
+            if problem := damage(Path(wanted)):
+                raise ModelError(f"{wanted}: not a whole checkpoint ({problem}); resume from another")
+            return Path(wanted)
+        for folder in reversed(checkpoint_folders(self.checkpoint_folder)):
+            problem = damage(folder)
+            if problem is None:
+                return folder
+            logger.warning(f"{folder}: not a whole checkpoint ({problem}); the one before it is taken, or the start")
+        return None
+
+    def find_best(self) -> None:
+        """Looks for the best checkpoint, also in a run folder that was moved; if it is gone, the next best counts."""
+        step = self.state.best_global_step
+        self.state.best_model_checkpoint = None if step is None else str(self.checkpoint(step))
+        for lost in [step for step in self.best_steps() if damage(self.checkpoint(step))]:
+            logger.warning(f"{self.checkpoint(lost)}: a best checkpoint is lost or damaged; the best from here on will count")
+            self.lost_steps.add(lost)
+            if lost == step:
+                self.state.best_metric = self.state.best_global_step = self.state.best_model_checkpoint = None
+
+    def load_best(self) -> None:
+        """Takes up the models of the best checkpoint."""
+        self._load_models(Path(self.state.best_model_checkpoint or ""))
+
+    def _load_models(self, folder: Path) -> None:
+        self.accelerator.wait_for_everyone()  # the main process may still be writing it
+        for name, model in self.model.named_models():
+            load_weights(model, folder / name)
+
+    # ---- Saving ---------------------------------------------------------------------------------------------------
+
+    def after_best(self) -> None:
+        """Has a new best model written, which could not be loaded again otherwise."""
+        if self.is_in_train and self.state.global_step in self.best_steps():
+            self.control.should_save = True
+
+    def checkpoint_parent(self) -> Path:
+        """The Trainer writes beside the checkpoints."""
+        return self.layout.unfinished
+
+    def save_checkpoint(self, write: Callable[[], None]) -> None:
+        """Has a checkpoint written beside, then gives it its name."""
+        step = self.state.global_step
+        folder, written = self.checkpoint(step), self.layout.unfinished / self.checkpoint(step).name
+        try:
+            with discarded_on_error(written):
+                write()
+                best = self.state.best_global_step
+                self.state.best_model_checkpoint = None if best is None else str(self.checkpoint(best))
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    self.state.save_to_json(str(written / TRAINER_STATE))  # again, with the best's final name
+                    publish(written, folder)
+                    shutil.rmtree(written.parent, ignore_errors=True)
+                self.accelerator.wait_for_everyone()
+        except WRITE_ERRORS as error:
+            reason = " ".join(str(error).split())
+            raise TrainingError(
+                f"{folder}: could not be written ({reason}); the last whole checkpoint is {self.last_checkpoint()}; make room "
+                "and resume"
+            ) from error
+        if self.args.should_save:
+            self._rotate(folder)
+
+    def _rotate(self, newest: Path) -> None:
+        """Deletes the oldest checkpoints beyond the limit, but neither the newest nor a best one."""
+        if not self._checkpoints_kept:
+            return
+        found = checkpoint_folders(self.checkpoint_folder)
+        kept = {newest, *map(self.checkpoint, self.best_steps())}
+        spare = [folder for folder in found if folder not in kept]
+        for folder in spare[: max(0, len(found) - max(self._checkpoints_kept, len(kept)))]:
+            shutil.rmtree(folder)
+
+    def save_models(self, folder: Path) -> None:
+        """Writes every model as a plain checkpoint into its folder below `folder`."""
+        for name, model in self.model.named_models():
+            save_model(model, self.processing_class, folder / name)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Writes every model as a plain checkpoint below `output_dir` (default: the run folder), from the main process."""
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir) if output_dir else self.layout.folder
+        if _internal_call:  # a checkpoint, which is written beside as a whole
+            self.save_models(folder)
+        else:
+            with whole_files(folder) as beside:
+                self.save_models(beside)
+
+    def save_state(self) -> None:
+        """Writes the Trainer's state into the run folder, from the main process."""
+        if self.args.should_save:
+            with whole_files(self.layout.folder) as beside:
+                self.state.save_to_json(str(beside / TRAINER_STATE))
+
+
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """`checkpoint-N` folders in ascending order of N."""
+    steps = {path: checkpoint_step(path.name) for path in folder.glob("*") if path.is_dir()}
+    found = [(step, path) for path, step in steps.items() if step is not None]
+    return [path for _, path in sorted(found)]
+
+
+def set_aside(folder: Path, start: Path | None) -> None:
+    """Renames checkpoints newer than `start` (None: all): a training from there would take them for its own."""
+    found = checkpoint_folders(folder.resolve())
+    if start is not None and start.resolve() in found:
+        found = found[found.index(start.resolve()) + 1 :]
+    for path in found:
+        aside = path.with_name(f"{path.name}.set-aside")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        logger.warning(f"{path}: renamed to {aside.name}, because the training starts before it")
+
+
+def save_sampler(streams: Sequence[MicroBatchStream], states: Sequence[SamplerState], folder: Path) -> None:
+    """Writes the positions of the streams and the states of their distributions."""
+    saved = [
+        {**asdict(state), "distribution": stream.distribution.state_dict()}
+        for stream, state in zip(streams, states, strict=True)
+    ]
+    save_json(saved, folder / SAMPLER_STATE)
+
+
+def load_sampler(streams: Sequence[MicroBatchStream], folder: Path) -> list[SamplerState]:
+    """Reads the positions of the streams and puts their distributions into the states they were in.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+        TrainingError: the distributions are others than those of the checkpoint.
+    """
+    path = folder / SAMPLER_STATE
+    saved = load_json(path)
+    if not isinstance(saved, list) or len(saved) != len(streams):
+        raise ModelError(f"{path}: is not the state of {len(streams)} streams; take another checkpoint")
+    try:
+        states = [SamplerState(each["number"], each["draws"]) for each in saved]
+        distributions = [each["distribution"] for each in saved]
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path}: cannot be read ({error!r}); take another checkpoint") from error
+    for stream, state in zip(streams, distributions, strict=True):
+        stream.distribution.load_state_dict(state)
+    return states

@@ -1,0 +1,381 @@
+"""What every method shares: token batches, loss accounting, validation, logs; checkpoints are in `checkpointing`."""
+
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import datasets
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerState
+from transformers.trainer_utils import TrainOutput
+
+from hf_paretokd.data.batches import IGNORED, PairBatches, side_lengths
+from hf_paretokd.data.encoding import Pairs, as_pairs
+from hf_paretokd.data.sampling import (
+    MicroBatchSampler,
+    MicroBatchStream,
+    PairDataset,
+    PairDistribution,
+    SamplerState,
+    SamplingRow,
+    TemperatureSampling,
+    build_pair_batches,
+    expected_sampling,
+)
+from hf_paretokd.data.seeds import derive_seed
+from hf_paretokd.errors import DataError, TrainingError
+from hf_paretokd.layout import PROGRESS
+from hf_paretokd.models.building import prepare_for_training
+from hf_paretokd.models.compiling import compiled_layers
+from hf_paretokd.models.depth import Depth
+from hf_paretokd.models.files import check_vocabulary, load_model, load_tokenizer, position_limit
+from hf_paretokd.models.joint import JointModel
+from hf_paretokd.models.slicing import model_depth
+from hf_paretokd.training.arguments import TranslationConfig
+from hf_paretokd.training.callbacks import Clock, LogWindow
+from hf_paretokd.training.checkpointing import load_sampler, save_sampler
+from hf_paretokd.training.push import PushingTrainer
+from hf_paretokd.training.signature import data_hash, training_signature
+from hf_paretokd.training.validation import validation_metrics, validation_sums
+from hf_paretokd.utils.allocator import keep_freed_memory
+from hf_paretokd.utils.files import load_json, save_json
+from hf_paretokd.utils.machine import moved
+
+Source = PreTrainedModel | str | os.PathLike[str]  # a model, or the folder or Hub id of one
+
+
+class TranslationTrainer(PushingTrainer):
+    """A `Seq2SeqTrainer` over streams of token micro-batches, for models that compute their own losses.
+
+    A method is a subclass: it names its `method`, `facts` and `config_class`, builds a joint model, and says which depths are
+    validated and what is added to a micro-batch.
+
+    Args:
+        model: the joint model; methods build it from the user's.
+        args: the method's configuration.
+        train_dataset: token ids (`input_ids`, `labels`) of one pair, or a dictionary of them keyed by pair.
+        eval_dataset: the same for validation.
+        processing_class: the tokenizer; saved with every model.
+        callbacks: as in the Trainer.
+
+    Raises:
+        TrainingError, DataError, ModelError: the parts do not fit together.
+    """
+
+    config_class: ClassVar[type[TranslationConfig]]
+
+    def __init__(
+        self,
+        model: JointModel,
+        args: TranslationConfig,
+        train_dataset: datasets.Dataset | Pairs | None = None,
+        eval_dataset: datasets.Dataset | Pairs | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        if args.n_gpu > 1:
+            raise TrainingError(f"{args.n_gpu} GPUs in one process: use torchrun or accelerate launch, one process a GPU")
+        if args.device.type == "cpu":
+            keep_freed_memory()
+        self.train_pairs, self.eval_pairs = as_pairs(train_dataset), as_pairs(eval_dataset)
+        for _, each in model.named_models():
+            prepare_for_training(each)
+            if args.device.type == "cpu":
+                each.set_attn_implementation("eager")  # sdpa is slow there under bf16 autocast
+            if processing_class is not None:
+                check_vocabulary(each, processing_class)
+            check_lengths(each, {**self.train_pairs, **self.eval_pairs})
+        train_batches = build_pair_batches(self.train_pairs, args.max_tokens)
+        self.eval_batches = build_pair_batches(self.eval_pairs, args.max_tokens)
+        sizes = {name: batches.sentences for name, batches in train_batches.items()}
+        self.streams = [
+            MicroBatchStream(
+                {name: batches.rekeyed(args.seed, peer) for name, batches in train_batches.items()},
+                self.distribution(args, peer, sizes),
+                args.seed,
+                peer,
+            )
+            for peer in range(len(args.temperatures))
+        ]
+        self.sampler_states = [SamplerState() for _ in self.streams]
+        self.micro_batches = args.gradient_accumulation_steps * args.world_size  # M of an update
+        batches = sum(map(len, train_batches.values()))
+        self.updates_per_pass = batches / self.micro_batches  # at τ = 1
+        if args.max_steps <= 0 and batches:
+            args.max_steps = math.ceil(args.num_train_epochs * self.updates_per_pass)
+        self._clock, self._window = Clock(self), LogWindow(self)
+        self.skipped_updates = 0  # whose loss or gradient was infinite or not a number
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            callbacks=[self._clock, self._window, *(callbacks or [])],
+        )
+
+    # ---- Data -----------------------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The process's share of the streams, from the update the training stands at."""
+        if not self.train_pairs:
+            raise DataError("training needs a train_dataset")
+        workers = self.args.dataloader_num_workers
+        places = (self.args.process_index, self.args.world_size)
+        sampler: Any = MicroBatchSampler(self.streams, lambda: self.sampler_states, *places)
+        return DataLoader(
+            PairDataset(self.train_pairs, self.model.config.pad_token_id),
+            batch_sampler=sampler,
+            collate_fn=as_is,
+            num_workers=workers,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
+            prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
+        )
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Any]:
+        """The micro-batches of an update; the time it took to get them is logged as a share (`loader_wait`)."""
+        start = time.perf_counter()
+        samples = super().get_batch_samples(*args, **kwargs)
+        self._clock.waited += time.perf_counter() - start
+        return samples
+
+    def distribution(self, args: TranslationConfig, peer: int, sizes: Mapping[str, int]) -> PairDistribution:
+        """By what a peer (counted from 0) draws language pairs; `sizes` are their sentences. Asked for once, at the start."""
+        return TemperatureSampling(sizes, args.temperatures[peer])
+
+    def expected_sampling(self) -> list[SamplingRow]:
+        """What every peer is expected to see of every pair."""
+        return expected_sampling(self.streams, self.args.max_steps * self.micro_batches)
+
+    def _train(self, **kwargs: Any) -> TrainOutput:
+        """Training, with compiled layers if they are wanted."""
+        if not self.args.torch_compile:
+            return super()._train(**kwargs)
+        models = [model for _, model in self.model.named_models()]
+        with compiled_layers(models, self.args.torch_compile_backend or "inductor", self.args.torch_compile_mode):
+            return super()._train(**kwargs)
+
+    # ---- Losses ---------------------------------------------------------------------------------------------------
+
+    def joint_arguments(self, number: int, batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What a method adds to micro-batch `number` of every peer (sampled students, weights that change)."""
+        return {}
+
+    def dropout_seeds(self, number: int) -> list[int]:
+        """Seeds of the dropout of micro-batch `number`, one a peer."""
+        return [derive_seed(self.args.seed, peer, "dropout", number) for peer in range(len(self.streams))]
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Tensor | tuple[Tensor, dict]:
+        """The micro-batch's share of the update's loss per target token, summed over peers.
+
+        Args:
+            model: the joint model as accelerate wrapped it.
+            inputs: `number` and `batches`, one a peer.
+            return_outputs: whether to return what the model returned, too.
+            num_items_in_batch: for each peer its target tokens over all micro-batches and processes of the update.
+        """
+        number, batches = inputs["number"], inputs["batches"]
+        outputs = model(batches=batches, seeds=self.dropout_seeds(number), **self.joint_arguments(number, batches))
+        shares = outputs["losses"] / num_items_in_batch
+        loss = shares.sum() * self.accelerator.num_processes  # DDP averages over processes
+        if self.args.skip_nonfinite_updates and not torch.isfinite(loss):
+            loss = loss * math.nan  # no gradient can hide it, and all processes see it in theirs
+        else:
+            self.check_finite(shares, "loss")
+            for name, tally in outputs["logs"].items():
+                self._window.add(name, tally)
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As in the Trainer; the loss of an update that will be skipped is not logged."""
+        loss = super().training_step(*args, **kwargs)
+        return loss.nan_to_num(nan=0.0) if self.args.skip_nonfinite_updates else loss
+
+    def check_finite(self, figures: Tensor, what: str) -> None:
+        """Raises a TrainingError if one of the figures is infinite or not a number."""
+        if not torch.isfinite(figures).all():
+            raise TrainingError(
+                f"update {self.state.global_step + 1}: the {what} is {figures.sum().item()}; lower learning_rate or "
+                f"max_grad_norm, lengthen warmup_steps, and resume; the last whole checkpoint is {self.last_checkpoint()}"
+            )
+
+    def checked_gradient(self, model: torch.nn.Module, norm: Tensor) -> Tensor:
+        """Refuses a gradient that is not finite, or leaves the update out."""
+        if torch.isfinite(norm) or self.accelerator.scaler is not None:  # fp16's scaler skips by itself
+            return norm
+        if not self.args.skip_nonfinite_updates:
+            self.check_finite(norm, "norm of the gradient")
+        self.skipped_updates += 1
+        for parameter in model.parameters():
+            parameter.grad = None  # so that the optimizer leaves parameters and moments as they are
+        return torch.zeros_like(norm)
+
+    def target_tokens(self, samples: list, device: torch.device) -> Tensor:
+        """Target tokens of every peer over all micro-batches and processes of the update."""
+        counts = [[(batch["labels"] != IGNORED).sum() for batch in sample["batches"]] for sample in samples]
+        return self.accelerator.reduce(torch.tensor(counts).sum(0).to(device), reduction="sum")
+
+    def clip_gradients(self, peers: Sequence[int]) -> list[Tensor]:
+        """Clips the gradient of each of these peers (counted from 0) by itself and returns their norms."""
+        self.accelerator.unscale_gradients()
+        models = [model for _, model in self.model.named_models()]
+        limit = self.args.max_grad_norm or math.inf
+        return [torch.nn.utils.clip_grad_norm_(models[peer].parameters(), limit) for peer in peers]
+
+    def clip(self, model: torch.nn.Module) -> Any:
+        """Clips every peer by itself; returns the norm of all."""
+        if len(self.streams) == 1:
+            return super().clip(model)
+        norms = self.clip_gradients(range(len(self.streams)))
+        for peer, norm in enumerate(norms, 1):
+            self._window.add(f"peer{peer}_grad_norm", torch.stack([norm.detach(), torch.ones_like(norm)]))
+        return torch.stack(norms).norm()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the method's own figures, averaged over all micro-batches since the last line, to the training log."""
+        if "loss" in logs:
+            logs |= self._window.close()
+            logs["loader_wait"] = self._clock.share_waited()
+            if self.args.skip_nonfinite_updates:
+                logs["skipped_updates"] = self.skipped_updates
+        logs["seconds"] = round(self.seconds_trained, 1)
+        super().log(logs, start_time)
+
+    @property
+    def seconds_trained(self) -> float:
+        """Wall time of training so far, validation and saving included, over all parts of a resumed run."""
+        return self._clock.seconds
+
+    def signature(self) -> str:
+        """What has to be equal for two trainings to be the same: `method:all_in_one|depth:6-6|…|data:…|version:…`."""
+        model = self.model.main_model
+        shape = {"depth": str(model_depth(model)), "width": model.config.hidden_size}
+        fields = {"method": self.method, **shape, **self.args.signature_fields()}
+        return training_signature(fields, data_hash(self.train_pairs))
+
+    # ---- Validation -----------------------------------------------------------------------------------------------
+
+    def validation_depths(self) -> Sequence[Depth]:
+        """The depths whose mean cross-entropy selects the model."""
+        return (model_depth(self.model.main_model),)
+
+    def cross_entropies(
+        self, model: PreTrainedModel, pairs: Pairs, batches: Mapping[str, PairBatches], depths: Sequence[Depth]
+    ) -> Tensor:
+        """`validation_sums` of one of the models over all processes."""
+        was_training = model.training
+        moved(model, self.args.device).eval()
+        smoothing = (self.args.label_smoothing_factor, self.args.label_smoothing_variant)
+        with self.accelerator.autocast():
+            sums = validation_sums(model, pairs, batches, depths, *smoothing, self.args.process_index, self.args.world_size)
+        model.train(was_training)
+        return self.accelerator.reduce(sums.to(self.args.device), reduction="sum").cpu()
+
+    def evaluate(
+        self,
+        eval_dataset: datasets.Dataset | Pairs | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+        **gen_kwargs: Any,
+    ) -> dict[str, float]:
+        """Validation cross-entropies in nats per token, with the label smoothing of training (`nll`: without).
+
+        Returns:
+            `eval_loss`, the mean over pairs of the mean over depths (AIO Eq. 9); `eval_nll`; `eval_loss_E-D` for every
+            depth and `eval_loss_xx-yy` for every pair, if there are several. Several peers have all of these each, as
+            `eval_peer1_loss` …, and the names without a peer hold the means over peers.
+        """
+        pairs = self.eval_pairs if eval_dataset is None else as_pairs(eval_dataset)
+        batches = self.eval_batches if eval_dataset is None else build_pair_batches(pairs, self.args.max_tokens)
+        if not pairs:
+            raise DataError("validation needs an eval_dataset")
+        depths = self.validation_depths()
+        sums = [self.cross_entropies(model, pairs, batches, depths) for _, model in self.model.named_models()]
+        figures = [validation_metrics(each, list(pairs), depths) for each in sums]
+        metrics = {f"{metric_key_prefix}_{name}": sum(each[name] for each in figures) / len(figures) for name in figures[0]}
+        if len(figures) > 1:
+            metrics |= {
+                f"{metric_key_prefix}_peer{peer}_{name}": value
+                for peer, each in enumerate(figures, 1)
+                for name, value in each.items()
+            }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # ---- State ----------------------------------------------------------------------------------------------------
+
+    def save_training_state(self, folder: Path) -> None:
+        """Adds where the streams stand and the figures since the last log line."""
+        number = self.state.global_step * self.micro_batches
+        self.sampler_states = [
+            stream.advance(state, number) for stream, state in zip(self.streams, self.sampler_states, strict=True)
+        ]
+        progress = {
+            "clock": self._clock.state_dict(),
+            "window": self._window.state_dict(),
+            "skipped_updates": self.skipped_updates,
+        }
+        if self.args.should_save:
+            save_sampler(self.streams, self.sampler_states, folder)
+            save_json(progress, folder / PROGRESS)
+
+    def load_training_state(self, folder: Path) -> None:
+        """Takes up all models, the streams and the figures since the last log line."""
+        super().load_training_state(folder)
+        self.sampler_states = load_sampler(self.streams, folder)
+        progress = load_json(folder / PROGRESS)
+        self._clock.load_state_dict(progress["clock"])
+        self._window.load_state_dict(progress["window"])
+        self.skipped_updates = progress["skipped_updates"]
+
+    def check_resumable(self, folder: Path, state: TrainerState) -> None:
+        """Raises a TrainingError if an update now takes another number of micro-batches."""
+        position = load_sampler(self.streams, folder)[0].number
+        if position != state.global_step * self.micro_batches:
+            raise TrainingError(
+                f"{folder}: its updates took {position / max(state.global_step, 1):g} micro-batches each, now "
+                f"they would take {self.micro_batches} (processes × gradient_accumulation_steps); keep the product as it was"
+            )
+
+
+def check_lengths(model: PreTrainedModel, pairs: Pairs) -> None:
+    """Raises a DataError if a sentence is longer than the model's position table."""
+    limit = position_limit(model.config)
+    if limit is None:
+        return
+    for name, dataset in pairs.items():
+        longest = max(int(lengths.max()) for lengths in side_lengths(dataset))
+        if longest > limit:
+            raise DataError(
+                f"{name}: a sentence has {longest} tokens, the model's position table only {limit}; lower data.max_length"
+            )
+
+
+def loaded_models(
+    models: Sequence[Source], tokenizer: PreTrainedTokenizerBase | None
+) -> tuple[list[PreTrainedModel], PreTrainedTokenizerBase | None]:
+    """Models to train, those named by a folder or Hub id loaded; and the tokenizer, if none was given that of the first named.
+
+    Raises:
+        ModelError, TokenizerError: a checkpoint cannot be loaded.
+    """
+    named = [each for each in models if not isinstance(each, PreTrainedModel)]
+    found = [each if isinstance(each, PreTrainedModel) else load_model(os.fspath(each)) for each in models]
+    return found, tokenizer if tokenizer is not None or not named else load_tokenizer(os.fspath(named[0]))
+
+
+def as_is(batch: Any) -> Any:
+    """The collator: `PairDataset` has padded the micro-batch already."""
+    return batch

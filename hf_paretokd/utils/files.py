@@ -1,0 +1,165 @@
+"""Files and folders that are whole or not there: written beside, flushed to disk, then renamed."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+
+from hf_paretokd.errors import ModelError
+
+Row = TypeVar("Row")
+MANIFEST = "manifest.json"
+WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)  # torch.save raises RuntimeError where a disk is full
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a published folder, or None if every file is as it was written."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return f"{MANIFEST} is missing"
+    try:
+        files = json.loads(path.read_text("utf-8"))["files"]
+        for name, expected in files.items():
+            file = folder / name
+            if not file.is_file():
+                return f"{name} is missing"
+            if file.stat().st_size != expected["bytes"]:
+                return f"{name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
+            if checksum(file) != expected["sha256"]:
+                return f"the checksum of {name} is wrong"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} cannot be read ({error!r})"
+    return None
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def publish(written: Path, folder: Path) -> None:
+    """Adds the manifest to a finished folder, flushes all of it to disk and gives it its name.
+
+    What had that name before is deleted only when the new folder is in its place.
+
+    Args:
+        written: the finished folder, on the same file system.
+        folder: its name from now on.
+    """
+    files = {
+        path.relative_to(written).as_posix(): {"bytes": path.stat().st_size, "sha256": checksum(path)}
+        for path in sorted(written.rglob("*"))
+        if path.is_file()
+    }
+    (written / MANIFEST).write_text(json.dumps({"files": files}, indent=1), "utf-8")
+    put_in_place(written, folder)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new, empty folder to be filled in the block; it gets the name `folder` at the end, replacing what had it before.
+
+    If the block fails nothing is left of the new folder and the old one is as it was.
+    """
+    written = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(written, ignore_errors=True)
+    written.mkdir(parents=True)
+    try:
+        yield written
+        put_in_place(written, folder)
+    except BaseException:
+        shutil.rmtree(written, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def whole_files(folder: Path) -> Iterator[Path]:
+    """An empty folder to be filled in the block; its files, each whole, then go into `folder`, where other files stay."""
+    written = folder / ".unfinished"
+    shutil.rmtree(written, ignore_errors=True)
+    written.mkdir(parents=True)
+    try:
+        yield written
+        for path in sorted(path for path in written.rglob("*") if path.is_file()):
+            flush(path)
+            place = folder / path.relative_to(written)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
+    finally:
+        shutil.rmtree(written, ignore_errors=True)
+
+
+def put_in_place(written: Path, folder: Path) -> None:
+    """Flushes a finished folder to disk and gives it its name; what had that name goes last."""
+    for path in (*written.rglob("*"), written):
+        flush(path)
+    before = written.with_name(f"{written.name}.replaced")
+    if folder.exists():
+        folder.rename(before)
+    written.rename(folder)
+    flush(folder.parent)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Has a file or the entries of a folder written to disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # folders cannot be opened there
+    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file that others take for finished as soon as it is there; text in UTF-8."""
+    written = path.with_name(f".{path.name}.unfinished")
+    written.write_bytes(content.encode() if isinstance(content, str) else content)
+    flush(written)
+    written.replace(path)
+
+
+def save_json(value: Any, path: Path) -> None:
+    """Writes a value as readable JSON."""
+    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def load_json(path: Path) -> Any:
+    """Reads what `save_json` wrote.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); take another checkpoint") from error
+
+
+def write_rows(rows: Iterable[Any], path: Path) -> None:
+    """Writes instances of a dataclass as a JSON list."""
+    save_json([asdict(row) for row in rows], path)
+
+
+def read_rows(kind: type[Row], path: Path) -> list[Row] | None:
+    """Reads what `write_rows` wrote; None if there is no such file."""
+    return [kind(**row) for row in json.loads(path.read_text("utf-8"))] if path.is_file() else None
+
+
+@contextmanager
+def discarded_on_error(folder: Path) -> Iterator[None]:
+    """Deletes an unfinished folder if the block fails to write it; a full disk needs the room."""
+    try:
+        yield
+    except WRITE_ERRORS:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -1,0 +1,286 @@
+"""What users get wrong: one error that says where and what to do, exit code not zero, nothing written before harmed."""
+
+import gzip
+import hashlib
+import json
+import shutil
+import sys
+
+import pytest
+import yaml
+from commands import TINY
+
+from hf_paretokd.cli import main as cli
+
+LINES = "one line\nanother line\n"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, text_folder):
+    """A finished run of an All-in-One teacher, its recipe, and the text."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(text_folder, folder / "text")
+    recipe = {
+        "method": "all_in_one",
+        "data": {"pairs": ["bs-en"], "data_dir": "text"},
+        "training": {"output_dir": "run"},
+        "evaluation": {"depths": ["2-2"]},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["paretokd", "train", str(folder / "recipe.yaml"), *TINY])
+        assert cli.main() == 0
+    return folder
+
+
+@pytest.fixture
+def place(finished, tmp_path):
+    """A copy that may be spoilt; the run in it is what must survive."""
+    shutil.copytree(finished, tmp_path / "place", symlinks=True)
+    return tmp_path / "place"
+
+
+def digest(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def write(path, content):
+    """A spoilt file under the folder; bytes, text, or a function of what is there."""
+
+    def spoil(place):
+        target = place / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        value = content(target.read_bytes()) if callable(content) else content
+        target.write_bytes(value if isinstance(value, bytes) else value.encode())
+
+    return spoil
+
+
+def remove(path):
+    def spoil(place):
+        target = place / path
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+
+    return spoil
+
+
+def edit(path, **fields):
+    """Fields of a JSON file changed."""
+    return write(path, lambda content: json.dumps({**json.loads(content), **fields}))
+
+
+def both(*spoilers):
+    return lambda place: [spoil(place) for spoil in spoilers]
+
+
+NEW = ("train", "{place}/recipe.yaml", *TINY, "--output_dir", "{place}/new")
+TEACHER = ("--model.from_pretrained", "{place}/run/teacher")
+EVALUATE = ("evaluate", "{place}/run/teacher", "--data.pairs", "bs-en", "--data.data_dir", "{place}/text")
+BS = "text/bs-en/train.bs"
+CASES = {
+    # corpus files
+    "no data folder": (None, (*NEW, "--data.data_dir", "{place}/nowhere"), ("data.data_dir", "nowhere", "is not a folder")),
+    "no training text": (remove("text/bs-en"), NEW, ("no text for bs-en, split 'train'", "looked for")),
+    "one side missing": (remove(BS), NEW, ("train.en", "its other side train.bs[.gz] is missing")),
+    "no validation text": (
+        both(remove("text/bs-en/validation.bs"), remove("text/bs-en/validation.en")),
+        NEW,
+        ("split 'validation'",),
+    ),
+    "not UTF-8": (write(BS, b"first\nsecond \xff\n"), NEW, ("train.bs:2: not UTF-8", "convert the file")),
+    "UTF-16": (write(BS, "eins\nzwei\n".encode("utf-16")), NEW, ("train.bs:1: not UTF-8",)),
+    "NUL": (write(BS, b"a\nb\0c\n"), NEW, ("train.bs:2: holds a NUL",)),
+    "one line more": (write(BS, lambda text: text + b"more\n"), NEW, ("no partner line", "not aligned")),
+    "one line less": (write(BS, lambda text: text.partition(b"\n")[2]), NEW, ("train.en:", "no partner line")),
+    "empty files": (both(write(BS, ""), write("text/bs-en/train.en", "")), NEW, ("bs-en",)),
+    "only blank lines": (both(write(BS, "\n \n"), write("text/bs-en/train.en", "\n\n")), NEW, ("bs-en",)),
+    "a broken gzip file": (
+        both(remove(BS), write(BS + ".gz", gzip.compress(LINES.encode() * 2000)[:60])),
+        NEW,
+        ("train.bs.gz: cannot be read after line",),
+    ),
+    "text called gzip": (both(remove(BS), write(BS + ".gz", LINES)), NEW, ("train.bs.gz: cannot be read",)),
+    "a folder for a file": (both(remove(BS), write(BS + "/x", "")), NEW, ("train.bs",)),
+    "TSV with one column": (
+        write("all.tsv", "a\tb\nonly one\n"),
+        (*NEW, "--data.train", "{place}/all.tsv"),
+        ("all.tsv:2: expected source<TAB>target",),
+    ),
+    "TSV with three columns": (
+        write("all.tsv", "a\tb\tc\n"),
+        (*NEW, "--data.train", "{place}/all.tsv"),
+        ("all.tsv:1", "found 3"),
+    ),
+    "a TSV that is not there": (None, (*NEW, "--data.train", "{place}/all.tsv"), ("all.tsv: no such file",)),
+    "broken JSON": (
+        write("all.jsonl", '{"bs": "a", "en": "b"}\n{"bs"\n'),
+        (*NEW, "--data.train", "{place}/all.jsonl"),
+        ("all.jsonl:2: not JSON",),
+    ),
+    "JSON without a language": (
+        write("all.jsonl", '{"bs": "a"}\n'),
+        (*NEW, "--data.train", "{place}/all.jsonl"),
+        ("all.jsonl:1: field 'en' is missing",),
+    ),
+    "JSON with a number": (
+        write("all.jsonl", '{"bs": "a", "en": 3}\n'),
+        (*NEW, "--data.train", "{place}/all.jsonl"),
+        ("all.jsonl:1: field 'en' is not text",),
+    ),
+    "JSON with a list": (write("all.jsonl", "[1]\n"), (*NEW, "--data.train", "{place}/all.jsonl"), ("expected an object",)),
+    "broken parquet": (
+        write("all.parquet", b"PAR1 nothing"),
+        (*NEW, "--data.train", "{place}/all.parquet"),
+        ("all.parquet: not readable as parquet",),
+    ),
+    "an unknown format": (
+        write("all.csv", "a,b\n"),
+        (*NEW, "--data.train", "{place}/all.csv", "--data.data_dir", "null"),
+        ("data.train", "no .tsv, .jsonl or .parquet"),
+    ),
+    "an unknown placeholder": (None, (*NEW, "--data.train", "{{split}}.tsv"), ("data.train", "may hold {pair}")),
+    "all sentences too long": (None, (*NEW, "--data.max_length", "2"), ("bs-en",)),
+    # YAML
+    "no recipe": (None, ("train", "{place}/none.yaml"), ("none.yaml: no such recipe",)),
+    "broken YAML": (write("recipe.yaml", "data: [\n"), NEW, ("recipe.yaml: not readable as YAML",)),
+    "YAML with tabs": (write("recipe.yaml", "data:\n\tpairs: [bs-en]\n"), NEW, ("recipe.yaml: not readable as YAML",)),
+    "a binary recipe": (write("recipe.yaml", b"\x80\x81"), NEW, ("recipe.yaml: not readable",)),
+    "a recipe that is a list": (write("recipe.yaml", "- data\n"), NEW, ("recipe.yaml: expected a mapping",)),
+    "an empty recipe": (write("recipe.yaml", ""), NEW, ("recipe.yaml: expected a mapping",)),
+    "YAML that builds objects": (
+        write("recipe.yaml", "data: !!python/object/apply:os.system ['touch pwned']\n"),
+        NEW,
+        ("recipe.yaml: not readable as YAML",),
+    ),
+    "a misspelt section": (
+        write("recipe.yaml", lambda text: text.replace(b"data:", b"date:")),
+        NEW,
+        ("unknown section 'date'", "did you mean 'data'"),
+    ),
+    "a section that is a number": (write("recipe.yaml", "data: 3\n"), NEW, ("section 'data' must be a mapping",)),
+    "no pairs": (write("recipe.yaml", "method: plain\n"), NEW, ("data.pairs: name at least one",)),
+    "a pair twice": (None, (*NEW, "--data.pairs", "bs-en", "bs-en"), ("data.pairs: bs-en is named 2 times",)),
+    "a pair that is a path": (None, (*NEW, "--data.pairs", "../../x-en"), ("language pair '../../x-en'",)),
+    "a pair into itself": (None, (*NEW, "--data.pairs", "en-en"), ("language pair 'en-en'",)),
+    # command line
+    "a misspelt field": (None, (*NEW, "--max_stepz", "3"), ("unknown field 'max_stepz'", "did you mean 'max_steps'")),
+    "a word for a number": (None, (*NEW, "--max_steps", "many"), ("field max_steps", "'many'")),
+    "an unknown section": (None, (*NEW, "--modle.d_model", "8"), ("unknown section", "did you mean 'model'")),
+    "a loose word": (None, (*NEW, "loose"), ("loose",)),
+    "an unknown method": (None, (*NEW, "--method", "magic"), ("method 'magic' is not one of",)),
+    "a negative weight": (None, (*NEW, "--kd_weight", "-1"), ("kd_weight: -1.0",)),
+    "label smoothing of one": (None, (*NEW, "--label_smoothing_factor", "1"), ("label_smoothing_factor: 1.0 is out of range",)),
+    "a temperature of zero": (None, (*NEW, "--temperatures", "0"), ("temperatures: 0 is not positive",)),
+    "no room for a token": (None, (*NEW, "--max_tokens", "3"), ("max_tokens",)),
+    "more students than candidates": (
+        None,
+        (*NEW, "--num_students", "9", "--sample_with_replacement", "false"),
+        ("num_students: 9 different students",),
+    ),
+    "a candidate too deep": (None, (*NEW, "--candidates", "9-9"), ("has only 2-2 layers",)),
+    "stages without checkpoints": (None, (*NEW, "--save_strategy", "no"), ("mutual_start: two stages need",)),
+    "epochs for steps": (None, (*NEW, "--eval_strategy", "epoch"), ("strategy 'epoch'",)),
+    "heads that do not divide": (None, (*NEW, "--model.d_model", "33"), ("model.d_model: 33 is not a multiple",)),
+    "an unknown initialisation": (None, (*NEW, "--model.initialisation", "warm"), ("model.initialisation: 'warm'",)),
+    "an unknown metric split": (None, (*NEW, "--evaluation.splits", "tset"), ("evaluation.splits: 'tset'",)),
+    "a baseline without results": (None, (*NEW, "--evaluation.baselines", "{place}/text"), ("evaluation.baselines",)),
+    "a finished run again": (None, ("train", "{place}/recipe.yaml"), ("finished run; give --overwrite",)),
+    "an output that is a file": (
+        write("new", "mine"),
+        NEW,
+        ("training.output_dir", "new"),
+    ),
+    "a depth that is a path": (None, (*NEW, "--evaluation.depths", "../../2-2"), ("../../2-2",)),
+    "a secret": (None, (*NEW, "--hub_token", "hf_abcdefgh"), ("training.hub_token", "hf auth login")),
+    "no depth to extract": (None, ("extract", "{place}/run", "2-x", "--output", "{place}/new"), ("2-x",)),
+    "too deep to extract": (None, ("extract", "{place}/run", "9-9", "--output", "{place}/new"), ("has only 2-2 layers",)),
+    "extracting from nothing": (None, ("extract", "{place}/no", "2-1", "--output", "{place}/new"), ("no usable checkpoint",)),
+    "evaluating nothing": (None, ("evaluate", "{place}/no", *EVALUATE[2:]), ("no usable checkpoint", "no")),
+    "an unknown bench shape": (None, ("bench", "--shape", "huge"), ("--shape: 'huge'",)),
+    # checkpoints, tokenizers, configurations
+    "cut weights": (
+        write("run/teacher/model.safetensors", lambda all_: all_[:900]),
+        (*NEW, *TEACHER),
+        ("no usable checkpoint",),
+    ),
+    "no weights": (remove("run/teacher/model.safetensors"), (*NEW, *TEACHER), ("teacher", "no usable checkpoint")),
+    "pickled weights only": (
+        both(remove("run/teacher/model.safetensors"), write("run/teacher/pytorch_model.bin", b"\x80\x04")),
+        (*NEW, *TEACHER),
+        ("teacher", "no usable checkpoint"),
+    ),
+    "no configuration": (remove("run/teacher/config.json"), (*NEW, *TEACHER), ("teacher", "no usable checkpoint")),
+    "a broken configuration": (write("run/teacher/config.json", "{"), (*NEW, *TEACHER), ("teacher", "cannot be loaded")),
+    "a model of another kind": (
+        edit("run/teacher/config.json", model_type="bert"),
+        (*NEW, *TEACHER),
+        ("no usable checkpoint",),
+    ),
+    "a configuration of another size": (
+        edit("run/teacher/config.json", d_model=32),
+        (*NEW, *TEACHER),
+        ("no usable checkpoint",),
+    ),
+    "pad in the wrong place": (edit("run/teacher/config.json", pad_token_id=5), (*NEW, *TEACHER), ("pad",)),
+    "no vocabulary": (remove("run/teacher/vocab.json"), EVALUATE, ("tokenizer", "cannot be loaded")),
+    "a broken vocabulary": (write("run/teacher/vocab.json", "{"), EVALUATE, ("tokenizer", "cannot be loaded")),
+    "a broken SentencePiece model": (write("run/teacher/source.spm", b"nothing"), EVALUATE, ("tokenizer", "cannot be loaded")),
+    "a tokenizer of another model": (
+        write("run/teacher/vocab.json", lambda text: json.dumps(dict(list(json.loads(text).items())[:-3]))),
+        EVALUATE,
+        ("tokenizer",),
+    ),
+    "a tokenizer that is not there": (
+        None,
+        (*NEW, "--tokenizer.from_pretrained", "{place}/none"),
+        ("tokenizer", "none"),
+    ),
+    "a vocabulary too small": (None, (*NEW, "--tokenizer.vocab_size", "20"), ("vocab_size",)),
+    "broken results": (
+        write("run/results.json", "{"),
+        (*NEW, "--evaluation.baselines", "{place}/run"),
+        ("evaluation.baselines",),
+    ),
+    "no weights of pairs": (
+        None,
+        (*NEW, "--method", "pareto_mutual", "--strategy", "fixed"),
+        ("weights_file: strategy fixed needs one",),
+    ),
+    "a broken file of weights": (
+        write("weights.json", "{"),
+        (*NEW, "--method", "pareto_mutual", "--strategy", "fixed", "--weights_file", "{place}/weights.json"),
+        ("weights.json",),
+    ),
+    "weights of another pair": (
+        write("weights.json", '{"weights": [{"fr-en": 0.5}, {"fr-en": 0.5}]}'),
+        (*NEW, "--method", "pareto_mutual", "--strategy", "fixed", "--weights_file", "{place}/weights.json"),
+        ("weights.json", "bs-en"),
+    ),
+}
+
+
+def test_there_are_enough_cases():
+    assert len(CASES) >= 60
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_ends_in_one_error(name, place, monkeypatch, capfd):
+    spoil, words, wanted = CASES[name]
+    if spoil:
+        spoil(place)
+    before = digest(place)
+    capfd.readouterr()
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["paretokd", *(word.format(place=place) for word in words)])
+    assert cli.main() == 1
+    error = capfd.readouterr().err
+    line = next(line for line in error.splitlines() if line.startswith("error: "))
+    for part in wanted:
+        assert part in line, line
+    assert "Traceback" not in error
+    assert "hf_abcdefgh" not in error
+    after = digest(place)
+    assert {path: after.get(path) for path in before} == before, "what was there is as it was"
+    assert not (place / "pwned").exists()

@@ -1,0 +1,216 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from commands import SHIPPED, TINY, run
+
+from hf_paretokd.cli import main as main_module
+from hf_paretokd.cli import show
+from hf_paretokd.evaluation.results import read_results
+from hf_paretokd.runs.recipe import load_recipe
+from hf_paretokd.runs.run import find_members
+
+
+def test_export_and_translate_as_commands(students, text_folder, tmp_path, monkeypatch, capfd):
+    data = ["--data.pairs", "fr-en", "--data.data_dir", text_folder, "--data.target_tags", "always"]
+    arguments = ["--to", "ctranslate2", "--output", tmp_path / "float32"]
+    assert run(monkeypatch, "export", students / "2-2", *arguments) == 1
+    assert "say where test text is: --data.pairs" in capfd.readouterr().err
+    assert run(monkeypatch, "export", students / "2-2", *arguments, *data) == 0
+    assert "40 of 40 sentences equal to generate's" in capfd.readouterr().out
+    (tmp_path / "in.txt").write_bytes(b"dans 3 heures\n\n\x07\nil y a 2 jours")
+    for model in (tmp_path / "float32", students / "2-2"):
+        assert run(monkeypatch, "translate", model, tmp_path / "in.txt", "--output", tmp_path / "out.txt") == 0
+        lines = (tmp_path / "out.txt").read_text().split("\n")
+        assert len(lines) == 4
+        assert lines[1:3] == ["", ""]
+        assert lines[0]
+    assert run(monkeypatch, "translate", students / "2-2", tmp_path / "in.txt", "--engine", "ctranslate2") == 0
+    assert capfd.readouterr().out.split("\n") == lines, "both engines, to standard output"
+    for words, message in (
+        (("translate", students / "2-2", tmp_path / "none.txt"), "none.txt: no such file"),
+        (("translate", students / "2-2", tmp_path / "in.txt", "--buffer", "0"), "--buffer: 0 is not 1 or more"),
+        (("translate", tmp_path / "nowhere", tmp_path / "in.txt"), "nowhere: cannot be loaded"),
+        (("translate", students / "2-2", tmp_path / "in.txt", "--to", "zz"), ">>zz<< is unknown to the tokenizer"),
+        (("translate", tmp_path / "float32", tmp_path / "in.txt", "--engine", "transformers"), "is made for CTranslate2"),
+        (("translate", students / "2-2", tmp_path / "in.txt", "--output", tmp_path / "no" / "x"), "cannot be written"),
+    ):
+        assert run(monkeypatch, *words) == 1
+        assert message in capfd.readouterr().err.replace("\n", " ")
+
+
+def test_a_run_from_text_to_scores(recipe_file, monkeypatch, capsys, tmp_path):
+    from hf_paretokd.evaluation.results import read_results
+
+    folder = tmp_path / "run"
+    assert run(monkeypatch, "train", recipe_file, *TINY, "--model.encoder_layers", "3", "--evaluation.depths", "2-2") == 0
+    assert {path.name for path in folder.iterdir()} >= {"recipe.yaml", "results.json", "checkpoints", "teacher", "students"}
+    assert {path.name for path in (folder / "students").iterdir()} == {"2-2", "3-2"}
+    rows = read_results(folder / "results.json")
+    assert {(row.model, row.depth) for row in rows} == {("teacher", "3-2"), ("student", "2-2")}
+    bleu = next(row for row in rows if row.metric == "bleu" and row.pair == "bs-en")
+    assert "tok:13a" in bleu.signature
+    assert bleu.decoding == "greedy"
+    assert next(row.value for row in rows if row.metric == "updates") == 4
+    output = capsys.readouterr().out
+    assert "BLEU of bs-en" in output
+    assert "chrF" in output
+
+    assert run(monkeypatch, "train", recipe_file, *TINY) == 1
+    assert "finished run; give --overwrite" in capsys.readouterr().err
+    assert run(monkeypatch, "train", recipe_file, *TINY, "--resume") == 1
+
+    (folder / "results.json").unlink()
+    (folder / "notes.txt").write_text("mine")
+    assert run(monkeypatch, "train", recipe_file, *TINY) == 1
+    assert "unfinished run; give --resume" in capsys.readouterr().err
+    assert (
+        run(monkeypatch, "train", recipe_file, *TINY, "--model.encoder_layers", "3", "--evaluation.depths", "2-2", "--resume")
+        == 0
+    )
+    again = read_results(folder / "results.json")
+    assert [row.value for row in again if row.metric == "bleu"] == [row.value for row in rows if row.metric == "bleu"]
+
+    (folder / "latency-ctranslate2-int8.json").write_text("of the old models")
+    assert run(monkeypatch, "train", recipe_file, *TINY, "--evaluation.splits", "[]", "--overwrite") == 0
+    assert not list(folder.glob("latency*")), "times of the old models are gone"
+    assert not (folder / "students" / "3-2").exists(), "the old run is gone"
+    assert (folder / "notes.txt").exists(), "but not what else was there"
+    assert run(monkeypatch, "train", recipe_file, *TINY, "--model.encoder_layers", "3", "--overwrite") == 0
+    capsys.readouterr()
+    assert run(monkeypatch, "evaluate", folder, "--evaluation.splits", "validation", "--evaluation.depths", "3-2") == 0
+    assert "validation" in capsys.readouterr().out
+    recipe = yaml.safe_load(recipe_file.read_text())
+    assert (
+        run(
+            monkeypatch,
+            "evaluate",
+            folder / "students" / "2-2",
+            "--data.pairs",
+            "bs-en",
+            "--data.data_dir",
+            recipe["data"]["data_dir"],
+        )
+        == 0
+    )
+    assert run(monkeypatch, "extract", folder, "2-1", "--output", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "2-1" / "model.safetensors").is_file()
+    capsys.readouterr()
+    for words, message in (
+        (("extract", folder, "4-2", "--output", tmp_path / "out"), "has only 3-2 layers"),
+        (("extract", folder, "2-1", "--output", tmp_path / "out"), "exists already; give --overwrite"),
+        (("extract", tmp_path / "none", "2-1", "--output", tmp_path / "out"), "no usable checkpoint"),
+        (("evaluate", tmp_path / "none", "--data.pairs", "bs-en", "--data.data_dir", "x"), "no usable checkpoint"),
+        (("evaluate", folder, "--evaluation.depths", "9-9"), "has only 3-2 layers"),
+        (("train", tmp_path / "none.yaml"), "no such recipe"),
+        (("train",), "give a recipe first"),
+    ):
+        assert run(monkeypatch, *words) == 1, words
+        error = capsys.readouterr().err
+        assert message in error
+        assert "Traceback" not in error
+
+
+def test_plain_models_run_through_the_same_code(recipe_file, monkeypatch, tmp_path, capsys):
+    assert run(monkeypatch, "train", recipe_file, *TINY, "--method", "plain", "--tokenizer.joint", "false") == 0
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+    assert not (tmp_path / "run" / "students").exists()
+    again = ["--output_dir", str(tmp_path / "second"), "--model.from_pretrained", str(tmp_path / "run" / "model")]
+    assert run(monkeypatch, "train", recipe_file, *TINY, *again, "--evaluation.depths", "2-2") == 0
+    assert (tmp_path / "second" / "teacher" / "model.safetensors").is_file()
+
+
+def test_peers_run_through_the_same_code(recipe_file, text_folder, monkeypatch, tmp_path, capsys):
+    peers = ["--method", "pareto_mutual", "--data.pairs", "fr-en", "bs-en", "--update_interval", "2", "--trial_share", "0.02"]
+    plain = ["--method", "plain", *peers[2:5], "--output_dir", tmp_path / "base"]
+    assert run(monkeypatch, "train", recipe_file, *TINY, *plain) == 0
+    capsys.readouterr()
+    assert run(monkeypatch, "train", recipe_file, *TINY, *peers, "--evaluation.baselines", str(tmp_path / "base")) == 0
+    folder, printed = tmp_path / "run", capsys.readouterr().out
+    for text in ("What is sampled", "peer 2, τ = 5", "2-2 peer 1", "2-2 peer 2", "HRL", "LRL"):
+        assert text in printed
+    for peer in "12":
+        assert (folder / "peers" / peer / "model.safetensors").is_file()
+        assert (folder / "peers" / peer / "tokenizer_config.json").is_file()
+    rows = read_results(folder / "results.json")
+    assert {row.peer for row in rows if row.model == "peer"} == {None, 1, 2}
+    values = {(row.peer, row.pair): row.value for row in rows if row.metric == "chrf"}
+    for peer in (1, 2):
+        assert values[peer, "HRL"] == values[peer, "fr-en"]
+        assert values[peer, "average"] == pytest.approx((values[peer, "fr-en"] + values[peer, "bs-en"]) / 2)
+    assert all(row.signature for row in rows if row.metric in ("bleu", "chrf") and row.pair == "fr-en")
+    assert load_recipe(folder / "recipe.yaml").evaluation.high_resource == ["fr-en"], "the larger half, by default"
+    frontier = json.loads((folder / "frontier.json").read_text())
+    assert [(point["family"], point["name"]) for point in frontier["points"]] == [
+        ("run", "peer 1"),
+        ("run", "peer 2"),
+        ("base", "2-2 model"),
+    ]
+    for name in ("frontier.png", "weights.png"):
+        assert (folder / "plots" / name).stat().st_size > 5000
+    assert json.loads((folder / "distillation_weights.json").read_text())["strategy"] == "auto"
+    again = ["evaluate", folder, "--evaluation.high_resource", "bs-en", "--evaluation.baselines", "[]"]
+    assert run(monkeypatch, *again) == 0
+    assert len(json.loads((folder / "frontier.json").read_text())["points"]) == 2
+    assert run(monkeypatch, "evaluate", folder, "--evaluation.baselines", str(tmp_path / "nowhere")) == 1
+    assert "evaluation.baselines" in capsys.readouterr().err
+
+
+def test_the_demo_shows_peers_too(text_folder, monkeypatch, tmp_path, capsys):
+    shutil.copytree(text_folder, tmp_path / "demo" / "text")  # a small corpus; writing the whole one takes a while
+    words = ["--method", "pareto", "--folder", str(tmp_path / "demo"), "--data.pairs", "fr-en", "bs-en"]
+    short = ["--update_interval", "2", "--trial_share", "0.01", "--evaluation.splits", "[]"]
+    assert run(monkeypatch, "demo", *words, *TINY, *short) == 0
+    assert "Unseen phrases, peers/1" in capsys.readouterr().out
+    assert (tmp_path / "demo" / "run-pareto_mutual" / "peers" / "2" / "model.safetensors").is_file()
+
+
+SHORT = ("--max_tokens", "256", "--repeats", "1", "--updates", "4")
+
+
+def test_the_bench_of_peers_prints_ratios(monkeypatch, capsys):
+    assert (
+        run(monkeypatch, "bench", "pareto", *["--shape", "tiny", "--max_tokens", "256", "--repeats", "1", "--updates", "4"])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    for text in ("peer update, all α > 0 / plain step", "1.33", "trial updates / updates", "validations of one search"):
+        assert text in printed
+    assert run(monkeypatch, "bench", "pareto", "--shape", "huge") == 1
+
+
+def test_the_bench_of_options_prints_ratios(monkeypatch, capsys):
+    short = ["--shape", "tiny", "--max_tokens", "256", "--repeats", "1"]
+    assert run(monkeypatch, "bench", "options", *short, "--no_compile") == 0
+    printed = capsys.readouterr().out
+    for text in ("as trained in float32", "bf16, eager attention", "AdamW not fused"):
+        assert text in printed
+    assert "torch_compile" not in printed
+    assert run(monkeypatch, "bench", *short, "--parts", "trainer") == 0
+    printed = capsys.readouterr().out
+    assert "stock Seq2SeqTrainer" in printed
+    assert "K = 2" not in printed
+
+
+def test_unknown_commands_end_with_the_usage(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "trian")
+    assert run(monkeypatch, "--help") == 0
+    assert "paretokd COMMAND" in capsys.readouterr().out
+    assert run(monkeypatch, "train", SHIPPED[0], "--help") == 0
+    assert "--kd_weight" in capsys.readouterr().out
+
+
+# ---- a command of one's own, as CONTRIBUTING describes it
+
+
+def test_a_command_of_ones_own(monkeypatch, capsys, students):
+    def count(words):
+        """Counts the models in a folder."""
+        show.line(f"{len(find_members(Path(words[0])))} models")
+
+    monkeypatch.setitem(main_module.COMMANDS, "count", count)
+    assert run(monkeypatch, "count", students.parent) == 0
+    assert capsys.readouterr().out == "0 models\n"

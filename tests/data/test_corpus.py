@@ -1,0 +1,145 @@
+import gzip
+import json
+
+import pytest
+
+from hf_paretokd import LanguagePair
+from hf_paretokd.data.corpus import DataConfig, load_text
+from hf_paretokd.errors import DataError, RecipeError
+
+DE_EN = LanguagePair("de", "en")
+
+
+def read(folder, split="train", **fields):
+    text = load_text(DataConfig(pairs=["de-en"], **{"data_dir": str(folder), **fields}), split)[DE_EN]
+    return list(zip(text.sources, text.targets, strict=True)), text
+
+
+LITERAL = [('er sagte "ja"', 'he said "yes"'), ("NA", "null"), ("a, b; c", "it's"), ("中文　字", "x\u2028y")]
+
+
+def write_aligned(folder, rows, split="train", compress=False):
+    folder.mkdir(parents=True, exist_ok=True)
+    for column, language in enumerate(("de", "en")):
+        data = ("\n".join(row[column] for row in rows) + "\n").encode()
+        if compress:
+            (folder / f"{split}.{language}.gz").write_bytes(gzip.compress(data))
+        else:
+            (folder / f"{split}.{language}").write_bytes(data)
+
+
+@pytest.mark.parametrize("place", ["", "de-en", "en-de"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_aligned_files(tmp_path, place, compress):
+    write_aligned(tmp_path / place, LITERAL, compress=compress)
+    assert read(tmp_path)[0] == LITERAL
+
+
+def test_other_formats_give_the_same_text(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    (tmp_path / "a.tsv").write_text("".join(f"{de}\t{en}\n" for de, en in LITERAL), "utf-8")
+    (tmp_path / "de-en.jsonl").write_text("".join(json.dumps({"de": de, "en": en}) + "\n" for de, en in LITERAL), "utf-8")
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps({"translation": {"de": de, "en": en}}) + "\n" for de, en in LITERAL))
+    table = pyarrow.table({"de": [de for de, _ in LITERAL], "en": [en for _, en in LITERAL]})
+    pyarrow.parquet.write_table(table, tmp_path / "c.parquet")
+    for name in ("a.tsv", "{pair}.jsonl", "b.jsonl", "c.parquet"):
+        assert read(tmp_path, train=name)[0] == LITERAL, name
+
+
+def test_a_local_hub_data_set(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("".join(json.dumps({"de": de, "en": en}) + "\n" for de, en in LITERAL), "utf-8")
+    assert read(None, data_dir=None, hub=str(folder))[0] == LITERAL
+    with pytest.raises(DataError, match="no-such"):
+        read(None, data_dir=None, hub=str(tmp_path / "no-such"))
+
+
+def test_carriage_returns_and_byte_order_marks_go(tmp_path):
+    tmp_path.joinpath("train.de").write_bytes("\ufeffeins\r\nzwei\r\n".encode())
+    tmp_path.joinpath("train.en").write_bytes(b"one\ntwo")
+    assert read(tmp_path)[0] == [("eins", "one"), ("zwei", "two")]
+
+
+def test_skips_are_counted_with_a_place(tmp_path):
+    rows = [("a", "b"), ("", "empty"), ("c", "  "), ("a", "b"), ("d</s>", "e"), (">>en<< f", "g"), ("h", "i"), ("a", "other")]
+    write_aligned(tmp_path, rows)
+    write_aligned(tmp_path, rows, "test")
+    found, text = read(tmp_path)
+    assert found == [("a", "b"), ("h", "i"), ("a", "other")]
+    assert text.skipped == {"empty side": 2, "duplicate pair": 1, "special token in the text": 2}
+    assert text.examples["duplicate pair"].endswith("train.de:4")
+    assert len(read(tmp_path, "test")[0]) == 4, "test text keeps its duplicates"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.de", b"gut\n\xff\xfe\n", r"train\.de:2: not UTF-8"),
+        ("train.de", b"gut\nnul\0\n", r"train\.de:2: .*NUL"),
+        ("train.de", b"eins\nzwei\ndrei\n", r"train\.de:3: no partner line; train\.de has 3 lines and train\.en has 2"),
+        ("train.en", b"one\n", r"train\.de:2: no partner"),
+        ("train.de", b"", r"no partner"),
+        ("train.de", None, r"other side train\.de"),
+    ],
+)
+def test_bad_aligned_files(tmp_path, name, content, message):
+    write_aligned(tmp_path, [("eins", "one"), ("zwei", "two")])
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.tsv", "eins\tone\nzwei\n", r"a\.tsv:2: expected source<TAB>target, found 1"),
+        ("a.tsv", "eins\tone\tx\n", r"a\.tsv:1: .* found 3"),
+        ("a.jsonl", '{"de": "x"\n', r"a\.jsonl:1: not JSON"),
+        ("a.jsonl", '{"de": "x"}\n', r"a\.jsonl:1: field 'en' is missing"),
+        ("a.jsonl", '{"de": "x", "en": 3}\n', r"a\.jsonl:1: field 'en' is not text"),
+        ("a.jsonl", "[1]\n", r"a\.jsonl:1: expected an object"),
+        ("a.parquet", "no parquet", r"a\.parquet: not readable as parquet"),
+        ("a.jsonl", "", "no usable sentence pair"),
+    ],
+)
+def test_bad_other_files(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, train=name)
+
+
+def test_missing_places_and_broken_gzip(tmp_path):
+    with pytest.raises(DataError, match="looked for"):
+        read(tmp_path)
+    with pytest.raises(DataError, match="not a folder"):
+        read(tmp_path / "nothing")
+    with pytest.raises(DataError, match="no such file"):
+        read(tmp_path, train="a.tsv")
+    write_aligned(tmp_path, LITERAL, compress=True)
+    (tmp_path / "train.de.gz").write_bytes((tmp_path / "train.de.gz").read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"train\.de\.gz: cannot be read"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pairs": []}, "data.pairs"),
+        ({"pairs": ["deen"]}, "deen"),
+        ({"pairs": ["de-de"]}, "de-de"),
+        ({"pairs": ["de-en", "de-en"]}, "2 times"),
+        ({"target_tags": "often"}, "target_tags"),
+        ({"data_dir": "x", "hub": "y"}, "exclude"),
+        ({"train": "{lang}.tsv"}, "train"),
+        ({"max_length": 1}, "max_length"),
+    ],
+)
+def test_bad_data_sections(fields, message):
+    with pytest.raises(RecipeError, match=message):
+        DataConfig(**{"pairs": ["de-en"], **fields})

@@ -1,0 +1,18 @@
+from hf_paretokd import LanguagePair
+from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.evaluation.translations import read_translations, write_translations
+from hf_paretokd.utils.text import one_line
+
+DE_EN = LanguagePair("de", "en")
+
+
+def test_translations_stay_one_line_each(tmp_path):
+    sources = ["one", "two", ""]
+    hypotheses = ["a\nb", "c\u2028d\x0be", ""]
+    write_translations(tmp_path, {DE_EN: ParallelText(DE_EN, "test", sources, sources)}, {"teacher": {DE_EN: hypotheses}})
+    assert read_translations(tmp_path, "test", "de-en") == {
+        "teacher": ["a b", "c d e", ""],
+        "source": sources,
+        "reference": sources,
+    }
+    assert one_line("a\r\nb\x85c") == "a b c"

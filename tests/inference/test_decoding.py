@@ -1,0 +1,24 @@
+import pytest
+
+from hf_paretokd import translate
+from hf_paretokd.errors import TokenizerError
+from hf_paretokd.evaluation.proof import bare
+from hf_paretokd.inference.decoding import decode_all, decoder_of
+
+
+def test_translate_keeps_the_order_and_refuses_unknown_tags(trained, tokenizer, sentences):
+    together = translate(trained, tokenizer, sentences, max_tokens=300)
+    assert len(set(together)) > 100
+    assert together[:5] == [translate(trained, tokenizer, [text])[0] for text in sentences[:5]]
+    assert translate(trained, tokenizer, []) == []
+    with pytest.raises(TokenizerError, match=">>zz<<"):
+        translate(trained, tokenizer, [">>zz<< x"])
+
+
+def test_output_that_never_ends_is_equal_too(new_model, tokenizer, sentences):
+    """An untrained model fills all its room; both engines stop at the same token."""
+    model = new_model().eval()
+    ids = tokenizer(sentences[:10])["input_ids"]
+    ours, theirs = (decode_all(decoder_of(model, tokenizer, engine), ids, 40) for engine in ("transformers", "ctranslate2"))
+    assert [bare(row, model) for row in ours] == [bare(row, model) for row in theirs]
+    assert max(len(bare(row, model)) for row in ours) == min(40, 2 * max(map(len, ids)) + 20) - 2

@@ -1,0 +1,70 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_paretokd.errors import DataError, TokenizerError
+from hf_paretokd.inference.lines import LineTranslator, split_long
+from hf_paretokd.utils.text import cleaned
+
+
+@pytest.fixture(scope="module")
+def echo(tokenizer):
+    """Everything but the network: a decoder that gives back what it gets."""
+    return LineTranslator(tokenizer, lambda ids, longest, beams: ids, limit=24, num_beams=1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.text(max_size=30),
+            st.text(alphabet="\r\t\v\f\x00\x1b\x85\u2028\u2029\ufeff ab", max_size=12),
+            st.text(alphabet="ab. ", min_size=80, max_size=200),
+        ).map(lambda text: text.replace("\n", " ").replace("<", "").encode("utf-8", "surrogatepass")),
+        max_size=8,
+    ),
+    st.booleans(),
+    st.integers(1, 5),
+)
+def test_as_many_lines_come_out_as_go_in(echo, lines, ended, buffer):
+    content = b"\n".join(lines) + (b"\n" if ended and lines else b"")
+    raw = [line + b"\n" for line in content.split(b"\n")[:-1]] + (
+        [content.split(b"\n")[-1]] if content.split(b"\n")[-1] else []
+    )
+    output = b"".join(echo.translate(raw, buffer))
+    assert output.count(b"\n") == content.count(b"\n")
+    text = output.decode()
+    assert len(text.splitlines()) == len(text.split("\n")) - text.endswith("\n") - (not text)
+    for row, (before, after) in enumerate(zip(raw, output.split(b"\n"), strict=False)):
+        blank = not cleaned(before.decode("utf-8" if row else "utf-8-sig", "replace"))
+        assert not (blank and after), "blank lines stay blank"
+
+
+def test_long_lines_are_translated_in_pieces_or_refused(echo, tokenizer):
+    text = "dans 3 heures. " * 20 + "x" * 200
+    pieces = echo.pieces(text.strip(), "file:1")
+    assert len(pieces) > 5
+    assert all(echo.tokens(piece) <= echo.limit for piece in pieces)
+    assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
+    assert pieces[0].endswith("heures."), "cut at the end of a sentence"
+    strict = LineTranslator(echo.tokenizer, echo.decoder, echo.limit, long="refuse")
+    produced = strict.translate([b"dans 3 heures\n", text.encode()], buffer=1, name="in.txt")
+    assert next(produced) == b"dans 3 heures\n", "what came before is there"
+    with pytest.raises(DataError, match=r"in\.txt:2: \d+ tokens, the model takes 24; --long split"):
+        next(produced)
+    assert split_long("abcdefgh", lambda piece: len(piece) <= 2) == ["ab", "cd", "ef", "gh"]
+    assert split_long("aa bb cc", lambda piece: len(piece) <= 5) == ["aa bb", "cc"]
+    assert split_long("aa bb. cc dd ee", lambda piece: len(piece) <= 9) == ["aa bb.", "cc dd ee"]
+
+
+def test_damaged_bytes_are_replaced_and_named(echo, caplog, monkeypatch):
+    monkeypatch.setattr("hf_paretokd.inference.lines.logger.warning", lambda text: caplog.records.append(text))
+    found = list(echo.translate([b"\xef\xbb\xbfdans\n", b"3 \xff heures\n", b"\xfe\n"], name="in.txt"))
+    assert len(found) == 3
+    assert found[0] == b"dans\n", "a byte order mark is no text"
+    assert caplog.records == ["in.txt:2: not UTF-8; what cannot be read is replaced, here and further on"]
+
+
+def test_unknown_tags_are_refused(echo, tokenizer):
+    with pytest.raises(TokenizerError, match=">>zz<<"):
+        list(LineTranslator(tokenizer, echo.decoder, 24, tag=">>zz<<").translate([b"dans\n"]))

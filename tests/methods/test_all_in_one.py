@@ -1,0 +1,259 @@
+import math
+from collections import Counter
+
+import pytest
+import torch
+from reference import all_in_one_loss, gradients
+
+from hf_paretokd import AllInOneConfig, Depth, candidate_depths
+from hf_paretokd.errors import ModelError, TrainingError
+from hf_paretokd.methods.all_in_one import AllInOneModel, LossRules
+
+ALPHA, BETA, ETA = 5.5, 0.5, 1.1
+
+
+def config(tmp_path, **fields):
+    defaults = {
+        "output_dir": str(tmp_path / "run"),
+        "max_steps": 8,
+        "max_tokens": 400,
+        "warmup_steps": 2,
+        "eval_steps": 2,
+        "logging_steps": 2,
+        "learning_rate": 1e-3,
+        "disable_tqdm": True,
+    }
+    return AllInOneConfig(**{**defaults, **fields})
+
+
+@pytest.fixture
+def trainer_defaults():
+    return {"method": "all_in_one", "max_steps": 8, "eval_steps": 2, "logging_steps": 2, "learning_rate": 1e-3}
+
+
+# ---- candidates (D-12) ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("layers", "count"), [(2, 1), (3, 3), (4, 6), (5, 10), (6, 15), (7, 21), (12, 66)])
+def test_number_of_candidates(layers, count):
+    assert len(candidate_depths(Depth(layers, layers))) == count
+
+
+def test_which_candidates():
+    found = {str(depth) for depth in candidate_depths(Depth(6, 6))}
+    assert {"6-6", "2-2"} <= found
+    assert not {"6-1", "3-4"} & found
+
+
+def test_candidates_of_uneven_teachers_and_lists():
+    assert [str(d) for d in candidate_depths(Depth(4, 2))] == ["2-2", "3-2", "4-2"]
+    assert [str(d) for d in candidate_depths(Depth(3, 6))] == ["2-2", "3-2", "3-3"]
+    assert candidate_depths(Depth(6, 6), ["6-1", "1-1"]) == (Depth(1, 1), Depth(6, 1))
+    for bad in (["7-2"], ["6-2", "6-2"], ["x"], ["2-0"], []):
+        with pytest.raises(ModelError):
+            candidate_depths(Depth(6, 6), bad)
+    with pytest.raises(ModelError):
+        candidate_depths(Depth(6, 1))
+
+
+# ---- sampling (D-16) --------------------------------------------------------------------------------------------------
+
+
+def test_sampling_statistics(new_model, new_trainer):
+    trainer = new_trainer(model=new_model(encoder_layers=6, decoder_layers=6))
+    draws = [trainer.sample_students(update) for update in range(12_000)]
+    equal = sum(first == second for first, second in draws) / len(draws)
+    full = sum(Depth(6, 6) in pair for pair in draws) / len(draws)
+    assert equal == pytest.approx(1 / 15, abs=0.008)
+    assert full == pytest.approx(29 / 225, abs=0.01)
+    assert sum(d.encoder for pair in draws for d in pair) / 24_000 == pytest.approx(4.6667, abs=0.03)
+    assert sum(d.decoder for pair in draws for d in pair) / 24_000 == pytest.approx(3.3333, abs=0.03)
+    counts = Counter(depth for pair in draws for depth in pair)
+    assert set(counts) == set(candidate_depths(Depth(6, 6)))
+    assert all(abs(count / 24_000 - 1 / 15) < 0.008 for count in counts.values())
+
+
+def test_sampling_is_a_function_of_seed_and_update(new_trainer):
+    assert new_trainer().sample_students(7) == new_trainer().sample_students(7)
+    some = new_trainer(num_students=3, sample_with_replacement=False)
+    assert all(len(set(some.sample_students(update))) == 3 for update in range(50))
+    with pytest.raises(TrainingError, match="num_students"):
+        new_trainer(num_students=4, sample_with_replacement=False)
+
+
+def test_students_per_update_or_micro_batch(new_trainer):
+    trainer = new_trainer(students_per="update")
+    assert trainer.joint_arguments(0, [])["students"] == trainer.joint_arguments(1, [])["students"]
+    other = new_trainer(students_per="micro_batch")
+    assert len({tuple(other.joint_arguments(number, [])["students"]) for number in range(20)}) > 3
+
+
+# ---- the loss (D-13, D-14, D-15) --------------------------------------------------------------------------------------
+
+
+def total(entropies, kd, mutual, terms):
+    """L of Eq. 1 from given cross-entropies and divergences."""
+    values = iter([*kd, *([mutual] if len(terms) > len(kd) else [])])
+    return sum(entropies) + sum(term.weight * next(values) for term in terms)
+
+
+def test_loss_vector():
+    rules = LossRules(ALPHA, ETA, False, False)
+    entropies = [2.0, 2.3, 2.1]
+    stage1, stage2 = (rules.divergences(entropies, [1, 2], beta) for beta in (0.0, BETA))
+    assert total(entropies, (0.4, 0.2), 0.15, stage1) == pytest.approx(8.05)
+    assert total(entropies, (0.4, 0.2), 0.15, stage2) == pytest.approx(8.125)
+    assert [not term.teacher_gradient for term in stage2[:2]] == [True, False]
+    assert (stage2[2].teacher, stage2[2].student) == (2, 1), "the second student has the lower loss and is the senior"
+
+
+def test_detach_at_exactly_the_threshold():
+    entropies = [2.0, 2.5]
+    assert LossRules(1.0, 1.25, False, False).divergences(entropies, [1], 0)[0].teacher_gradient
+    assert not LossRules(1.0, 1.25, True, False).divergences(entropies, [1], 0)[0].teacher_gradient
+    assert LossRules(1.0, math.inf, False, False).divergences([1.0, 99.0], [1], 0)[0].teacher_gradient
+
+
+@pytest.mark.parametrize(("count", "pairs", "factor"), [(1, 0, 0), (2, 1, 1), (3, 3, 1 / 3), (4, 6, 1 / 6), (5, 10, 1 / 10)])
+def test_mutual_pairs_and_their_weight(count, pairs, factor):
+    terms = LossRules(ALPHA, ETA, False, False).divergences([1.0] * (count + 1), list(range(1, count + 1)), BETA)
+    mutual = terms[count:]
+    assert len(mutual) == pairs
+    assert all(term.weight == pytest.approx(BETA * factor) for term in mutual)
+    assert all(term.teacher < term.student for term in mutual), "at equality the lower index is the senior"
+    assert all(term.weight == pytest.approx(ALPHA / count) for term in terms[:count])
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("students", ["2-2 3-2", "3-3 2-2", "2-2 2-2", "3-3 3-3", "3-2", "2-2 3-2 3-3", "1-1 3-1"])
+@pytest.mark.parametrize("eta", [1.0001, math.inf])
+def test_loss_and_gradients_equal_the_slow_reference(new_model, batch, tmp_path, students, share, eta):
+    model = new_model(seed=5)
+    depths = [Depth.parse(text) for text in students.split()]
+    arguments = config(tmp_path, detach_threshold=eta, share_prefix=share, label_smoothing_factor=0.1)
+    joint = AllInOneModel(model, arguments).train()
+    found = joint([batch], [0], students=depths, mutual_weight=BETA)
+    expected, entropies = all_in_one_loss(model, batch, depths, ALPHA, BETA, eta, 0.1)
+    assert found["losses"].item() == pytest.approx(expected.item(), rel=1e-6)
+    tokens = (batch["labels"] != -100).sum()
+    assert found["logs"]["loss_teacher"][0].item() == pytest.approx(entropies[0].item(), rel=1e-5)
+    ours, theirs = gradients(found["losses"].sum() / tokens, model), gradients(expected / tokens, model)
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_detaching_changes_only_the_teachers_path(new_model, batch, tmp_path):
+    model = new_model(seed=5)
+    grads = []
+    for eta in (0.0, math.inf):
+        joint = AllInOneModel(model, config(tmp_path, detach_threshold=eta))
+        grads.append(gradients(joint([batch], [0], students=[Depth(2, 2)], mutual_weight=0.0)["losses"].sum(), model))
+    top = "model.decoder.layers.2.fc1.weight"  # used by the teacher alone: only its path through the KL differs
+    assert not torch.allclose(grads[0][top], grads[1][top])
+
+
+def test_independent_passes_have_independent_dropout(new_model, batch, tmp_path):
+    model = new_model(dropout=0.3)
+    for share, same in ((True, True), (False, False)):
+        joint = AllInOneModel(model, config(tmp_path, share_prefix=share)).train()
+        logs = joint([batch], [0], students=[Depth(3, 3)], mutual_weight=0.0)["logs"]
+        assert (logs["loss_kd"][0].item() == 0) is same
+
+
+# ---- training -----------------------------------------------------------------------------------------------------------
+
+
+def test_everything_is_logged(new_trainer):
+    trainer = new_trainer(mutual_start=0.0)
+    trainer.train()
+    training = [line for line in trainer.state.log_history if "loss_kd" in line]
+    assert {"loss", "loss_teacher", "loss_students", "loss_kd", "loss_mutual", "detach_rate", "seconds"} <= set(training[0])
+    validation = [line for line in trainer.state.log_history if "eval_loss" in line][-1]
+    depths = [validation[f"eval_loss_{depth}"] for depth in trainer.candidates]
+    assert validation["eval_loss"] == pytest.approx(sum(depths) / len(depths), rel=1e-6)  # Eq. 9
+    assert validation["eval_loss"] == pytest.approx((validation["eval_loss_fr-en"] + validation["eval_loss_bs-en"]) / 2)
+    assert validation["eval_nll"] < validation["eval_loss"]
+
+
+def test_one_stage_never_adds_or_always_has_the_mutual_term(new_trainer):
+    assert new_trainer(mutual_start=0.0).joint_arguments(0, [])["mutual_weight"] == BETA
+    never = new_trainer(mutual_start=1.0)
+    never.state.global_step = 7
+    assert never.joint_arguments(0, [])["mutual_weight"] == 0
+    assert never.border is None
+
+
+def test_two_stages(new_trainer):
+    trainer = new_trainer(mutual_start=0.5, max_steps=8, stage2_reset=["optimizer", "scheduler", "best_metric"])
+    seen, best = [], {}
+    begin, arguments = trainer.begin_stage_two, trainer.joint_arguments
+
+    def watched_begin():
+        best["step"] = trainer.state.best_global_step
+        begin()
+        best["weights"] = trainer.model.teacher.get_input_embeddings().weight.detach().clone()
+        best["state"] = len(trainer.optimizer.optimizer.state)
+
+    def watched_arguments(number, batches):
+        found = arguments(number, batches)
+        seen.append((trainer.state.global_step, found["mutual_weight"], trainer.lr_scheduler.get_last_lr()[0]))
+        return found
+
+    trainer.begin_stage_two, trainer.joint_arguments = watched_begin, watched_arguments
+    trainer.train()
+    assert [weight for _, weight, _ in seen] == [0, 0, 0, 0, BETA, BETA, BETA, BETA]
+    rates = [rate for _, _, rate in seen]
+    assert rates[4:] == rates[:4], "the schedule starts anew"
+    assert best["state"] == 0, "Adam starts anew"
+    assert best["step"] in (2, 4)
+    assert trainer.state.best_global_step in (6, 8), "the best of stage one no longer counts"
+
+
+def test_stage_two_starts_from_the_best_of_stage_one(new_trainer, monkeypatch):
+    trainer = new_trainer(mutual_start=0.5, max_steps=8)
+    losses = iter([5.0, 6.0, 7.0, 8.0, 9.0])
+    real = trainer.evaluate
+    monkeypatch.setattr(trainer, "evaluate", lambda **kwargs: {**real(**kwargs), "eval_loss": next(losses)})
+    loaded = []
+    load = trainer._load_models
+    monkeypatch.setattr(trainer, "_load_models", lambda folder: (loaded.append(folder.name), load(folder)))
+    trainer.train()
+    assert loaded == ["checkpoint-2", "checkpoint-2"], "at the border, and at the end"
+
+
+def test_schedules_that_cannot_restart_are_refused(new_trainer):
+    trainer = new_trainer(lr_scheduler_type="reduce_lr_on_plateau")
+    with pytest.raises(TrainingError, match="stage2_reset"):
+        trainer.train()
+
+
+def test_inverse_sqrt_schedule(new_trainer):
+    """D-25, but for the start: transformers warms up from 0, the official code from 1e-7."""
+    trainer = new_trainer(max_steps=600_000, learning_rate=5e-4, warmup_steps=4000, lr_scheduler_type="inverse_sqrt")
+    trainer.create_optimizer()
+    schedule = trainer.create_scheduler(600_000)
+    for step, expected in ((2000, 2.5e-4), (4000, 5e-4), (16_000, 2.5e-4), (299_999, 5.77351e-5), (304_000, 5e-4)):
+        assert 5e-4 * schedule.lr_lambdas[0](step) == pytest.approx(expected, rel=1e-4)
+    assert schedule.lr_lambdas[0](300_000) == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_students": 0},
+        {"kd_weight": -1.0},
+        {"mutual_weight": -0.1},
+        {"mutual_start": 1.5},
+        {"students_per": "epoch"},
+        {"stage2_reset": ["model"]},
+        {"detach_threshold": -1.0},
+        {"eval_strategy": "no"},
+        {"label_smoothing_variant": "other"},
+        {"max_tokens": 0},
+        {"temperatures": [0.0]},
+        {"label_smoothing_factor": 1.0},
+    ],
+)
+def test_impossible_values_are_refused(tmp_path, fields):
+    with pytest.raises(TrainingError, match=next(iter(fields)) if "eval_strategy" not in fields else "mutual_start"):
+        config(tmp_path, **fields)

@@ -1,0 +1,124 @@
+"""Equal micro-batches per update are equal training, however they are split (each launcher really starts two processes)."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import distributed_worker
+import pytest
+import torch
+from safetensors.torch import load_file
+
+WORKER = Path(distributed_worker.__file__)
+LAUNCHERS = {
+    "torchrun": "-m torch.distributed.run --nproc_per_node 2 --master_port {port}",
+    "accelerate": "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no "
+    "--dynamo_backend no --main_process_port {port}",
+}
+STARTED_BY = {"all_in_one": "torchrun", "auto": "accelerate", "uni": "accelerate"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, encoded, tokenizer):
+    """A folder with models and data, in which the worker has already run alone (in this process)."""
+    from conftest import SMALL
+
+    from hf_paretokd import ModelConfig, build_model
+
+    folder = tmp_path_factory.mktemp("distributed")
+    for peer in range(2):
+        shape = ModelConfig(**{**SMALL, "encoder_layers": 3, "decoder_layers": 3, "dropout": 0.2})
+        build_model(shape, tokenizer, 3 + peer).save_pretrained(folder / f"model-{peer}")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    for split in ("train", "validation"):
+        encoded[split].save_to_disk(folder / split)
+    distributed_worker.main(folder, "one")
+    return folder
+
+
+def launched(folder: Path, launcher: str) -> Path:
+    """Has the worker run some of its methods in two processes."""
+    methods = [method for method, mine in STARTED_BY.items() if mine == launcher]
+    run = subprocess.run(
+        [sys.executable, *LAUNCHERS[launcher].format(port=free_port()).split(), str(WORKER), str(folder), "two", *methods],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_torchrun(prepared):
+    return launched(prepared, "torchrun")
+
+
+@pytest.fixture(scope="module")
+def by_accelerate(prepared):
+    return launched(prepared, "accelerate")
+
+
+def result(folder, name, method):
+    report = json.loads((folder / f"{name}-{method}.json").read_text())
+    return report, load_file(folder / f"{name}-{method}.safetensors")
+
+
+@pytest.mark.parametrize("method", STARTED_BY)
+def test_two_processes_equal_one_with_accumulation(prepared, request, method):
+    launched = request.getfixturevalue(f"by_{STARTED_BY[method]}")
+    (one, weights), (two, other) = result(launched, "one", method), result(launched, "two", method)
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert one["dropout"] == 0.2
+    residuals = []
+    for expected, found in zip(one["log"], two["log"], strict=True):
+        for name in expected:
+            if name.startswith(("loss", "eval_", "grad", "detach", "peer")) and name != "loader_wait":
+                # the norm of a gradient keeps more of the rounding than a mean of losses: 2e-5 on one kind of CPU
+                near = 1e-4 if name.endswith("grad_norm") else 1e-5
+                assert found[name] == pytest.approx(expected[name], abs=near, rel=near), (name, expected["step"])
+        if "loss" in expected:
+            residuals.append(abs(found["loss"] - expected["loss"]))
+    assert max(residuals) <= 1e-5
+    assert sum(residuals) / len(residuals) <= 1e-6
+    for name, tensor in weights.items():
+        if name.endswith("k_proj.bias"):
+            continue  # softmax cancels it: its gradient is rounding noise, which Adam scales up to whole steps
+        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=3e-5, msg=name)
+
+
+def test_fifty_updates_decide_as_one_process(by_torchrun):
+    """Which students are detached and who is senior, in every micro-batch; processes take micro-batches in turn."""
+    read = lambda name, rank: json.loads((by_torchrun / f"{name}-all_in_one-decisions-{rank}.json").read_text())  # noqa: E731
+    one, first, second = read("one", 0), read("two", 0), read("two", 1)
+    assert len(one) == 50 * distributed_worker.MICRO_BATCHES
+    turns = [each for pair in zip(first, second, strict=True) for each in pair]
+    assert turns == one
+    detached = [teacher == 0 and not gradient for terms in one for teacher, _, gradient in terms]
+    assert 0 < sum(detached) < len(detached), "both decisions occur"
+
+
+def test_two_processes_decide_as_one(by_accelerate):
+    one, two = (result(by_accelerate, name, "auto")[0]["history"] for name in ("one", "two"))
+    assert [entry["update"] for entry in one] == [entry["update"] for entry in two] == [0, 2, 4]
+    for expected, found in zip(one[1:], two[1:], strict=True):
+        for mine, theirs in zip(expected["searches"], found["searches"], strict=True):
+            assert theirs["actions"] == mine["actions"]
+            for action, losses in mine["losses"].items():
+                assert theirs["losses"][action] == pytest.approx(losses, rel=1e-5)
+        assert found["weights"] == expected["weights"]
+    one, two = (result(by_accelerate, name, "uni")[0]["history"] for name in ("one", "two"))
+    assert [entry["weights"] for entry in one] == [entry["weights"] for entry in two]
+    for entry in one[1:]:
+        assert all(sum(mine[pair] > 0 for mine in entry["weights"]) == 1 for pair in ("fr-en", "bs-en"))
