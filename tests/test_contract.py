@@ -44,7 +44,7 @@ PUBLIC = {  # overridden anywhere, because their meaning has changed between rel
     "train": ["resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
     "training_step": ["model", "inputs", "num_items_in_batch"],
 }
-FLAGS = {"model_accepts_loss_kwargs", "loss_is_scaled_for_ga", "is_in_train", "callback_handler"}  # attributes without a dash
+FLAGS = {"model_accepts_loss_kwargs", "is_in_train", "callback_handler"}  # loss_is_scaled_for_ga is ignored where it is unknown
 # private names touched elsewhere: module → name → what has it
 TOUCHES = {
     "inference/pipeline.py": {"_build_translation_inputs": transformers.NllbTokenizer},
