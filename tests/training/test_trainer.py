@@ -305,3 +305,10 @@ def test_students_of_a_trainer_are_plain_checkpoints_with_cards(new_trainer, tmp
     assert written == [tmp_path / "peers" / "peers" / peer / "students" / "2-2" for peer in "12"], "two different students 2-2"
     first, second = (load_model(folder).state_dict() for folder in written)
     assert not torch.equal(first["model.shared.weight"], second["model.shared.weight"])
+
+
+def test_training_prints_nothing_but_the_trainers_own_lines(new_trainer, capsys):
+    new_trainer(max_steps=2, eval_steps=1, log_level="error").train()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed
+    assert all(line.startswith("{'") for line in printed), "one dictionary a line, as transformers prints its log"
