@@ -79,9 +79,7 @@ def prepare_run(recipe: Recipe, resume: bool, overwrite: bool) -> None:
     if finished and not overwrite:
         raise TrainingError(f"{layout.folder}: holds a finished run; give --overwrite to replace it, or another --output_dir")
     if started and not (resume or overwrite):
-        raise TrainingError(
-            f"{layout.folder}: holds an unfinished run; give --resume to go on, or --overwrite to start anew"
-        )
+        raise TrainingError(f"{layout.folder}: holds an unfinished run; give --resume to go on, or --overwrite to start anew")
     if state.is_main_process:
         if overwrite and not resume:
             remove_run(layout)

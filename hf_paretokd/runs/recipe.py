@@ -231,7 +231,10 @@ def command_line_recipe(overrides: Sequence[str]) -> Recipe:
 
 def describe_fields(path: str | Path) -> str:
     """All fields a recipe of this method may have, with their defaults."""
-    kinds = [*((f"--{name}.", section) for name, section in SECTIONS.items()), ("--", load_recipe(path).trainer_class.config_class)]
+    kinds = [
+        *((f"--{name}.", section) for name, section in SECTIONS.items()),
+        ("--", load_recipe(path).trainer_class.config_class),
+    ]
     lines = []
     for prefix, kind in kinds:
         texts = argument_texts(kind)

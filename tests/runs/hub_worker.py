@@ -29,10 +29,10 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_paretokd import AllInOneConfig, AllInOneTrainer, push_run
+from hf_paretokd.cli.main import finish_run
 from hf_paretokd.errors import UploadError
 from hf_paretokd.hub.upload import push
 from hf_paretokd.runs.prepare import prepare_run
-from hf_paretokd.cli.main import finish_run
 from hf_paretokd.runs.push import planned_uploads
 from hf_paretokd.runs.recipe import load_recipe
 

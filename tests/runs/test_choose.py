@@ -1,31 +1,15 @@
 import re
 from pathlib import Path
+
+import pytest
 from commands import command
+
+from hf_paretokd import choose_student
+from hf_paretokd.errors import ModelError, RecipeError, TrainingError
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.member import Member
-from hf_paretokd.runs.run import Run
-import pytest
-from hf_paretokd.errors import ModelError
-from hf_paretokd.evaluation.latency import Cost, Protocol, measure_latencies, read_costs, spaced_by_length, write_costs
-from hf_paretokd.models.member import Member
 from hf_paretokd.runs.choose import Budget, Candidate, choose
-import base64
-import json
-import os
-import re
-import shutil
-import subprocess
-import sys
-from html.parser import HTMLParser
-from pathlib import Path
-import yaml
-from huggingface_hub import ModelCard
-from hf_paretokd import choose_student
-from hf_paretokd.cli import main as cli
-from hf_paretokd.errors import RecipeError, TrainingError
-from hf_paretokd.runs.report import write_report
 from hf_paretokd.runs.run import Run
-
 
 FAMILY = [
     Candidate(Member("student", Depth.parse(depth)), milliseconds, megabytes, bleu)

@@ -1,21 +1,14 @@
-from commands import command
-from hf_paretokd.runs.run import Run
-import base64
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
+
 import pytest
-import yaml
+from commands import command
 from huggingface_hub import ModelCard
-from hf_paretokd import choose_student
-from hf_paretokd.cli import main as cli
-from hf_paretokd.errors import RecipeError, TrainingError
-from hf_paretokd.runs.report import write_report
+
 from hf_paretokd.runs.run import Run
 
 

@@ -1,17 +1,8 @@
-from commands import SHIPPED
-import json
-import shutil
-import sys
-from importlib.resources import files
-from pathlib import Path
 import pytest
-import yaml
-from hf_paretokd.cli import main as cli
+from commands import SHIPPED
+
 from hf_paretokd.errors import ParetoKDError, RecipeError
-from hf_paretokd.evaluation.results import read_results
 from hf_paretokd.runs.recipe import load_recipe
-
-
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -1,0 +1,70 @@
+import json
+
+import ctranslate2
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from hf_paretokd.errors import ExportError, ModelError
+from hf_paretokd.evaluation import proof as module
+from hf_paretokd.evaluation.proof import Sentences
+from hf_paretokd.runs.export import export_model
+
+
+@pytest.fixture(scope="module")
+def references(texts, short):
+    return [next(iter(texts["train"].values())).targets[index] for index in short]
+
+
+def test_an_export_is_proved_and_whole(trained, tokenizer, sentences, references, tmp_path):
+    proof = export_model(trained, tokenizer, [Sentences("en", sentences, references)], tmp_path / "int8", "int8")
+    assert (proof.sentences, proof.equal + len(proof.ties), proof.broken) == (150, 150, [])
+    assert proof.equal >= 148
+    (loss,) = proof.losses
+    assert loss.sentences == 150
+    assert loss.float32 > 90, "it knows these phrases by heart"
+    names = {path.name for path in (tmp_path / "int8").iterdir()}
+    assert {"model.bin", "config.json", "source.spm", "target.spm", "tokenizer_config.json", "proof.json"} <= names
+    assert [path.name for path in tmp_path.iterdir()] == ["int8"], "nothing unfinished is left"
+    assert json.loads((tmp_path / "int8" / "proof.json").read_text())["equal"] == proof.equal
+    kept = AutoTokenizer.from_pretrained(tmp_path / "int8")
+    translator = ctranslate2.Translator(str(tmp_path / "int8"))
+    pieces = kept.convert_ids_to_tokens(kept(sentences[-1])["input_ids"])
+    found = translator.translate_batch([pieces])[0].hypotheses[0]
+    assert kept.decode(kept.convert_tokens_to_ids(found)) == references[-1]
+    with pytest.raises(ModelError, match="--overwrite"):
+        export_model(trained, tokenizer, [], tmp_path / "int8")
+    with pytest.raises(ModelError, match="'int4' is not one of float32, int8"):
+        export_model(trained, tokenizer, [], tmp_path / "int4", "int4")
+
+
+def test_a_model_whose_pad_row_is_not_zero_is_not_exported(trained, tokenizer, sentences, references, tmp_path):
+    """The trap of Marian: CTranslate2 converts it without a word and translates something else."""
+    row = trained.get_input_embeddings().weight
+    with torch.no_grad():
+        row[-1] += 3.0
+    try:
+        with pytest.raises(ExportError, match=r"differs from generate's in \d+ of 150 sentences without a tie"):
+            export_model(trained, tokenizer, [Sentences("en", sentences, references)], tmp_path / "out")
+    finally:
+        with torch.no_grad():
+            row[-1] = 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_quantization_that_costs_quality_is_not_exported(trained, tokenizer, sentences, references, tmp_path, monkeypatch):
+    real = module.ctranslate.ctranslate_decoder
+
+    def worse(folder, tokenizer):
+        decoder = real(folder, tokenizer)
+        if folder.name != "quantized":
+            return decoder
+        return lambda ids, longest, beams: [row[: len(row) // 2] for row in decoder(ids, longest, beams)]
+
+    monkeypatch.setattr(module.ctranslate, "ctranslate_decoder", worse)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("kept")
+    texts = [Sentences("en", sentences, references)]
+    with pytest.raises(ExportError, match=r"int8 loses \d+\.\d+ BLEU on 150 sentences"):
+        export_model(trained, tokenizer, texts, tmp_path / "out", "int8", overwrite=True)
+    assert (tmp_path / "out" / "mine").read_text() == "kept", "what was there stays if the new one fails"

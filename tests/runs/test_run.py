@@ -1,0 +1,140 @@
+"""A run is its folder: found, loaded once, moved, read where nothing can be written or trained."""
+
+import errno
+import json
+import shutil
+
+import pytest
+import yaml
+from commands import TINY, command
+
+from hf_paretokd import Depth, Member, Run
+from hf_paretokd.errors import ModelError, RecipeError, TrainingError
+from hf_paretokd.models import files
+from hf_paretokd.utils import files as written
+
+
+@pytest.fixture
+def moved(folder, tmp_path):
+    """A copy of the run somewhere else, whose recipe names text that is not there."""
+    place = tmp_path / "moved"
+    shutil.copytree(folder, place, ignore=shutil.ignore_patterns("checkpoints", "latency.json"))
+    recipe = yaml.safe_load((place / "recipe.yaml").read_text())
+    recipe["data"]["data_dir"] = str(tmp_path / "gone")
+    (place / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return place
+
+
+def test_a_run_knows_its_models_by_their_places(folder, tmp_path):
+    run = Run(folder)
+    assert [str(member.depth) for member in run.members] == ["3-2", "3-2", "2-2"]
+    assert [member.folder for member in run.members] == ["teacher", "students/3-2", "students/2-2"]
+    assert run.members == {member: folder / member.folder for member in run.members}
+    assert run.scored == list(run.members)
+    for name in ("peers/2", "peers/1", "peers/1/students/2-2", "peers/1/students/3-2", "peers/notes", "students/a-b"):
+        source = folder / ("teacher" if name.startswith("peers") and "students" not in name else "students/2-2")
+        shutil.copytree(source, tmp_path / name)
+    for name in ("peers/1/students/3-2", "students/a-b"):
+        (tmp_path / name / "config.json").unlink()
+    found = Run(tmp_path).members
+    assert list(found) == [Member("peer", Depth(3, 2), 1), Member("peer", Depth(3, 2), 2), Member("student", Depth(2, 2), 1)]
+    with pytest.raises(ModelError, match=r"has no teacher, model or peers yet; was the training finished\?"):
+        _ = Run(tmp_path / "empty").members
+    with pytest.raises(RecipeError, match="no such recipe"):
+        _ = Run(tmp_path).recipe
+    with pytest.raises(TrainingError, match=r"no finished run \(results\.json is missing\)"):
+        _ = Run(tmp_path).rows
+
+
+def test_models_are_loaded_when_asked_for_and_once(folder):
+    run = Run(folder)
+    student = Member("student", Depth(2, 2))
+    model, tokenizer = run.load(student)
+    assert run.load(student) == (model, tokenizer), "the same objects"
+    assert model.config.decoder_layers == 2
+    small, _ = run.load(Member("student", Depth(2, 1)))
+    assert (small.config.encoder_layers, small.config.decoder_layers) == (2, 1), "sliced, because it was not written"
+
+
+@pytest.mark.parametrize(
+    ("words", "models"),
+    [
+        (["--model.encoder_layers", "3"], 3),  # the teacher and two students
+        (["--method", "pareto_mutual", "--data.pairs", "fr-en", "bs-en", "--strategy", "bi"], 2),
+    ],
+)
+def test_what_comes_after_a_training_loads_every_model_once(recipe_file, monkeypatch, words, models):
+    loaded = {"model": [], "tokenizer": []}
+
+    def counting(kind, load):
+        return lambda name, *rest, **more: loaded[kind].append(str(name)) or load(name, *rest, **more)
+
+    for kind, owner in (("model", files.AutoModelForSeq2SeqLM), ("tokenizer", files.AutoTokenizer)):
+        monkeypatch.setattr(owner, "from_pretrained", counting(kind, owner.from_pretrained))
+    assert command("train", recipe_file, *TINY, *words) == 0
+    assert len(loaded["model"]) == len(set(loaded["model"])) == models
+    assert len(loaded["tokenizer"]) == 2, "one for the training and one for what comes after"
+
+
+def test_a_run_that_was_moved_away_from_its_text_is_still_measured(moved, capsys):
+    assert command("choose", moved, "--prefer", "smallest") == 0
+    shutil.rmtree(moved / "translations")
+    assert command("choose", moved) == 1
+    assert "holds no scored text; score its models first: paretokd evaluate" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_a_moved_run_is_scored_exported_reported_and_carded_as_before(folder, moved, tmp_path, capsys):
+    before, recipe = Run(folder), (moved / "recipe.yaml").read_text()
+    shutil.rmtree(moved / "plots")
+    assert command("evaluate", moved) == 0
+    assert "contamination: not checked" in capsys.readouterr().out
+    after = Run(moved)
+    for member in before.scored:
+        for pair in before.pairs:
+            assert after.table[member, pair, "bleu"].value == before.table[member, pair, "bleu"].value
+        assert (moved / member.folder / "README.md").is_file()
+    assert after.contamination == before.contamination, "what was found when the text was there"
+    assert after.signature == before.signature
+    assert (moved / "plots" / "latency.png").is_file()
+    assert command("report", moved) == 0
+    assert command("push", moved, "--to", "anna/x", "--dry-run") == 0
+    output = ["--to", "ctranslate2", "--output", tmp_path / "exported"]
+    assert command("export", moved / "students" / "2-2", *output) == 0
+    assert "80 sentences" in capsys.readouterr().out
+    assert command("extract", moved, "2-1", "--output", tmp_path / "extracted") == 0
+    assert (moved / "recipe.yaml").read_text() == yaml.safe_dump(yaml.safe_load(recipe), sort_keys=False, allow_unicode=True)
+    assert command("evaluate", moved, "--data.data_dir", tmp_path / "elsewhere") == 1, "other text than the kept one is meant"
+    assert "elsewhere is not a folder" in capsys.readouterr().err
+
+
+def test_a_run_is_read_where_it_could_not_have_been_trained(moved):
+    """A recipe of a GPU with half precision, on this CPU."""
+    raw = yaml.safe_load((moved / "recipe.yaml").read_text())
+    raw["training"] |= {"fp16": True, "bf16": False, "tf32": True}
+    (moved / "recipe.yaml").write_text(yaml.safe_dump(raw))
+    assert command("train", moved / "recipe.yaml", "--output_dir", moved / "again") == 1
+    assert Run(moved).scored
+    assert command("choose", moved) == 0
+    assert command("evaluate", moved, "--evaluation.num_beams", "2") == 0
+    assert command("evaluate", moved, "--num_beams", "2") == 1, "a misspelt field is refused all the same"
+
+
+def test_a_folder_that_can_only_be_read(moved, monkeypatch, capsys, tmp_path):
+    def refused(path, content):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    for owner in (written, "hf_paretokd.runs.report", "hf_paretokd.runs.cards", "hf_paretokd.evaluation.translations"):
+        monkeypatch.setattr(owner, "write_whole", refused) if owner is written else monkeypatch.setattr(
+            f"{owner}.write_whole", refused
+        )
+    warned = []
+    monkeypatch.setattr("hf_paretokd.runs.measure.logger.warning", lambda text, *rest: warned.append(text % rest))
+    assert command("choose", moved, "--prefer", "smallest") == 0
+    assert warned == [f"{moved / 'latency.json'}: not kept (Read-only file system)"]
+    assert command("push", moved, "--to", "anna/x", "--dry-run") == 0
+    assert command("evaluate", moved, "--evaluation.splits", "test", "--evaluation.num_beams", "2") == 0
+    capsys.readouterr()
+    for words in (("report", moved), ("evaluate", moved)):
+        assert command(*words) == 1
+        assert f"{moved}: cannot be written (Read-only file system)" in capsys.readouterr().err.replace("\n", "")
+    assert json.loads((moved / "results.json").read_text()), "and it is as it was"
