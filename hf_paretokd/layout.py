@@ -42,6 +42,7 @@ TRAINER_STATE = "trainer_state.json"
 WEIGHTS_HISTORY = "distillation_weights.json"
 SAMPLER_STATE = "sampler_state.json"
 PROGRESS = "progress.json"
+IDENTITY = "training.json"  # what the training is
 CHECKPOINT = "checkpoint"  # as the Trainer calls the folders
 
 # ---- where members are

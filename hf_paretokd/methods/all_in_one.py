@@ -22,6 +22,7 @@ from hf_paretokd.models.joint import JointModel, Passes
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import depth_states
 from hf_paretokd.training.arguments import TranslationConfig
+from hf_paretokd.training.identity import Identity
 from hf_paretokd.training.trainer import Source, TranslationTrainer, loaded_models
 
 RESETS = ("optimizer", "scheduler", "best_metric")
@@ -227,13 +228,26 @@ class AllInOneTrainer(TranslationTrainer):
         if args.share_prefix and (args.gradient_checkpointing or getattr(args, "activation_checkpointing", None)):
             raise TrainingError("share_prefix: activation checkpointing needs independent passes; set share_prefix to false")
         super().__init__(AllInOneModel(teacher, args), args, processing_class=tokenizer, **kwargs)
+        self.border = self.planned_border()
         self.add_callback(StageBorder(self))
 
-    @property
-    def border(self) -> int | None:
-        """The update before which stage two begins; None when there is one stage."""
+    def planned_border(self) -> int | None:
+        """The update before which stage two is to begin by the arguments; None when there is one stage."""
         start = self.args.mutual_start
         return round(start * self.args.max_steps) if 0 < start < 1 else None
+
+    def deciding(self) -> dict[str, Any]:
+        """The candidates, also those that follow from the teacher."""
+        return {**super().deciding(), "candidates": list(map(str, self.candidates))}
+
+    def kept_when_extended(self) -> dict[str, Any]:
+        """Where the stages meet."""
+        return {"border": self.border}
+
+    def take_identity(self, saved: Identity) -> None:
+        """Keeps the border, also of a training that was made longer."""
+        super().take_identity(saved)
+        self.border = saved.kept["border"]
 
     def sample_students(self, key: int) -> list[Depth]:
         """K students drawn uniformly from the candidates, a function of the seed and `key` alone (AIO §3.1)."""

@@ -113,6 +113,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             if not temperature > 0:
                 raise TrainingError(f"temperatures: {temperature:g} is not positive")
         self.check_peers()
+        if not self.ignore_data_skip:
+            raise TrainingError("ignore_data_skip: must stay on; the stream goes on where it stopped and skips nothing")
         if not self.average_tokens_across_devices and self.world_size > 1:
             raise TrainingError(
                 "average_tokens_across_devices: must stay on; the loss is divided by the tokens of all processes"

@@ -71,8 +71,8 @@ class CheckpointedTrainer(StockTrainer):
         """Takes up all models and what `save_training_state` wrote."""
         self._load_models(folder)
 
-    def check_resumable(self, folder: Path, state: TrainerState) -> None:
-        """Raises a TrainingError if the training cannot go on from this checkpoint."""
+    def check_resumable(self, folder: Path, state: TrainerState, extend: int = 0) -> None:
+        """Raises a TrainingError if the training cannot go on from this checkpoint, `extend` updates longer than planned."""
 
     # ---- Training -------------------------------------------------------------------------------------------------
 
@@ -81,8 +81,14 @@ class CheckpointedTrainer(StockTrainer):
         resume_from_checkpoint: str | bool | None = None,
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
+        extend: int = 0,
     ) -> TrainOutput:
         """Trains; `resume_from_checkpoint=True` continues from the newest whole checkpoint if there is one.
+
+        Args:
+            resume_from_checkpoint: a checkpoint to go on from, or whether to look for one.
+            trial, ignore_keys_for_eval: as in the Trainer.
+            extend: how many updates longer than it was planned the resumed training is to be.
 
         Raises:
             ModelError: the checkpoint named is not whole.
@@ -91,10 +97,14 @@ class CheckpointedTrainer(StockTrainer):
         """
         folder = self._starting_point(resume_from_checkpoint)
         others = {"trial": trial, "ignore_keys_for_eval": ignore_keys_for_eval}
+        if extend < 0:
+            raise TrainingError(f"extend: a training can be made longer, not shorter ({extend})")
         if folder is None:
+            if extend:
+                raise TrainingError(f"extend: there is no checkpoint in {self.checkpoint_folder} to go on from")
             return self._train(**others)
         state = TrainerState.load_from_json(str(folder / TRAINER_STATE))
-        self.check_resumable(folder, state)
+        self.check_resumable(folder, state, extend)
         if state.global_step < self.args.max_steps:
             return self._train(resume_from_checkpoint=str(folder), **others)
         self.state = state  # all updates are done, only the end was cut off

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 from datasets import Dataset
@@ -14,21 +13,29 @@ def data_hash(pairs: Mapping[str, Dataset]) -> str:
     Args:
         pairs: token ids (`input_ids`, `labels`) of each pair.
     """
-    digest = hashlib.sha256()
+    return data_hashes(pairs)[0]
+
+
+def data_hashes(pairs: Mapping[str, Dataset]) -> tuple[str, dict[str, str]]:
+    """The hash of all pairs, and that of each."""
+    whole, by_pair = hashlib.sha256(), {}
     for name in sorted(pairs):
-        digest.update(f"{name}:{len(pairs[name])}\n".encode())
+        own = hashlib.sha256()
+        whole.update(f"{name}:{len(pairs[name])}\n".encode())
         for column in ("input_ids", "labels"):
             for chunk in pairs[name].with_format("arrow").iter(batch_size=10_000):
                 rows = chunk[column].combine_chunks()
                 for numbers in (rows.value_lengths(), rows.flatten()):
-                    digest.update(numbers.to_numpy(zero_copy_only=False).astype("<i8").tobytes())
-    return digest.hexdigest()[:8]
+                    content = numbers.to_numpy(zero_copy_only=False).astype("<i8").tobytes()
+                    whole.update(content)
+                    own.update(content)
+        by_pair[name] = own.hexdigest()[:8]
+    return whole.hexdigest()[:8], by_pair
 
 
-def training_signature(fields: Mapping[str, Any], data: str) -> str:
-    """`method:all_in_one|K:2|…|data:1f3a9c2b|version:0.1.0` from a trainer's fields and the hash of its text."""
-    parts = {**fields, "data": data, "version": version("hf_paretokd")}
-    return "|".join(f"{name}:{short(value)}" for name, value in parts.items())
+def training_signature(fields: Mapping[str, Any]) -> str:
+    """`method:all_in_one|K:2|…|data:1f3a9c2b|version:0.1.0` from what a record has of it."""
+    return "|".join(f"{name}:{short(value)}" for name, value in fields.items())
 
 
 def short(value: Any) -> str:

@@ -1,9 +1,12 @@
 """What every method shares: token batches, loss accounting, validation, logs; checkpoints are in `checkpointing`."""
 
+import dataclasses
 import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from transformers.trainer_utils import TrainOutput
+from transformers.utils import logging
 
 from hf_paretokd.data.batches import IGNORED, PairBatches, side_lengths
 from hf_paretokd.data.encoding import Pairs, as_pairs
@@ -29,7 +33,7 @@ from hf_paretokd.data.sampling import (
 )
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, TrainingError
-from hf_paretokd.layout import PROGRESS
+from hf_paretokd.layout import IDENTITY, PROGRESS
 from hf_paretokd.models.building import prepare_for_training
 from hf_paretokd.models.compiling import compiled_layers
 from hf_paretokd.models.depth import Depth
@@ -39,13 +43,15 @@ from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.callbacks import Clock, LogWindow
 from hf_paretokd.training.checkpointing import load_sampler, save_sampler
+from hf_paretokd.training.identity import Identity, differences, identity_of
 from hf_paretokd.training.push import PushingTrainer
-from hf_paretokd.training.signature import data_hash, training_signature
+from hf_paretokd.training.signature import data_hashes
 from hf_paretokd.training.validation import validation_metrics, validation_sums
 from hf_paretokd.utils.allocator import keep_freed_memory
 from hf_paretokd.utils.files import load_json, save_json
 from hf_paretokd.utils.machine import moved
 
+logger = logging.get_logger(__name__)
 Source = PreTrainedModel | str | os.PathLike[str]  # a model, or the folder or Hub id of one
 
 
@@ -257,12 +263,33 @@ class TranslationTrainer(PushingTrainer):
         """Wall time of training so far, validation and saving included, over all parts of a resumed run."""
         return self._clock.seconds
 
+    # ---- Identity -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The record of this training, by its arguments or by the checkpoint from which it goes on."""
+        model, precision = self.model.main_model, self.accelerator.mixed_precision
+        shape = {"depth": str(model_depth(model)), "width": model.config.hidden_size}
+        signature = {"method": self.method, **shape, **self.args.signature_fields(), "bf16": precision == "bf16"}
+        models, data = self.model.models(), data_hashes(self.train_pairs)
+        more, kept = self.deciding(), self.kept_when_extended()
+        return identity_of(self.args, models, self.processing_class, signature, more, kept, data, precision)
+
+    def deciding(self) -> dict[str, Any]:
+        """What else decides a training of this method, beside its arguments."""
+        return {"method": self.method}
+
+    def kept_when_extended(self) -> dict[str, Any]:
+        """What stays as it was when the training is made longer, although it follows from the arguments."""
+        return {}
+
     def signature(self) -> str:
         """What has to be equal for two trainings to be the same: `method:all_in_one|depth:6-6|…|data:…|version:…`."""
-        model = self.model.main_model
-        shape = {"depth": str(model_depth(model)), "width": model.config.hidden_size}
-        fields = {"method": self.method, **shape, **self.args.signature_fields()}
-        return training_signature(fields, data_hash(self.train_pairs))
+        return self.identity.text
+
+    def take_identity(self, saved: Identity) -> None:
+        """Goes on as the training that a checkpoint is of."""
+        self.identity = saved
 
     # ---- Validation -----------------------------------------------------------------------------------------------
 
@@ -330,6 +357,7 @@ class TranslationTrainer(PushingTrainer):
         if self.args.should_save:
             save_sampler(self.streams, self.sampler_states, folder)
             save_json(progress, folder / PROGRESS)
+            save_json(asdict(self.identity), folder / IDENTITY)
 
     def load_training_state(self, folder: Path) -> None:
         """Takes up all models, the streams and the figures since the last log line."""
@@ -340,14 +368,28 @@ class TranslationTrainer(PushingTrainer):
         self._window.load_state_dict(progress["window"])
         self.skipped_updates = progress["skipped_updates"]
 
-    def check_resumable(self, folder: Path, state: TrainerState) -> None:
-        """Raises a TrainingError if an update now takes another number of micro-batches."""
+    def check_resumable(self, folder: Path, state: TrainerState, extend: int = 0) -> None:
+        """Raises a TrainingError unless this is the training that the checkpoint is of, `extend` updates longer."""
         position = load_sampler(self.streams, folder)[0].number
         if position != state.global_step * self.micro_batches:
             raise TrainingError(
                 f"{folder}: its updates took {position / max(state.global_step, 1):g} micro-batches each, now "
                 f"they would take {self.micro_batches} (processes × gradient_accumulation_steps); keep the product as it was"
             )
+        if not (folder / IDENTITY).is_file():
+            logger.warning(f"{folder}: is older than the records by which trainings are compared; it is taken as it is")
+            return
+        saved, now = Identity(**load_json(folder / IDENTITY)), self.identity
+        if changed := differences(saved.decides, now.decides):
+            raise TrainingError(
+                f"{folder}: is of another training: {'; '.join(changed)}; keep what was, or start a new run"
+                + (" (to train longer, give --extend)" if "max_steps" in changed[0] else "")
+            )
+        if taken := differences(saved.circumstances, now.circumstances):
+            logger.warning(f"{folder}: goes on under other circumstances: {'; '.join(taken)}")
+        longer = saved.extended(state.global_step, extend) if extend else saved
+        self.args.max_steps = longer.decides["max_steps"]
+        self.take_identity(dataclasses.replace(longer, circumstances=now.circumstances))
 
 
 def check_lengths(model: PreTrainedModel, pairs: Pairs) -> None:

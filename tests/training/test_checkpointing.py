@@ -205,8 +205,8 @@ def test_rotation_keeps_the_newest_even_beside_newer_names(new_trainer, warnings
     trainer.train()
     shutil.copytree(trainer.checkpoint(6), trainer.checkpoint(9))
     (trainer.checkpoint(9) / MANIFEST).unlink()
-    resumed = new_trainer(save_total_limit=1, load_best_model_at_end=False, eval_strategy="no", save_steps=2, max_steps=8)
-    resumed.train(resume_from_checkpoint=True)
+    resumed = new_trainer(save_total_limit=1, load_best_model_at_end=False, eval_strategy="no", save_steps=2)
+    resumed.train(resume_from_checkpoint=True, extend=2)
     assert damage(resumed.checkpoint(8)) is None
     assert not resumed.checkpoint(9).exists()
 
@@ -218,8 +218,8 @@ def test_a_lost_best_checkpoint_is_said_and_the_training_goes_on(new_trainer, wa
     monkeypatch.setattr(trainer, "evaluate", lambda **kwargs: {**real(**kwargs), "eval_loss": next(values)})
     trainer.train()
     (trainer.checkpoint(2) / "model" / "model.safetensors").unlink()
-    resumed = new_trainer("plain", max_steps=8)
-    resumed.train(resume_from_checkpoint=True)
+    resumed = new_trainer("plain")
+    resumed.train(resume_from_checkpoint=True, extend=2)
     assert any("checkpoint-2: a best checkpoint is lost or damaged" in line for line in warnings_seen)
     assert resumed.state.best_global_step == 8
 
@@ -244,7 +244,7 @@ def test_planted_pickles_are_not_run(new_trainer, tmp_path, name):
     (written / name).write_bytes(pickle.dumps(Planted(tmp_path / "pwned")))
     publish(written, trainer.checkpoint(2))  # with a manifest that fits
     with pytest.raises(ModelError, match=r"checkpoint-2: its training state cannot be used"):
-        new_trainer(max_steps=4).train(resume_from_checkpoint=True)
+        new_trainer(max_steps=2).train(resume_from_checkpoint=True, extend=2)
     assert not (tmp_path / "pwned").exists()
 
 

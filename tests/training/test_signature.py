@@ -26,7 +26,8 @@ def test_the_data_hash_depends_on_every_token_and_on_nothing_else():
 
 def test_signatures_name_what_makes_a_training(tmp_path):
     config = AllInOneConfig(output_dir=str(tmp_path), max_steps=100, max_tokens=512, learning_rate=1e-3, seed=7)
-    signature = training_signature({"method": "all_in_one", **config.signature_fields()}, "1f3a9c2b")
+    fields = {"method": "all_in_one", **config.signature_fields()}
+    signature = training_signature({**fields, "data": "1f3a9c2b", "version": "0.1.0"})
     assert signature.startswith("method:all_in_one|K:2|alpha:5.5|beta:0.5|eta:1.1|stage2:0.5|tau:1|updates:100|lr:0.001|")
     assert signature.endswith("|seed:7|tokens:512x1|data:1f3a9c2b|version:0.1.0")
     changed = AllInOneConfig(output_dir=str(tmp_path), detach_senior=True, candidates=["3-2", "2-2"]).signature_fields()
