@@ -26,7 +26,11 @@ class TrainingError(ParetoKDError):
 
 
 class TrainingInterrupted(TrainingError):
-    """Training was asked to stop, has saved and can be resumed."""
+    """Training was asked to stop by a signal, has saved and can be resumed."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 class ExportError(ParetoKDError):

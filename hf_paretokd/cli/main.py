@@ -1,11 +1,13 @@
 """The command line `paretokd`: words to calls of the library, what they return to `show`, errors to exit codes."""
 
 import argparse
+import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_paretokd.errors import ParetoKDError, RecipeError, TrainingInterrupted
 
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from hf_paretokd.training.trainer import TranslationTrainer
 
 INTERRUPTED = 75  # the exit code of an interrupted training: EX_TEMPFAIL, try again
+CTRL_C = 130  # as shells have it: 128 and the number of SIGINT
 USAGE = """usage: paretokd COMMAND …
 
-  train RECIPE [--resume] [--overwrite] [--field value …]   text to trained, scored students; any field can be overridden
+  train RECIPE|RUN [--resume] [--overwrite] [--extend UPDATES] [--field value …]
+                                         text to trained, scored students; any field can be overridden
   demo [--method pareto|plain] [--folder DIR] [--resume] [--overwrite] [--field value …]
                                          the same on an embedded corpus, with five minutes of training
   evaluate RUN|MODEL [--field value …]   BLEU and chrF of a run, or of any checkpoint (--data.pairs de-en --data.data_dir …)
@@ -43,6 +47,7 @@ RESCORED = ("baselines", "high_resource")  # evaluation fields that change what 
 def train(words: list[str]) -> None:
     """`paretokd train`."""
     from hf_paretokd.cli import show
+    from hf_paretokd.layout import RunLayout
     from hf_paretokd.runs.recipe import describe_fields, load_recipe
 
     if not words or words[0].startswith("-"):
@@ -50,21 +55,45 @@ def train(words: list[str]) -> None:
     if "--help" in words:
         show.line(describe_fields(words[0]))
         return
-    fields = [word for word in words[1:] if word not in ("--resume", "--overwrite")]
-    train_recipe(load_recipe(words[0], fields), resume="--resume" in words, overwrite="--overwrite" in words)
+    how, fields = start_options(words[1:])
+    path, folder = Path(words[0]), RunLayout(Path(words[0]))
+    if folder.recipe.is_file():  # a run, wherever it lies by now
+        path, fields = folder.recipe, [*fields, f"--output_dir={json.dumps(words[0])}"]
+    train_recipe(load_recipe(path, fields), **how)
 
 
-def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False) -> "Run | None":
+def start_options(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """How a training starts, and the other words: overrides of fields."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--extend")
+    options, fields = parser.parse_known_args(words)
+    if options.extend is not None:
+        if not options.extend.isdecimal() or int(options.extend) < 1:
+            raise RecipeError(f"--extend: {options.extend!r} is not a number of further updates")
+        options.extend = int(options.extend)
+    return {**vars(options), "extend": options.extend or 0}, fields
+
+
+def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False, extend: int = 0) -> "Run | None":
     """A recipe from text to scored students; returns the run in the main process."""
     from hf_paretokd.cli import show
     from hf_paretokd.runs.prepare import prepare
 
-    prepared = prepare(recipe, resume, overwrite)
+    if extend:
+        resume = True  # only what is there can be made longer
+    prepared = prepare(recipe, resume, overwrite or bool(extend))
     main_process = recipe.training.process_index == 0
     if main_process:
         show.text(prepared.texts)
-    trainer = prepared.trainer([show.SamplingTable()])
-    trainer.train(resume_from_checkpoint=resume)
+    try:
+        trainer = prepared.trainer([show.SamplingTable()])
+        trainer.train(resume_from_checkpoint=resume, extend=extend)
+    except BaseException:
+        prepared.start.take_back()
+        raise
+    prepared.start.begin()  # if there was nothing left to train
     return finish_run(recipe, trainer) if main_process else None
 
 
@@ -115,10 +144,10 @@ def demo(words: list[str]) -> None:
     folder = options.folder / ("run" if method == DEFAULT else f"run-{method}")
     if not text.exists():
         write_demo_corpus(text)
-    fields = [word for word in words if word not in ("--resume", "--overwrite")]
+    how, fields = start_options(words)
     with as_file(files("hf_paretokd.recipes").joinpath("demo.yaml")) as path:
         recipe = load_recipe(path, [f"--method={method}", f"--data.data_dir={text}", f"--output_dir={folder}", *fields])
-    run = train_recipe(recipe, resume="--resume" in words, overwrite="--overwrite" in words)
+    run = train_recipe(recipe, **how)
     if run:
         shown = list(run.members)[-1] if not list(run.members)[-1].whole else run.main
         show.translations(sample_translations(run, shown), shown.folder)
@@ -329,12 +358,14 @@ def main(words: Sequence[str] | None = None) -> int:
         from hf_paretokd.cli import show
 
         show.error(str(error))
-        return INTERRUPTED if isinstance(error, TrainingInterrupted) else 1
+        if isinstance(error, TrainingInterrupted):
+            return CTRL_C if error.signal == signal.SIGINT else INTERRUPTED
+        return 1
     except BrokenPipeError:  # whoever read the output has had enough, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        return 130
+        return CTRL_C
     return 0
 
 

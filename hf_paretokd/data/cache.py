@@ -1,7 +1,6 @@
 """Token ids on disk: made once, memory-mapped by every process and by every later run on the same text."""
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -10,23 +9,34 @@ from pathlib import Path
 import datasets
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
-FORM = "1"  # to be raised when what is stored changes
+from hf_paretokd.utils.files import damage, discarded_on_error, publish
+
+logger = logging.get_logger(__name__)
+FORM = "2"  # to be raised when what is stored changes
 
 
 def cached_dataset(key: str, build: Callable[[], datasets.Dataset]) -> datasets.Dataset:
-    """The data set stored under `key` in the cache of `datasets` (`HF_DATASETS_CACHE`), built by the main process first."""
+    """The data set stored under `key` in the cache of `datasets` (`HF_DATASETS_CACHE`), built by the main process first.
+
+    What is there is verified by sizes and checksums, in the main process; if it is damaged it is built anew.
+    """
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_paretokd" / key
-    with PartialState().main_process_first():
-        if not folder.is_dir():
+    state = PartialState()
+    with state.main_process_first():
+        problem = damage(folder) if state.is_main_process and folder.is_dir() else None
+        if problem:
+            logger.warning(f"{folder}: token ids were damaged ({problem}); they are made anew")
+        if problem or not folder.is_dir():
             built = build()  # before anything is written: it may find nothing to keep
             folder.parent.mkdir(parents=True, exist_ok=True)
             beside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=folder.parent))
-            built.save_to_disk(beside)
-            try:
-                os.rename(beside, folder)  # whole or not there
-            except OSError:  # another run was faster
-                shutil.rmtree(beside, ignore_errors=True)
+            with discarded_on_error(beside):
+                built.save_to_disk(beside)
+                if problem or not folder.is_dir():
+                    publish(beside, folder)
+            shutil.rmtree(beside, ignore_errors=True)  # if another run was faster
         return datasets.load_from_disk(str(folder))
 
 

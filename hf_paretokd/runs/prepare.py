@@ -1,8 +1,10 @@
 """From a recipe to a trainer: the run folder, the text, the tokenizer, the models; and what is written when it has trained."""
 
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -15,11 +17,13 @@ from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.tokenizer import train_tokenizer
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.hub.upload import check_names
-from hf_paretokd.layout import STUDENTS, RunLayout
+from hf_paretokd.layout import IDENTITY, STUDENTS, RunLayout
 from hf_paretokd.models.building import build_model
 from hf_paretokd.models.files import load_tokenizer
-from hf_paretokd.runs.recipe import Recipe
+from hf_paretokd.runs.recipe import Recipe, checked_fields, load_recipe
 from hf_paretokd.runs.run import Run, read_baseline
+from hf_paretokd.training.checkpointing import checkpoint_folders
+from hf_paretokd.training.identity import deciding_arguments, differences
 from hf_paretokd.training.trainer import TranslationTrainer
 
 
@@ -31,6 +35,7 @@ class Prepared:
     texts: dict[str, dict[LanguagePair, ParallelText]]
     encoded: dict[str, DatasetDict]
     tokenizer: PreTrainedTokenizerBase
+    start: "StartOfRun"
 
     def trainer(self, callbacks: Sequence[TrainerCallback] = ()) -> TranslationTrainer:
         """The method's trainer with new models, or those that the recipe starts from."""
@@ -42,32 +47,77 @@ class Prepared:
             train_dataset=self.encoded["train"],
             eval_dataset=self.encoded["validation"],
             processing_class=self.tokenizer,
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, self.start],
         )
 
 
-def prepare(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> Prepared:
-    """Makes the run folder, reads and encodes the text, and settles which pairs are high-resource.
+class StartOfRun(TrainerCallback):
+    """Writes a run's recipe and tokenizer, and removes the run that was there, when all checks stand and training begins.
 
-    Raises:
-        TrainingError, RecipeError, DataError, TokenizerError: as `prepare_run`, `load_text`, `prepare_tokenizer`.
+    Until then nothing is changed, so that a start that failed is in nobody's way and a resume that failed changes nothing.
     """
-    prepare_run(recipe, resume, overwrite)
-    texts = {split: load_text(recipe.data, split) for split in ("train", "validation")}
-    tokenizer = prepare_tokenizer(recipe, texts["train"])
-    target_tags, max_length = recipe.data.target_tags, recipe.data.max_length
-    encoded = {split: encode_split(text, tokenizer, target_tags, max_length) for split, text in texts.items()}
-    group_pairs(recipe, texts["train"])
-    return Prepared(recipe, texts, encoded, tokenizer)
+
+    def __init__(self, recipe: Recipe, overwrite: bool) -> None:
+        self.recipe, self.overwrite = recipe, overwrite
+        self.layout = RunLayout(recipe.run_folder)
+        self.begun = False
+
+    @property
+    def new_tokenizer(self) -> Path:
+        """Where a tokenizer is until the training begins."""
+        return self.layout.tokenizer.with_name(f".{self.layout.tokenizer.name}.unfinished")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Begins the run."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Does what is to be done, once, in the main process."""
+        if self.begun or not PartialState().is_main_process:
+            return
+        self.begun = True
+        if self.overwrite:
+            remove_run(self.layout)
+        if self.new_tokenizer.exists():
+            shutil.rmtree(self.layout.tokenizer, ignore_errors=True)
+            self.new_tokenizer.rename(self.layout.tokenizer)
+        self.recipe.keep_length()
+        self.recipe.save(self.layout.recipe)
+
+    def take_back(self) -> None:
+        """Leaves the folder as it was, if the training has not begun."""
+        if not self.begun and PartialState().is_main_process:
+            shutil.rmtree(self.new_tokenizer, ignore_errors=True)
+            if self.layout.folder.is_dir() and not any(self.layout.folder.iterdir()):
+                self.layout.folder.rmdir()
 
 
-def prepare_run(recipe: Recipe, resume: bool, overwrite: bool) -> None:
-    """Makes the run folder and writes the recipe into it, from the main process.
+def prepare(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> Prepared:
+    """Reads and encodes the text, and settles which pairs are high-resource; nothing of a run that is there is changed.
 
     Raises:
-        TrainingError: the folder holds a run that neither `resume` nor `overwrite` allows to touch.
-        RecipeError, UploadError: a baseline has no results, or the models could not be uploaded under the name given; better
-            known now than after the training.
+        TrainingError, RecipeError, DataError, TokenizerError: as `check_start`, `load_text`, `prepare_tokenizer`.
+    """
+    check_start(recipe, resume, overwrite)
+    start = StartOfRun(recipe, overwrite and not resume)
+    try:
+        texts = {split: load_text(recipe.data, split) for split in ("train", "validation")}
+        tokenizer = prepare_tokenizer(recipe, texts["train"], start, resume)
+        target_tags, max_length = recipe.data.target_tags, recipe.data.max_length
+        encoded = {split: encode_split(text, tokenizer, target_tags, max_length) for split, text in texts.items()}
+        recipe.split_by_size({str(pair): len(text) for pair, text in texts["train"].items()})
+    except BaseException:
+        start.take_back()
+        raise
+    return Prepared(recipe, texts, encoded, tokenizer, start)
+
+
+def check_start(recipe: Recipe, resume: bool, overwrite: bool) -> None:
+    """Raises an error if a training could not begin, or its result not be kept; better known now than after it.
+
+    Raises:
+        TrainingError: the folder cannot be written, or holds a run that neither `resume` nor `overwrite` allows to touch.
+        RecipeError, UploadError: a baseline has no results, or the models could not be uploaded under the name given.
     """
     if recipe.training.push_to_hub:
         check_names([recipe.training.hub_model_id or ""])
@@ -80,17 +130,41 @@ def prepare_run(recipe: Recipe, resume: bool, overwrite: bool) -> None:
         raise TrainingError(f"{layout.folder}: holds a finished run; give --overwrite to replace it, or another --output_dir")
     if started and not (resume or overwrite):
         raise TrainingError(f"{layout.folder}: holds an unfinished run; give --resume to go on, or --overwrite to start anew")
+    if resume and started:
+        check_resumed(recipe, layout)
     if state.is_main_process:
-        if overwrite and not resume:
-            remove_run(layout)
         try:
             layout.folder.mkdir(parents=True, exist_ok=True)
-            recipe.save(layout.recipe)
+            with tempfile.TemporaryFile(dir=layout.folder):
+                pass
         except OSError as error:
             raise TrainingError(
                 f"training.output_dir: {layout.folder} cannot be written ({error.strerror}); choose another"
             ) from error
     state.wait_for_everyone()
+
+
+def check_resumed(recipe: Recipe, layout: RunLayout) -> None:
+    """Raises a TrainingError if the run in the folder is another by its recipe, as far as no checkpoint's record says it."""
+    kept = load_recipe(layout.recipe, trainable=False)
+    newest = next(reversed(checkpoint_folders(layout.checkpoints)), None)
+    recorded = newest is None or (newest / IDENTITY).is_file()
+    if changed := differences(described(kept, recorded), described(recipe, recorded)):
+        raise TrainingError(f"{layout.recipe}: is of another training: {'; '.join(changed)}; keep what was, or start a new run")
+
+
+def described(recipe: Recipe, recorded: bool) -> dict[str, Any]:
+    """What decides a run by its recipe, beside where text and models are; with a record only what is not in that."""
+    sections = {"tokenizer": asdict(recipe.tokenizer)}
+    if not recorded:
+        kind = recipe.trainer_class.config_class
+        arguments = checked_fields(kind, recipe.training_fields, "training")
+        training = {name: arguments[name] for name in deciding_arguments(kind)}
+        sections |= {"data": asdict(recipe.data), "model": asdict(recipe.model), "training": training}
+    found = {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
+    for place in ("tokenizer.from_pretrained", "model.from_pretrained", "data.data_dir"):
+        found.pop(place, None)
+    return found if recorded else {"method": recipe.method, **found}
 
 
 def remove_run(layout: RunLayout) -> None:
@@ -103,19 +177,22 @@ def remove_run(layout: RunLayout) -> None:
             path.unlink()
 
 
-def prepare_tokenizer(recipe: Recipe, texts: Mapping[LanguagePair, ParallelText]) -> PreTrainedTokenizerBase:
-    """The run's tokenizer: an existing one, or trained once by the main process and kept in the run folder."""
+def prepare_tokenizer(
+    recipe: Recipe, texts: Mapping[LanguagePair, ParallelText], start: StartOfRun, resume: bool
+) -> PreTrainedTokenizerBase:
+    """The run's tokenizer: an existing one, that of a resumed run, or one trained by the main process."""
     config, length = recipe.tokenizer, recipe.model.max_position_embeddings
     existing = config.from_pretrained or recipe.model.from_pretrained
     if existing:
         return load_tokenizer(existing)
-    folder = RunLayout(recipe.run_folder).tokenizer
+    if resume and start.layout.tokenizer.exists():
+        return load_tokenizer(start.layout.tokenizer)
     with PartialState().main_process_first():
-        if not folder.exists():
-            written = folder.with_name(f"{folder.name}.unfinished")
+        if PartialState().is_main_process:
+            shutil.rmtree(start.new_tokenizer, ignore_errors=True)
             train_tokenizer(
                 texts,
-                written,
+                start.new_tokenizer,
                 config.vocab_size,
                 recipe.data.target_tags,
                 config.joint,
@@ -123,15 +200,7 @@ def prepare_tokenizer(recipe: Recipe, texts: Mapping[LanguagePair, ParallelText]
                 config.character_coverage,
                 length,
             )
-            written.rename(folder)
-        return load_tokenizer(folder)
-
-
-def group_pairs(recipe: Recipe, texts: Mapping[LanguagePair, ParallelText]) -> None:
-    """Settles which pairs are high-resource and writes it into the run's recipe, from the main process."""
-    recipe.split_by_size({str(pair): len(text) for pair, text in texts.items()})
-    if PartialState().is_main_process:
-        recipe.save(RunLayout(recipe.run_folder).recipe)
+        return load_tokenizer(start.new_tokenizer)
 
 
 def keep_models(recipe: Recipe, trainer: TranslationTrainer) -> Run:

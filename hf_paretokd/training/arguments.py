@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -92,11 +93,19 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         if "no" in (self.eval_strategy, self.save_strategy):
             self.load_best_model_at_end = False  # nothing tells which would be best, or it is not there
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # else bf16 and two processes refuse a CPU
-        if self.bf16 is None:
-            self.bf16 = not self.fp16 and has_bf16(self.use_cpu)
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION")  # what `accelerate launch` or its configuration says
+        chosen = self.bf16 is not None or self.fp16
+        if chosen:
+            self.bf16 = bool(self.bf16)
+        elif launched is not None:
+            self.bf16, self.fp16 = launched == "bf16", launched == "fp16"
+        else:
+            self.bf16 = has_bf16(self.use_cpu)
             if self.bf16:
                 logger.warning("bf16 autocast is on, because this machine has instructions for it; bf16=False is float32")
         super().__post_init__()
+        if chosen and not (self.bf16 or self.fp16):
+            self.mixed_precision = "no"  # the Trainer would ask the launcher once more
         if self.label_smoothing_variant not in SMOOTHING_VARIANTS:
             raise TrainingError(
                 f"label_smoothing_variant: {self.label_smoothing_variant!r} is not one of {', '.join(SMOOTHING_VARIANTS)}"

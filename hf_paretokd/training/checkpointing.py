@@ -2,8 +2,10 @@
 
 import math
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ class CheckpointedTrainer(StockTrainer):
     """A trainer that owns its checkpoints: written beside and renamed, verified before they are used.
 
     `checkpoint-N` folders hold every model as a plain checkpoint, the training state, and a manifest with sizes and
-    checksums. A stop request (SIGTERM) saves at the end of the update and raises TrainingInterrupted.
+    checksums. A stop request (SIGTERM, Ctrl-C) saves at the end of the update and raises TrainingInterrupted.
     """
 
     args: TranslationConfig
@@ -39,6 +41,7 @@ class CheckpointedTrainer(StockTrainer):
 
     def __init__(self, **kwargs: Any) -> None:
         self.stop_request, self.stopping = StopRequest(), False
+        self._to_begin: Callable[[], None] | None = None  # what changes the run folder, when the first update begins
         self.lost_steps: set[int] = set()  # their checkpoints were best but are damaged
         super().__init__(**kwargs)
         self.add_callback(CheckpointEvents(self))
@@ -93,7 +96,7 @@ class CheckpointedTrainer(StockTrainer):
         Raises:
             ModelError: the checkpoint named is not whole.
             TrainingError: it belongs to another training, or a checkpoint could not be written.
-            TrainingInterrupted: SIGTERM came; the training was saved and can be resumed.
+            TrainingInterrupted: SIGTERM or Ctrl-C came; the training was saved and can be resumed.
         """
         folder = self._starting_point(resume_from_checkpoint)
         others = {"trial": trial, "ignore_keys_for_eval": ignore_keys_for_eval}
@@ -102,11 +105,11 @@ class CheckpointedTrainer(StockTrainer):
         if folder is None:
             if extend:
                 raise TrainingError(f"extend: there is no checkpoint in {self.checkpoint_folder} to go on from")
-            return self._train(**others)
+            return self._train(None, **others)
         state = TrainerState.load_from_json(str(folder / TRAINER_STATE))
         self.check_resumable(folder, state, extend)
         if state.global_step < self.args.max_steps:
-            return self._train(resume_from_checkpoint=str(folder), **others)
+            return self._train(folder, resume_from_checkpoint=str(folder), **others)
         self.state = state  # all updates are done, only the end was cut off
         self.find_best()
         self.load_training_state(folder)
@@ -114,8 +117,9 @@ class CheckpointedTrainer(StockTrainer):
             self.load_best()
         return TrainOutput(state.global_step, math.nan, {})
 
-    def _train(self, **kwargs: Any) -> TrainOutput:
+    def _train(self, start: Path | None, **kwargs: Any) -> TrainOutput:
         """Training without the Trainer's own rotation, which knows of one best model only."""
+        self._to_begin = partial(set_aside, self.checkpoint_folder, start) if self.is_world_process_zero() else None
         self._checkpoints_kept, self.args.save_total_limit = self.args.save_total_limit, None
         self.stopping = False
         try:
@@ -126,12 +130,19 @@ class CheckpointedTrainer(StockTrainer):
         asked = self.stopping or self.stop_request.received
         if asked and self.checkpoint(self.state.global_step).is_dir():  # else there is nothing to resume from
             raise TrainingInterrupted(
-                f"stopped by SIGTERM after update {self.state.global_step}, which is saved; resume to go on"
+                f"stopped by {self.stop_request.name} after update {self.state.global_step}, which is saved; resume to go on",
+                self.stop_request.signal or signal.SIGTERM,
             )
         return output
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Any]:
-        """The micro-batches of an update; all processes agree here whether it is the last one before a stop."""
+        """The micro-batches of an update; all processes agree here whether it is the last one before a stop.
+
+        What a training from here would mix up is set aside now and no earlier, when nothing can fail any more.
+        """
+        if self._to_begin is not None:
+            self._to_begin()
+            self._to_begin = None
         received = self.stop_request.received
         if self.args.world_size > 1:
             received = self.accelerator.reduce(torch.tensor(float(received), device=self.args.device)).item() > 0
@@ -141,13 +152,11 @@ class CheckpointedTrainer(StockTrainer):
     # ---- Resuming -------------------------------------------------------------------------------------------------
 
     def _starting_point(self, wanted: str | bool | None) -> Path | None:
-        """The checkpoint to go on from, found by the main process; what a training from there would mix up is set aside."""
+        """The checkpoint to go on from, found by the main process."""
         found: list[Path | str | None] = [None]
         if self.is_world_process_zero():
             try:
-                start = self._whole_checkpoint(wanted)
-                set_aside(self.checkpoint_folder, start)
-                found = [start]
+                found = [self._whole_checkpoint(wanted)]
             except ModelError as error:
                 found = [str(error)]
         if self.args.world_size > 1:
@@ -170,6 +179,7 @@ class CheckpointedTrainer(StockTrainer):
             if problem is None:
                 return folder
             logger.warning(f"{folder}: not a whole checkpoint ({problem}); the one before it is taken, or the start")
+        logger.warning(f"{self.checkpoint_folder}: no whole checkpoint to go on from; the training starts at update 0")
         return None
 
     def find_best(self) -> None:

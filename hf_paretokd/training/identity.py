@@ -97,9 +97,7 @@ def identity_of(
         precision: the one that is really used: `no`, `bf16` or `fp16`.
     """
     whole, by_pair = data
-    own = [item.name for item in dataclasses.fields(args) if item.name in type(args).__annotations__]
-    names = [*DECIDING, *(name for name in own if name not in (*DECIDING, *CIRCUMSTANCES))]
-    decides = {name: getattr(args, name) for name in names}
+    decides = {name: getattr(args, name) for name in deciding_arguments(type(args))}
     decides |= {
         "precision": precision,
         "micro-batches of an update": args.gradient_accumulation_steps * args.world_size,
@@ -113,6 +111,12 @@ def identity_of(
     circumstances |= {name: version(name) for name in LIBRARIES}
     signed = {**signature, "data": whole, "version": version("hf_paretokd")}
     return Identity(plain(signed), plain(decides), plain(circumstances), plain(kept))
+
+
+def deciding_arguments(kind: type[TranslationConfig]) -> list[str]:
+    """The names of a method's arguments that decide the training."""
+    own = [item.name for item in dataclasses.fields(kind) if item.name in kind.__annotations__]
+    return [*DECIDING, *(name for name in own if name not in (*DECIDING, *CIRCUMSTANCES))]
 
 
 def shapes(models: Sequence[PreTrainedModel]) -> dict[str, Any]:

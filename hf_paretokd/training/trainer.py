@@ -158,13 +158,13 @@ class TranslationTrainer(PushingTrainer):
         """What every peer is expected to see of every pair."""
         return expected_sampling(self.streams, self.args.max_steps * self.micro_batches)
 
-    def _train(self, **kwargs: Any) -> TrainOutput:
+    def _train(self, start: Path | None, **kwargs: Any) -> TrainOutput:
         """Training, with compiled layers if they are wanted."""
         if not self.args.torch_compile:
-            return super()._train(**kwargs)
+            return super()._train(start, **kwargs)
         models = [model for _, model in self.model.named_models()]
         with compiled_layers(models, self.args.torch_compile_backend or "inductor", self.args.torch_compile_mode):
-            return super()._train(**kwargs)
+            return super()._train(start, **kwargs)
 
     # ---- Losses ---------------------------------------------------------------------------------------------------
 
@@ -271,6 +271,8 @@ class TranslationTrainer(PushingTrainer):
         model, precision = self.model.main_model, self.accelerator.mixed_precision
         shape = {"depth": str(model_depth(model)), "width": model.config.hidden_size}
         signature = {"method": self.method, **shape, **self.args.signature_fields(), "bf16": precision == "bf16"}
+        if precision not in ("no", "bf16"):
+            signature["precision"] = precision
         models, data = self.model.models(), data_hashes(self.train_pairs)
         more, kept = self.deciding(), self.kept_when_extended()
         return identity_of(self.args, models, self.processing_class, signature, more, kept, data, precision)
@@ -377,7 +379,7 @@ class TranslationTrainer(PushingTrainer):
                 f"they would take {self.micro_batches} (processes × gradient_accumulation_steps); keep the product as it was"
             )
         if not (folder / IDENTITY).is_file():
-            logger.warning(f"{folder}: is older than the records by which trainings are compared; it is taken as it is")
+            logger.warning(f"{folder}: holds no record of its training (an older version's); only a recipe tells what it is of")
             return
         saved, now = Identity(**load_json(folder / IDENTITY)), self.identity
         if changed := differences(saved.decides, now.decides):

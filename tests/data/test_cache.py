@@ -1,6 +1,10 @@
 from collections import Counter
 from dataclasses import replace
 
+import datasets
+import pytest
+
+from hf_paretokd.data import cache
 from hf_paretokd.data.cache import digest
 
 
@@ -30,3 +34,38 @@ def test_a_digest_knows_where_texts_end():
     assert digest(["ab", "c"]) != digest(["a", "bc"]) != digest(["abc"])
     assert digest(["a"], ["b"]) != digest(["a", "b"], [])
     assert digest("a", ["b"]) == digest("a", iter(["b"]))
+
+
+def spoil(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "one bit":
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content if how == "one bit" else content[:-9] if how == "cut" else b"")
+    if how == "gone":
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["one bit", "cut", "empty", "gone"])
+@pytest.mark.parametrize("pattern", ["*.arrow", "state.json", "manifest.json"])
+def test_a_damaged_cache_is_found_said_and_made_anew(monkeypatch, tmp_path, how, pattern):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    said = []
+    monkeypatch.setattr(cache.logger, "warning", said.append)
+    ids = [[number, number + 1] for number in range(500)]
+    build = lambda: datasets.Dataset.from_dict({"input_ids": ids})  # noqa: E731
+    assert cache.cached_dataset("key", build)["input_ids"][:] == ids
+    (found,) = (tmp_path / "hf_paretokd" / "key").glob(pattern)
+    spoil(found, how)
+    assert cache.cached_dataset("key", build)["input_ids"][:] == ids
+    assert len(said) == 1
+    assert "made anew" in said[0]
+    assert cache.cached_dataset("key", lambda: pytest.fail("it is whole"))["input_ids"][:] == ids
+    assert [path.name for path in (tmp_path / "hf_paretokd").iterdir()] == ["key"]
+
+
+def test_a_cache_that_cannot_be_written_leaves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr(cache, "publish", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        cache.cached_dataset("key", lambda: datasets.Dataset.from_dict({"input_ids": [[1]]}))
+    assert list((tmp_path / "hf_paretokd").iterdir()) == []

@@ -32,7 +32,7 @@ from hf_paretokd import AllInOneConfig, AllInOneTrainer, push_run
 from hf_paretokd.cli.main import finish_run
 from hf_paretokd.errors import UploadError
 from hf_paretokd.hub.upload import push
-from hf_paretokd.runs.prepare import prepare_run
+from hf_paretokd.runs.prepare import check_start
 from hf_paretokd.runs.push import planned_uploads
 from hf_paretokd.runs.recipe import load_recipe
 
@@ -147,7 +147,7 @@ with hub:
     # … and at the end of a recipe
     words = ["--output_dir", str(output.parent / "recipe"), "--evaluation.splits", "[]"]
     recipe = load_recipe(run / "recipe.yaml", [*words, "--push_to_hub", "true", "--hub_model_id", "anna/recipe"])
-    prepare_run(recipe, resume=False, overwrite=False)
+    check_start(recipe, resume=False, overwrite=False)
     trainer.args.hub_model_id = "anna/recipe"
     finish_run(recipe, trainer)
     facts["recipe"] = {name: sorted(each.files) for name, each in hub.repositories.items() if "recipe" in name}

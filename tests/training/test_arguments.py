@@ -88,8 +88,51 @@ def test_bf16(trained, method):
 
 @pytest.mark.parametrize(("able", "fields", "expected"), [(True, {}, True), (True, {"bf16": False}, False), (False, {}, False)])
 def test_bf16_is_the_default_where_the_machine_has_it(tmp_path, monkeypatch, able, fields, expected):
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     monkeypatch.setattr(arguments, "has_bf16", lambda cpu: able)
     said = []
     monkeypatch.setattr(arguments.logger, "warning", said.append)
     assert PlainConfig(output_dir=str(tmp_path), **fields).bf16 is expected
     assert bool(said) == (expected and not fields)
+
+
+@pytest.mark.parametrize(
+    ("launched", "fields", "expected"),
+    [
+        ("bf16", {}, "bf16"),
+        ("no", {}, "no"),  # though the machine has bf16
+        ("fp16", {}, "fp16"),
+        ("bf16", {"bf16": False}, "no"),
+        ("fp16", {"bf16": False}, "no"),
+        ("no", {"bf16": True}, "bf16"),
+        ("bf16", {"fp16": True}, "fp16"),
+        ("fp16", {"bf16": True}, "bf16"),
+    ],
+)
+def test_a_precision_that_was_chosen_beats_the_launcher_and_one_that_was_not_yields(
+    tmp_path, monkeypatch, launched, fields, expected
+):
+    monkeypatch.setattr(arguments, "has_bf16", lambda cpu: True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    args = PlainConfig(output_dir=str(tmp_path), **fields)
+    assert args.mixed_precision == expected
+    assert (args.bf16, args.fp16) == (expected == "bf16", expected == "fp16")
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_signature_names_the_precision_that_was_used(new_trainer, monkeypatch, bf16):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no" if bf16 else "bf16")
+    trainer = new_trainer(bf16=bf16, max_steps=1)
+    seen = []
+    kind = type(trainer.model)
+    forward = kind.forward
+
+    def watched(*words, **options):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return forward(*words, **options)
+
+    monkeypatch.setattr(kind, "forward", watched)
+    trainer.train()
+    assert set(seen) == {bf16}
+    assert trainer.identity.decides["precision"] == ("bf16" if bf16 else "no")
+    assert f"|bf16:{bf16}|" in trainer.identity.text

@@ -143,7 +143,7 @@ def test_a_request_counts_once_and_in_the_last_update_too(new_trainer):
     assert trainer.train(resume_from_checkpoint=True).global_step == 6
 
 
-def test_loader_workers_obey_sigterm():
+def test_loader_workers_obey_sigterm_and_outlive_ctrl_c():
     import multiprocessing
 
     from hf_paretokd.utils.interruption import StopRequest
@@ -153,10 +153,26 @@ def test_loader_workers_obey_sigterm():
         worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
         worker.start()
         time.sleep(0.2)
+        os.kill(worker.pid, signal.SIGINT)
+        worker.join(0.5)
+        assert worker.is_alive()
         worker.terminate()
         worker.join(10)
     assert worker.exitcode == -signal.SIGTERM
     assert not request.received
+
+
+def test_a_second_ctrl_c_stops_at_once(new_trainer):
+    trainer = new_trainer(callbacks=[At(1, lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)])])
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert trainer.state.global_step == 1
+    trainer = new_trainer(callbacks=[At(1, lambda: signal.raise_signal(signal.SIGINT))])
+    with pytest.raises(TrainingInterrupted, match="Ctrl-C after update 2") as caught:
+        trainer.train()
+    assert caught.value.signal == signal.SIGINT
 
 
 def test_the_command_exits_with_a_code_of_its_own(text_folder, tmp_path):
