@@ -18,6 +18,8 @@ WEIGHTS = "model.safetensors"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 VOCABULARY = "vocab.json"
 CARD = "README.md"
+MANIFEST = "manifest.json"  # sizes and checksums of a published folder
+SOURCE_PIECES, TARGET_PIECES = "source.spm", "target.spm"  # of Marian tokenizers
 CONVERTED_WEIGHTS = "model.bin"  # of CTranslate2
 PROOF = "proof.json"
 # what a plain checkpoint is made of and uploads take; training state, arguments and logs stay at home

@@ -52,13 +52,13 @@ def train(words: list[str]) -> None:
 
     if not words or words[0].startswith("-"):
         raise RecipeError("give a recipe first: paretokd train recipe.yaml [--resume] [--overwrite] [--field value …]")
-    if "--help" in words:
-        show.line(describe_fields(words[0]))
-        return
-    how, fields = start_options(words[1:])
+    how, fields = start_options([word for word in words[1:] if word != "--help"])
     path, folder = Path(words[0]), RunLayout(Path(words[0]))
     if folder.recipe.is_file():  # a run, wherever it lies by now
         path, fields = folder.recipe, [*fields, f"--output_dir={json.dumps(words[0])}"]
+    if "--help" in words:
+        show.line(describe_fields(path, fields))
+        return
     train_recipe(load_recipe(path, fields), **how)
 
 

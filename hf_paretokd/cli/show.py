@@ -7,6 +7,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from hf_paretokd.bench.tables import BenchTable
@@ -24,7 +25,7 @@ from hf_paretokd.runs.report import Report
 from hf_paretokd.runs.run import Run
 from hf_paretokd.runs.score import Kept, Scores
 
-console = Console()
+console = Console(markup=False)  # paths and sentences may hold square brackets
 
 
 def line(text: str) -> None:
@@ -185,7 +186,7 @@ def choice(run: Run, protocol: Protocol, candidates: Sequence[Candidate], budget
     table.add_column("")
     for each in candidates:
         misses = ", ".join(budget.misses(each))
-        mark = "← chosen" if each is found.chosen else misses and f"[dim]{misses}[/dim]"
+        mark = "← chosen" if each is found.chosen else Text(misses, style="dim")
         table.add_row(each.member.title, f"{each.milliseconds:.1f}", f"{each.megabytes:.1f}", f"{each.bleu:.1f}", mark)
     console.print(table)
     console.print(f"{protocol}; BLEU of the {run.split} text, float32", highlight=False)

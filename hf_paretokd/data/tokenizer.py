@@ -15,7 +15,7 @@ from transformers import MarianTokenizer, PreTrainedTokenizerBase
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import TAG, LanguagePair, source_tags
 from hf_paretokd.errors import TokenizerError
-from hf_paretokd.layout import VOCABULARY
+from hf_paretokd.layout import SOURCE_PIECES, TARGET_PIECES, VOCABULARY
 
 EOS, UNK, PAD = "</s>", "<unk>", "<pad>"
 MAX_SENTENCES = 2_000_000
@@ -81,7 +81,7 @@ def train_tokenizer(
         models = [train_sentencepiece(side, budget // 2, **options) for side in (sources, targets)]
     pieces = dict.fromkeys(chain.from_iterable(map(model_pieces, models)))
     vocabulary = [EOS, UNK, *pieces, *tags, PAD]
-    for name, model in zip(("source.spm", "target.spm"), models, strict=True):
+    for name, model in zip((SOURCE_PIECES, TARGET_PIECES), models, strict=True):
         (folder / name).write_bytes(model)
     (folder / VOCABULARY).write_text(
         json.dumps({piece: index for index, piece in enumerate(vocabulary)}, ensure_ascii=False, indent=1), "utf-8"
@@ -89,7 +89,7 @@ def train_tokenizer(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # recommends sacremoses, which MarianTokenizer never calls
         tokenizer = MarianTokenizer(
-            str(folder / "source.spm"), str(folder / "target.spm"), str(folder / VOCABULARY), model_max_length=max_length
+            str(folder / SOURCE_PIECES), str(folder / TARGET_PIECES), str(folder / VOCABULARY), model_max_length=max_length
         )
     tokenizer.save_pretrained(folder)
     return tokenizer

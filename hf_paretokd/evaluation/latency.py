@@ -1,6 +1,7 @@
 """Milliseconds a sentence and megabytes a model, measured on this machine."""
 
 import json
+import logging
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from hf_paretokd.errors import ModelError
 from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import longest_output
 from hf_paretokd.models.depth import Depth
@@ -16,6 +18,7 @@ from hf_paretokd.utils.files import save_json
 from hf_paretokd.utils.timing import interleaved_medians
 
 SENTENCES, TURNS = 20, 3
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,16 @@ def write_costs(protocol: Protocol, costs: Mapping[Member, Cost], path: Path) ->
 
 
 def read_costs(path: Path) -> tuple[Protocol, dict[Member, Cost]] | None:
-    """Reads what `write_costs` wrote; None where nothing was measured."""
+    """Reads what `write_costs` wrote; None where nothing was measured, or the file is damaged: it can be measured again."""
     if not path.is_file():
         return None
-    content = json.loads(path.read_text("utf-8"))
-    costs = {
-        Member(row["model"], Depth.parse(row["depth"]), row["peer"]): Cost(row["milliseconds"], row["megabytes"])
-        for row in content["models"]
-    }
-    return Protocol(**content["protocol"]), costs
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        costs = {
+            Member(row["model"], Depth.parse(row["depth"]), row["peer"]): Cost(row["milliseconds"], row["megabytes"])
+            for row in content["models"]
+        }
+        return Protocol(**content["protocol"]), costs
+    except (ValueError, TypeError, KeyError, AttributeError, ModelError):
+        logger.warning("%s: damaged; what it held is measured anew where it is needed", path)
+        return None

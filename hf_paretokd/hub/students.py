@@ -1,6 +1,7 @@
 """Students as plain checkpoints on disk, each with a card."""
 
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -9,7 +10,7 @@ from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.tokenizer import target_tags
 from hf_paretokd.errors import ModelError
 from hf_paretokd.hub.card import CardFacts, MethodFacts, render_card
-from hf_paretokd.layout import CARD
+from hf_paretokd.layout import CARD, PLAIN_CHECKPOINT
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import position_limit, save_model
 from hf_paretokd.models.slicing import extract_student, model_depth
@@ -28,14 +29,18 @@ def write_students(
     """Writes `folder/E-D` for every depth: safetensors, tokenizer, generation configuration, a short card.
 
     Raises:
-        ModelError: a depth does not fit the teacher, or a folder is there already and `overwrite` is not set.
+        ModelError: a depth does not fit the teacher, or a folder is there already and `overwrite` is not set, or it holds more
+            than a student.
     """
     full = model_depth(teacher)
-    wanted = [Depth.parse(depth) for depth in depths]
+    wanted = list(dict.fromkeys(Depth.parse(depth) for depth in ([depths] if isinstance(depths, str) else depths)))
     for depth in wanted:
         depth.within(full)
-        if (folder / str(depth)).exists() and not overwrite:
-            raise ModelError(f"{folder / str(depth)}: exists already; give --overwrite or another output folder")
+        place = folder / str(depth)
+        if place.exists() and not overwrite:
+            raise ModelError(f"{place}: exists already; give --overwrite (overwrite=True) or another output folder")
+        if place.exists() and not holds_a_student_alone(place):
+            raise ModelError(f"{place}: holds more than a student and is not replaced; give another output folder")
     written = []
     for depth in wanted:
         student, place = extract_student(teacher, depth), folder / str(depth)
@@ -45,6 +50,14 @@ def write_students(
             (beside / CARD).write_text(render_card(facts), "utf-8")
         written.append(place)
     return written
+
+
+def holds_a_student_alone(folder: Path) -> bool:
+    """Whether all that is in a folder, if anything, are files of a checkpoint and its card."""
+    known = (*PLAIN_CHECKPOINT, CARD)
+    return folder.is_dir() and all(
+        path.is_file() and any(fnmatch(path.name, pattern) for pattern in known) for path in folder.iterdir()
+    )
 
 
 def short_facts(

@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -20,21 +20,22 @@ def bring_back_translation() -> None:
 
 
 def register() -> None:
-    """Imports the pipeline and registers it."""
-    from hf_paretokd.inference.pipeline import register_translation_pipeline
-
-    register_translation_pipeline()
+    """Imports the pipeline, which registers itself at its end, or registers it again with a `transformers.pipelines` anew."""
+    pipeline = import_module("hf_paretokd.inference.pipeline")
+    again = getattr(pipeline, "register_translation_pipeline", None)  # missing while the module is being imported
+    if again is not None:
+        again()
 
 
 class AfterPipelines(MetaPathFinder):
-    """Takes part in the import of `transformers.pipelines`, once, and registers the translation pipeline at its end."""
+    """Takes part in every import of `transformers.pipelines` and registers the translation pipeline at its end."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """The spec that all other finders give, its loader followed by `register`."""
         if name != PIPELINES:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
+        found = (finder.find_spec(name, path, target) for finder in list(sys.meta_path) if finder is not self)
+        spec = next((spec for spec in found if spec is not None), None)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 

@@ -22,6 +22,7 @@ from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
 from hf_paretokd.layout import CONVERTED_WEIGHTS
 from hf_paretokd.models.files import LONGEST, check_vocabulary, load_model, load_tokenizer, longest_text
+from hf_paretokd.utils.files import check_apart
 from hf_paretokd.utils.machine import fastest_device, moved
 from hf_paretokd.utils.text import cleaned, one_line
 
@@ -156,13 +157,15 @@ def translate_file(
     """Translates a file or standard input to a file or standard output, line by line, with a progress bar.
 
     Raises:
-        RecipeError: a number is below 1.
+        RecipeError: a number is below 1, or the output is or lies inside what is read.
         DataError: the file is missing, or a line is too long and `long` is `refuse`.
         ModelError, TokenizerError: as `line_translator`.
     """
     for name, value in (("num_beams", num_beams), ("buffer", buffer), ("max_tokens", max_tokens)):
         if value < 1:
             raise RecipeError(f"--{name}: {value} is not 1 or more")
+    if output:
+        check_apart(output, (source, model))
     with ExitStack() as stack:
         lines: Iterable[bytes] = sys.stdin.buffer
         total = None

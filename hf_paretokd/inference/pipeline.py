@@ -1,10 +1,9 @@
 """`pipeline("translation")` on transformers 5, where the task was removed."""
 
+import sys
 from typing import Any
 
-import transformers.pipelines
 from transformers import AutoModelForSeq2SeqLM, Pipeline
-from transformers.pipelines import PIPELINE_REGISTRY
 
 
 class TranslationPipeline(Pipeline):
@@ -78,7 +77,12 @@ class TranslationPipeline(Pipeline):
 
 def register_translation_pipeline() -> None:
     """Makes `pipeline("translation")` work where transformers has dropped it; does nothing where it still exists."""
-    if "translation" in PIPELINE_REGISTRY.get_supported_tasks():
+    pipelines = sys.modules["transformers.pipelines"]  # which may have been imported anew
+    registry = pipelines.PIPELINE_REGISTRY
+    if "translation" in registry.get_supported_tasks():
         return
-    PIPELINE_REGISTRY.register_pipeline("translation", TranslationPipeline, pt_model=AutoModelForSeq2SeqLM, type="text")
-    getattr(transformers.pipelines, "REMOVED_TASKS", {}).pop("translation", None)
+    registry.register_pipeline("translation", TranslationPipeline, pt_model=AutoModelForSeq2SeqLM, type="text")
+    getattr(pipelines, "REMOVED_TASKS", {}).pop("translation", None)
+
+
+register_translation_pipeline()

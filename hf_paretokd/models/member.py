@@ -14,7 +14,8 @@ from hf_paretokd.models.slicing import config_depth
 class Member:
     """One of the models that a training makes.
 
-    Its folder, file stem, title and Hub suffix differ from those of all other members of the run.
+    Its folder, file stem and title differ from those of all other members of the run; its Hub suffix does too, but for a
+    teacher's or peer's student of its own depth, which is the same model (see `distinct`).
 
     Args:
         kind: `teacher` (All-in-One KD), `model` (trained alone), `peer`, or `student`, a slice of one of these.
@@ -27,13 +28,13 @@ class Member:
     peer: int | None = None
 
     @classmethod
-    def at(cls, folder: Path, config: Mapping[str, Any]) -> "Member":
-        """The member in a folder of a run, from the folder's place and the content of its `config.json`.
+    def at(cls, place: Path, config: Mapping[str, Any]) -> "Member":
+        """The member in a folder of a run, from its place below the run and the content of its `config.json`.
 
         Raises:
             ModelError: the configuration does not say how many layers there are.
         """
-        kind, peer = member_place(folder.parts)
+        kind, peer = member_place(place.parts)
         return cls(kind, config_depth(config), peer)
 
     @property

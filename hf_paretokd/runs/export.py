@@ -11,19 +11,22 @@ from hf_paretokd.data.corpus import load_text
 from hf_paretokd.errors import ExportError, ModelError, RecipeError
 from hf_paretokd.evaluation.proof import Proof, Sentences, prove
 from hf_paretokd.inference.ctranslate import convert
-from hf_paretokd.layout import PROOF
+from hf_paretokd.layout import CONVERTED_WEIGHTS, MANIFEST, PROOF
 from hf_paretokd.models.files import load_checkpoint, save_model, save_tokenizer
 from hf_paretokd.runs.recipe import command_line_recipe
 from hf_paretokd.runs.run import run_around
-from hf_paretokd.utils.files import publish, save_json
+from hf_paretokd.utils.files import check_apart, publish, save_json
 
 
 def export_checkpoint(model: str, output: Path, quantization: str, overwrite: bool, overrides: Sequence[str]) -> Proof:
     """Converts a model to CTranslate2, proved on the test text of the run it lies in, or text that the overrides name.
 
     Raises:
-        RecipeError, DataError, ModelError, ExportError: no test text, no model, or the converted model fails the proof.
+        RecipeError: the output is, contains or lies inside the model, or nothing says where test text is.
+        DataError, ModelError, ExportError: no test text, no model, or the converted model fails the proof.
     """
+    check_apart(output, [model])
+    check_replaceable(output, overwrite)
     run = run_around(model, overrides)
     if run is None and not overrides:
         raise RecipeError(f"{model}: is in no run folder; say where test text is: --data.pairs de-en --data.data_dir …")
@@ -37,6 +40,17 @@ def export_checkpoint(model: str, output: Path, quantization: str, overwrite: bo
         references += text.targets
     sentences = [Sentences(language, *lines) for language, lines in by_language.items()]
     return export_model(original, tokenizer, sentences, output, quantization, overwrite)
+
+
+def check_replaceable(output: Path, overwrite: bool) -> None:
+    """Raises a ModelError if something is where the export is to go that is not to be replaced, or is no export."""
+    if not output.exists():
+        return
+    if not overwrite:
+        raise ModelError(f"{output}: exists already; give --overwrite or another --output")
+    exported = all((output / name).is_file() for name in (CONVERTED_WEIGHTS, PROOF, MANIFEST))
+    if not exported and (not output.is_dir() or any(output.iterdir())):
+        raise ModelError(f"{output}: is nothing that `paretokd export` wrote and is not replaced; give another --output")
 
 
 def export_model(
@@ -60,11 +74,11 @@ def export_model(
         overwrite: replace what is in the folder.
 
     Raises:
-        ModelError: CTranslate2 is missing or cannot convert, or the folder is there already.
+        ModelError: CTranslate2 is missing or cannot convert, or the folder is there already, or is no export to overwrite.
         ExportError: the converted model translates differently, or the quantized one worse; nothing is written.
     """
-    if output.exists() and not overwrite:
-        raise ModelError(f"{output}: exists already; give --overwrite or another --output")
+    output = output.resolve()  # of `.` too
+    check_replaceable(output, overwrite)
     written = output.with_name(f".{output.name}.unfinished")
     shutil.rmtree(written, ignore_errors=True)
     try:
@@ -80,6 +94,8 @@ def export_model(
         save_tokenizer(tokenizer, result)
         save_json(asdict(proof), result / PROOF)
         publish(result, output)
+    except OSError as error:
+        raise ExportError(f"{output}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(written, ignore_errors=True)
     return proof

@@ -13,6 +13,7 @@ from hf_paretokd.models.files import load_checkpoint
 from hf_paretokd.models.member import Member
 from hf_paretokd.runs.cards import write_card
 from hf_paretokd.runs.run import Run, find_members
+from hf_paretokd.utils.files import check_apart
 
 
 def save_students(
@@ -36,9 +37,11 @@ def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: 
     """Writes students of a run's teacher, or of any checkpoint; those that were scored get a card with their figures.
 
     Raises:
+        RecipeError: the output is, contains or lies inside the source.
         ModelError: a depth does not fit, or a folder is in the way.
     """
     wanted = [Depth.parse(depth) for depth in depths]
+    check_apart(output, [source])
     main = next(iter(find_members(Path(source)).values()), source)
     run = Run(source)
     recipe = run.recipe if run.layout.recipe.is_file() else None

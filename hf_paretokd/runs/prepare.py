@@ -25,6 +25,7 @@ from hf_paretokd.runs.run import Run, read_baseline
 from hf_paretokd.training.checkpointing import checkpoint_folders
 from hf_paretokd.training.identity import deciding_arguments, differences
 from hf_paretokd.training.trainer import TranslationTrainer
+from hf_paretokd.utils.files import check_apart
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,11 @@ class StartOfRun(TrainerCallback):
         self.begun = True
         if self.overwrite:
             remove_run(self.layout)
+        self.recipe.keep_length()
+        self.recipe.save(self.layout.recipe)
         if self.new_tokenizer.exists():
             shutil.rmtree(self.layout.tokenizer, ignore_errors=True)
             self.new_tokenizer.rename(self.layout.tokenizer)
-        self.recipe.keep_length()
-        self.recipe.save(self.layout.recipe)
 
     def take_back(self) -> None:
         """Leaves the folder as it was, if the training has not begun."""
@@ -124,12 +125,16 @@ def check_start(recipe: Recipe, resume: bool, overwrite: bool) -> None:
     for baseline in recipe.evaluation.baselines:
         read_baseline(baseline)
     layout, state = RunLayout(recipe.run_folder), PartialState()
+    models = (recipe.model.from_pretrained, recipe.tokenizer.from_pretrained)
+    check_apart(layout.folder, [recipe.data.data_dir, *models, *recipe.evaluation.baselines], "training.output_dir")
     finished, started = layout.results.exists(), layout.recipe.exists()
     state.wait_for_everyone()  # everyone has looked before the main process changes anything
     if finished and not overwrite:
         raise TrainingError(f"{layout.folder}: holds a finished run; give --overwrite to replace it, or another --output_dir")
     if started and not (resume or overwrite):
         raise TrainingError(f"{layout.folder}: holds an unfinished run; give --resume to go on, or --overwrite to start anew")
+    if not started and (foreign := [path for path in written_paths(layout) if path.exists()]):
+        raise TrainingError(f"{foreign[0]}: is there already, but {layout.folder} is no run; choose another output_dir")
     if resume and started:
         check_resumed(recipe, layout)
     if state.is_main_process:
@@ -169,12 +174,17 @@ def described(recipe: Recipe, recorded: bool) -> dict[str, Any]:
 
 def remove_run(layout: RunLayout) -> None:
     """Deletes what a run may have written; whatever else is there is not ours to delete."""
+    for path in written_paths(layout):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def written_paths(layout: RunLayout) -> list[Path]:
+    """Folders that a run may have written, whether they are there or not, and files that are there."""
     folders, files = layout.written_by_runs()
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    for pattern in files:
-        for path in layout.folder.glob(pattern):
-            path.unlink()
+    return [*folders, *(path for pattern in files for path in layout.folder.glob(pattern))]
 
 
 def prepare_tokenizer(

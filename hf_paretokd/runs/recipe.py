@@ -237,17 +237,18 @@ def command_line_recipe(overrides: Sequence[str]) -> Recipe:
     return build_recipe(raw, "command line", trainable=False)
 
 
-def describe_fields(path: str | Path) -> str:
-    """All fields a recipe of this method may have, with their defaults."""
+def describe_fields(path: str | Path, overrides: Sequence[str] = ()) -> str:
+    """All fields a recipe of this method (or of the one in the overrides) may have, with their defaults."""
     kinds = [
         *((f"--{name}.", section) for name, section in SECTIONS.items()),
-        ("--", load_recipe(path).trainer_class.config_class),
+        ("--", load_recipe(path, overrides, trainable=False).trainer_class.config_class),
     ]
     lines = []
     for prefix, kind in kinds:
         texts = argument_texts(kind)
         for field in dataclasses.fields(kind):
-            default = field.default if field.default is not dataclasses.MISSING else "…"
+            made = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+            default = made if field.default is dataclasses.MISSING else field.default
             text = texts.get(field.name) or field.metadata.get("help", "")
             lines.append(f"{prefix}{field.name} (default: {default}) {text}".rstrip())
     return "\n".join(lines)

@@ -13,7 +13,7 @@ import yaml
 from hf_paretokd.evaluation.frontier import frontier_points, write_frontier
 from hf_paretokd.evaluation.latency import Cost, Protocol
 from hf_paretokd.evaluation.plots import can_plot, plot_frontier, plot_losses, plot_tradeoff, plot_weights
-from hf_paretokd.evaluation.results import AVERAGE, with_spread
+from hf_paretokd.evaluation.results import AVERAGE, ResultRow, with_spread
 from hf_paretokd.layout import REFERENCE, SOURCE
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.cards import write_cards
@@ -63,7 +63,11 @@ def draw_run(run: Run) -> tuple[list[Path], bool]:
         end = next((int(row.value) for row in run.rows if row.metric == "updates"), None)
         wanted.append((run.layout.plot("weights"), lambda path: plot_weights(history, path, end)))
     split = run.recipe.evaluation.splits[-1] if run.recipe.evaluation.splits else ""
-    families = {run.folder.name: run.rows, **dict(map(read_baseline, run.recipe.evaluation.baselines))}
+    others = [name for name in run.recipe.evaluation.baselines if Path(name).resolve() != run.folder.resolve()]
+    families: dict[str, list[ResultRow]] = {}
+    for name, rows in [(run.folder.resolve().name, run.rows), *map(read_baseline, others)]:
+        alike = sum(other == name or other.startswith(f"{name} (") for other in families)
+        families[f"{name} ({alike + 1})" if alike else name] = rows
     points = [point for name, rows in families.items() for point in frontier_points(name, rows, split)]
     if points:
         write_frontier(points, split, "bleu", run.layout.frontier)

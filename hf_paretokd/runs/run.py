@@ -1,6 +1,5 @@
 """A `Run` is a run folder: its members, the text it has kept, its figures; opened once and handed on."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -33,7 +32,7 @@ class Run:
     """The folder of a training, whose models have been written or not yet.
 
     A run is complete: it can be moved, or copied to a machine without the training text or one that could not have trained
-    it. Everything is read when it is asked for, once; models are loaded once and kept.
+    it. Everything is read when it is asked for; models are loaded once and kept.
 
     ```python
     run = Run("runs/multi30k-aio")
@@ -120,6 +119,9 @@ class Run:
         if member not in self._models:
             if member in self.members:
                 found = load_model(self.members[member])
+            elif member.whole:
+                there = ", ".join(each.title for each in self.members)
+                raise ModelError(f"{self.folder}: has no {member.title}; there are {there}")
             else:
                 found = extract_student(self.model(self.origin(member)), member.depth)
             check_vocabulary(found, self.tokenizer)
@@ -156,7 +158,7 @@ class Run:
         Raises:
             DataError: nothing was kept and there is no such text.
         """
-        elsewhere = any(section == "data" for section, _ in self.recipe.overridden)
+        elsewhere = any(section == "data" and name != "pairs" for section, name in self.recipe.overridden)
         kept = {} if elsewhere else {pair: self.kept(split, str(pair)) for pair in self.recipe.data.parsed_pairs}
         if kept and all({SOURCE, REFERENCE} <= set(lines) for lines in kept.values()):
             return {pair: ParallelText(pair, split, lines[SOURCE], lines[REFERENCE]) for pair, lines in kept.items()}
@@ -284,12 +286,27 @@ def find_members(folder: Path) -> dict[Member, Path]:
     found: dict[Member, Path] = {}
     for path in (path for pattern in MEMBERS for path in folder.glob(pattern)):
         if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
-            found[Member.at(path, json.loads((path / CONFIG).read_text("utf-8")))] = path
+            place = path.relative_to(folder)
+            member = Member.at(place, read_config(path / CONFIG))
+            if member.folder == place.as_posix():  # and no copy of one, or one that was not finished
+                found[member] = path
 
     def order(member: Member) -> tuple[bool, int, int, int]:
         return not member.whole, member.peer or 0, -member.depth.encoder, -member.depth.decoder
 
     return {member: found[member] for member in sorted(found, key=order)}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a `config.json`.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    content = load_json(path)
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: is no configuration of a model; take another checkpoint")
+    return content
 
 
 def scored_pairs(rows: Sequence[ResultRow], split: str) -> list[str]:
@@ -322,6 +339,6 @@ def read_baseline(name: str) -> tuple[str, list[ResultRow]]:
     path = Path(name)
     file = RunLayout(path).results if path.is_dir() else path
     try:
-        return path.stem, read_results(file)
-    except (OSError, ValueError, TypeError) as error:
+        return path.resolve().name if path.is_dir() else path.stem, read_results(file)
+    except (OSError, TrainingError) as error:
         raise RecipeError(f"evaluation.baselines: {file}: no results ({error})") from error

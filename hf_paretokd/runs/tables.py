@@ -40,11 +40,12 @@ def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:
     headings += ["COMET"] * comet + [f"against {first.title}"] * (single and len(run.scored) > 1)
     rows = []
     for member in distinct(run.scored):
+        cost = costs.get(member)
         cells = [
             member.title,
             with_spread(run.table[member, pair, "bleu"]),
-            f"{costs[member].milliseconds:.1f}",
-            f"{costs[member].megabytes:.1f}",
+            f"{cost.milliseconds:.1f}" if cost else "–",  # of a student that was scored and not written
+            f"{cost.megabytes:.1f}" if cost else "–",
             f"{run.table[member, pair, 'chrf'].value:.1f}",
             f"{run.table[member, AVERAGE, 'sentences_per_second'].value:.0f}",
             f"{run.table[member, AVERAGE, 'parameters'].value / 1e6:.2f}",

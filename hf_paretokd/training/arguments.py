@@ -1,6 +1,7 @@
 """Training arguments that all methods share."""
 
 import dataclasses
+import inspect
 import math
 import os
 from dataclasses import dataclass, field
@@ -133,8 +134,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         """What makes two trainings with these arguments equal: fields always named, and the method's own that were changed."""
         named = {short: getattr(self, name) for name, short in self.SIGNED.items()}
         named["tokens"] = f"{self.max_tokens}x{self.gradient_accumulation_steps * self.world_size}"
-        own = [item for item in dataclasses.fields(self) if item.name in type(self).__annotations__]
-        for item in own:
+        for item in own_fields(type(self)):
             default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
             if item.name not in self.SIGNED and getattr(self, item.name) != default:
                 named[item.name] = getattr(self, item.name)
@@ -144,6 +144,13 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         """Raises a TrainingError unless there is one temperature for each model."""
         if len(self.temperatures) != 1:
             raise TrainingError(f"temperatures: one model is trained, but {len(self.temperatures)} are given; name one")
+
+
+def own_fields(kind: type[TranslationConfig]) -> list[dataclasses.Field]:
+    """The arguments that a method has beyond those of all methods, also where its class was derived from once more."""
+    derived = [each for each in kind.__mro__ if issubclass(each, TranslationConfig) and each is not TranslationConfig]
+    names = {name for each in derived or [kind] for name in inspect.get_annotations(each)}
+    return [item for item in dataclasses.fields(kind) if item.name in names]
 
 
 def has_bf16(cpu: bool) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_paretokd.training.arguments import TranslationConfig
+from hf_paretokd.training.arguments import TranslationConfig, own_fields
 from hf_paretokd.training.signature import training_signature
 
 DECIDING = (  # arguments of all methods that decide what comes out, beside those of the method itself
@@ -115,7 +115,7 @@ def identity_of(
 
 def deciding_arguments(kind: type[TranslationConfig]) -> list[str]:
     """The names of a method's arguments that decide the training."""
-    own = [item.name for item in dataclasses.fields(kind) if item.name in kind.__annotations__]
+    own = [item.name for item in own_fields(kind)]
     return [*DECIDING, *(name for name in own if name not in (*DECIDING, *CIRCUMSTANCES))]
 
 

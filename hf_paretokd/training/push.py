@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import datasets
 
 from hf_paretokd.data.pairs import LanguagePair, pairs_among
+from hf_paretokd.errors import TokenizerError
 from hf_paretokd.hub.card import MethodFacts, render_card
 from hf_paretokd.hub.students import short_facts, write_students
 from hf_paretokd.hub.upload import Upload, push, repository_of
@@ -58,9 +59,12 @@ class PushingTrainer(CheckpointedTrainer):
 
         Raises:
             ModelError: a depth does not fit, or a folder is in the way.
+            TokenizerError: the trainer has no tokenizer (`processing_class`).
         """
+        if self.processing_class is None:
+            raise TokenizerError("save_students: the trainer has no tokenizer to save; give it one as processing_class")
         written: list[Path] = []
-        wanted, pairs = list(depths), self.language_pairs if pairs is None else pairs
+        wanted, pairs = [depths] if isinstance(depths, str) else list(depths), self.language_pairs if pairs is None else pairs
         for member, model in self.model.members() if self.is_world_process_zero() else ():
             place = Path(folder)
             if member.peer:

@@ -12,11 +12,28 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
-from hf_paretokd.errors import ModelError
+from hf_paretokd.errors import ModelError, RecipeError, TrainingError
+from hf_paretokd.layout import MANIFEST
 
 Row = TypeVar("Row")
-MANIFEST = "manifest.json"
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)  # torch.save raises RuntimeError where a disk is full
+
+
+def check_apart(output: str | Path, inputs: Iterable[str | Path | None], option: str = "--output") -> None:
+    """Refuses an output that is, contains or lies inside an input, symbolic links resolved; inputs may be ids or None.
+
+    Raises:
+        RecipeError: names `option`, the output and the input.
+    """
+    place = Path(output).resolve()
+    for each in inputs:
+        if each is None or not Path(each).exists():
+            continue
+        found = Path(each).resolve()
+        same = place == found or (place.exists() and place.samefile(found))  # two names of one file
+        if same or place in found.parents or found in place.parents:
+            how = "is" if same else "contains" if place in found.parents else "lies inside"
+            raise RecipeError(f"{option}: {output} {how} {each}, which is read here; choose another place")
 
 
 def damage(folder: Path) -> str | None:
@@ -151,8 +168,17 @@ def write_rows(rows: Iterable[Any], path: Path) -> None:
 
 
 def read_rows(kind: type[Row], path: Path) -> list[Row] | None:
-    """Reads what `write_rows` wrote; None if there is no such file."""
-    return [kind(**row) for row in json.loads(path.read_text("utf-8"))] if path.is_file() else None
+    """Reads what `write_rows` wrote; None if there is no such file.
+
+    Raises:
+        TrainingError: the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return [kind(**row) for row in json.loads(path.read_text("utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"{path}: cannot be read ({error}); remove it and paretokd evaluate the run") from error
 
 
 @contextmanager

@@ -71,6 +71,11 @@ def edit(path, **fields):
     return write(path, lambda content: json.dumps({**json.loads(content), **fields}))
 
 
+def link(path, target, how="symlink_to"):
+    """Another name of what is there, relative to the folder."""
+    return lambda place: getattr(place / path, how)(place / target)
+
+
 def both(*spoilers):
     return lambda place: [spoil(place) for spoil in spoilers]
 
@@ -261,8 +266,118 @@ CASES = {
 }
 
 
+# outputs that are in the way of inputs: the model, the source or the text must survive
+MODEL, TEXT = "{place}/run/students/2-2", ("--data.pairs", "bs-en", "--data.data_dir", "{place}/text")
+TRANSLATE = ("translate", MODEL, "{place}/in.txt", "--output")
+EXPORT = ("export", MODEL, "--to", "ctranslate2", "--overwrite", "--output")
+EXTRACT = ("extract", "{place}/run", "2-2", "--overwrite", "--output")
+SOURCE = write("in.txt", LINES)
+TRAIN = ("train", "{place}/recipe.yaml", *TINY, "--output_dir")
+CASES |= {
+    f"an output in the way: {name}": (spoil, words, wanted)
+    for name, (spoil, words, wanted) in {
+        "translate onto the source": (SOURCE, (*TRANSLATE, "{place}/in.txt"), ("--output", "is", "in.txt, which is read here")),
+        "translate, another spelling": (SOURCE, (*TRANSLATE, "run/../in.txt"), ("--output", "which is read here")),
+        "translate, a symbolic link": (
+            both(SOURCE, link("link.txt", "in.txt")),
+            (*TRANSLATE, "{place}/link.txt"),
+            ("--output", "link.txt is"),
+        ),
+        "translate, a hard link": (
+            both(SOURCE, link("hard.txt", "in.txt", "hardlink_to")),
+            (*TRANSLATE, "{place}/hard.txt"),
+            ("--output", "hard.txt is"),
+        ),
+        "translate into the model": (SOURCE, (*TRANSLATE, MODEL + "/config.json"), ("--output", "lies inside")),
+        "export onto the model": (None, (*EXPORT, MODEL), ("--output", "is", "which is read here")),
+        "export around the model": (None, (*EXPORT, "{place}/run"), ("--output", "contains")),
+        "export into the model": (None, (*EXPORT, MODEL + "/int8"), ("--output", "lies inside")),
+        "export, a symbolic link": (link("alias", "run"), (*EXPORT, "{place}/alias"), ("--output", "alias contains")),
+        "export onto a folder of text": (None, (*EXPORT, "{place}/text"), ("text: is nothing that `paretokd export` wrote",)),
+        "export onto another model": (None, (*EXPORT, "{place}/run/teacher"), ("is nothing that `paretokd export` wrote",)),
+        "export onto a file": (None, (*EXPORT, "{place}/recipe.yaml"), ("is nothing that `paretokd export` wrote",)),
+        "extract onto the run": (None, (*EXTRACT, "{place}/run"), ("--output", "run is")),
+        "extract into the run": (None, (*EXTRACT, "{place}/run/students"), ("--output", "lies inside")),
+        "extract around a model": (
+            None,
+            ("extract", "{place}/run/teacher", "2-2", "--output", "{place}/run"),
+            ("--output", "contains"),
+        ),
+        "extract onto more than a student": (
+            write("out/2-2/notes.txt", "mine"),
+            (*EXTRACT, "{place}/out"),
+            ("2-2: holds more than a student",),
+        ),
+        "train into the text": (None, (*TRAIN, "{place}/text", "--overwrite"), ("training.output_dir", "is", "text")),
+        "train below the text": (None, (*TRAIN, "{place}/text/run"), ("training.output_dir", "lies inside")),
+        "train around the text": (None, (*TRAIN, "{place}"), ("training.output_dir", "contains text")),
+        "train over the model to start from": (
+            None,
+            (*TRAIN, "{place}/run", "--overwrite", "--model.from_pretrained", "{place}/run/teacher"),
+            ("training.output_dir", "contains"),
+        ),
+        "train over a baseline": (
+            None,
+            (*TRAIN, "{place}/run", "--overwrite", "--evaluation.baselines", "{place}/run"),
+            ("training.output_dir", "is"),
+        ),
+        "train into a folder of one's own": (
+            write("mine/plots/holiday.png", "precious"),
+            (*TRAIN, "{place}/mine", "--overwrite"),
+            ("plots: is there already", "is no run"),
+        ),
+    }.items()
+}
+
+# going on as another training: the finished run is made longer, with one thing changed
+LONGER = ("train", "{place}/run", "--extend", "2")
+CASES |= {
+    f"another training: {' '.join(words)}": (None, (*LONGER, *words), ("is of another training", wanted))
+    for words, wanted in {
+        ("--learning_rate", "0.1"): "learning_rate was 0.0005, now 0.1",
+        ("--seed", "7"): "seed was 42, now 7",
+        ("--max_tokens", "300"): "max_tokens was 400, now 300",
+        ("--max_steps", "3"): "max_steps was 4, now 3",
+        ("--label_smoothing_factor", "0.2"): "label_smoothing_factor was 0.1, now 0.2",
+        ("--warmup_steps", "3"): "warmup_steps was 1, now 3",
+        ("--lr_scheduler_type", "linear"): "lr_scheduler_type was inverse_sqrt, now linear",
+        ("--weight_decay", "0.1"): "weight_decay was 0, now 0.1",
+        ("--adam_beta2", "0.9"): "adam_beta2 was 0.98, now 0.9",
+        ("--optim", "adafactor"): "optim was",
+        ("--max_grad_norm", "0.5"): "max_grad_norm was 1, now 0.5",
+        ("--bf16", "true"): "precision was no, now bf16",
+        ("--num_students", "1"): "num_students was",
+        ("--tokenizer.vocab_size", "600"): "tokenizer.vocab_size was 700, now 600",
+        ("--data.max_length", "20"): "the text of bs-en was",
+        ("--model.dropout", "0.3"): "dropout was 0.1, now 0.3",
+    }.items()
+}
+CASES |= {
+    "another text": (
+        write(BS, lambda text: text.replace(text.partition(b"\n")[0], b"nesto drugo", 1)),
+        LONGER,
+        ("the text of bs-en was",),
+    ),
+    "more micro-batches an update": (
+        None,
+        (*LONGER, "--gradient_accumulation_steps", "2"),
+        ("took 1 micro-batches each, now they would take 2", "keep the product"),
+    ),
+    "another temperature": (None, (*LONGER, "--temperatures", "2"), ("temperatures: the checkpoint was sampled with τ = 1",)),
+    "nothing to make longer": (remove("run/checkpoints"), LONGER, ("extend: there is no checkpoint", "to go on from")),
+    "no further updates": (
+        None,
+        ("train", "{place}/run", "--extend", "0"),
+        ("--extend: '0' is not a number of further updates",),
+    ),
+    "fewer updates": (None, ("train", "{place}/run", "--extend=-2"), ("--extend: '-2' is not a number",)),
+    "a finished run": (None, ("train", "{place}/run", "--resume"), ("holds a finished run",)),
+    "data skipped twice": (None, (*NEW, "--ignore_data_skip", "false"), ("ignore_data_skip: must stay on",)),
+}
+
+
 def test_there_are_enough_cases():
-    assert len(CASES) >= 60
+    assert len(CASES) >= 128
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -54,3 +54,32 @@ def test_transformers_4_translates_without_this_package(students, sentences, tmp
     translator = pipeline("translation", str(students / "2-2"))
     assert report["version"].startswith("4.57")
     assert report["translations"] == [each["translation_text"] for each in translator(sentences[:20], max_length=60)]
+
+
+HOOKED = """
+import importlib, importlib.util, sys
+import hf_paretokd
+importlib.util.find_spec("transformers.pipelines")  # a probe, no import
+sys.modules["transformers.generation"] = None
+try:
+    import transformers.pipelines
+except ImportError:
+    del sys.modules["transformers.generation"]
+from hf_paretokd import TranslationPipeline, register_translation_pipeline
+import transformers.pipelines
+tasks = lambda: "translation" in transformers.pipelines.PIPELINE_REGISTRY.get_supported_tasks()
+found = [tasks()]
+importlib.reload(transformers.pipelines)
+found.append(tasks())
+del sys.modules["transformers.pipelines"]
+transformers.pipelines = importlib.import_module("transformers.pipelines")
+found.append(tasks())
+register_translation_pipeline()
+print(found)
+"""
+
+
+def test_the_task_is_there_however_the_pipelines_come_to_be_imported():
+    run = subprocess.run([sys.executable, "-c", HOOKED], capture_output=True, text=True, check=False, timeout=100)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.strip().splitlines()[-1] == "[True, True, True]"

@@ -63,7 +63,8 @@ def test_a_quantization_that_costs_quality_is_not_exported(trained, tokenizer, s
 
     monkeypatch.setattr(module.ctranslate, "ctranslate_decoder", worse)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine").write_text("kept")
+    for name in ("mine", "model.bin", "proof.json", "manifest.json"):  # an export of before
+        (tmp_path / "out" / name).write_text("kept")
     texts = [Sentences("en", sentences, references)]
     with pytest.raises(ExportError, match=r"int8 loses \d+\.\d+ BLEU on 150 sentences"):
         export_model(trained, tokenizer, texts, tmp_path / "out", "int8", overwrite=True)

@@ -138,3 +138,32 @@ def test_a_folder_that_can_only_be_read(moved, monkeypatch, capsys, tmp_path):
         assert command(*words) == 1
         assert f"{moved}: cannot be written (Read-only file system)" in capsys.readouterr().err.replace("\n", "")
     assert json.loads((moved / "results.json").read_text()), "and it is as it was"
+
+
+def test_a_run_may_lie_anywhere_and_copies_in_it_are_no_members(folder, tmp_path):
+    for place in (tmp_path / "students", tmp_path / "peers" / "1"):
+        shutil.copytree(folder, place)
+        student = next(path for path in (place / "students").iterdir())
+        shutil.copytree(student, place / "students" / f"{student.name}-backup")
+        shutil.copytree(student, place / "students" / f".{student.name}.unfinished")
+        (place / "peers").mkdir(exist_ok=True)
+        shutil.copytree(student, place / "peers" / "1.old")
+        found = Run(place).members
+        assert list(found) == list(Run(folder).members)
+        assert {member.folder for member in found} == {path.relative_to(place).as_posix() for path in found.values()}
+
+
+def test_a_model_that_is_not_there_is_named(folder):
+    with pytest.raises(ModelError, match="has no 9-9 teacher; there are"):
+        Run(folder).load(Member("teacher", Depth(9, 9)))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "3", '[{"a": 1}]'])
+@pytest.mark.parametrize("name", ["results.json", "comparisons.json", "latency.json", "teacher/config.json"])
+def test_a_damaged_file_of_a_run_is_named(moved, capsys, name, content):
+    (moved / name).write_text(content)
+    command("report", moved)
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    if command("report", moved):
+        assert name in capsys.readouterr().err.replace("\n", " ")

@@ -16,8 +16,9 @@ from transformers import TrainerCallback
 
 from hf_paretokd.cli.main import INTERRUPTED
 from hf_paretokd.errors import ModelError, TrainingError, TrainingInterrupted
+from hf_paretokd.layout import MANIFEST
 from hf_paretokd.training.checkpointing import logger
-from hf_paretokd.utils.files import MANIFEST, damage, publish
+from hf_paretokd.utils.files import damage, publish
 
 METHODS = {"plain": {}, "all_in_one": {"mutual_start": 0.0}, "pareto_mutual": {}}
 
