@@ -15,17 +15,17 @@ from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.encoding import encode_split
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.tokenizer import train_tokenizer
-from hf_paretokd.errors import TrainingError
+from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.hub.upload import check_names
-from hf_paretokd.layout import IDENTITY, STUDENTS, RunLayout
+from hf_paretokd.layout import IDENTITY, STUDENTS, RunLayout, checkpoint_step
 from hf_paretokd.models.building import build_model
 from hf_paretokd.models.files import load_tokenizer
 from hf_paretokd.runs.recipe import Recipe, checked_fields, load_recipe
 from hf_paretokd.runs.run import Run, read_baseline
 from hf_paretokd.training.checkpointing import checkpoint_folders
-from hf_paretokd.training.identity import deciding_arguments, differences
+from hf_paretokd.training.identity import Identity, deciding_arguments, differences
 from hf_paretokd.training.trainer import TranslationTrainer
-from hf_paretokd.utils.files import check_apart
+from hf_paretokd.utils.files import check_apart, load_json
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,6 @@ class StartOfRun(TrainerCallback):
         self.begun = True
         if self.overwrite:
             remove_run(self.layout)
-        self.recipe.keep_length()
         self.recipe.save(self.layout.recipe)
         if self.new_tokenizer.exists():
             shutil.rmtree(self.layout.tokenizer, ignore_errors=True)
@@ -127,7 +126,8 @@ def check_start(recipe: Recipe, resume: bool, overwrite: bool) -> None:
     layout, state = RunLayout(recipe.run_folder), PartialState()
     models = (recipe.model.from_pretrained, recipe.tokenizer.from_pretrained)
     check_apart(layout.folder, [recipe.data.data_dir, *models, *recipe.evaluation.baselines], "training.output_dir")
-    finished, started = layout.results.exists(), layout.recipe.exists()
+    finished = layout.results.exists() and not (resume and goes_on(layout))
+    started = layout.recipe.exists()
     state.wait_for_everyone()  # everyone has looked before the main process changes anything
     if finished and not overwrite:
         raise TrainingError(f"{layout.folder}: holds a finished run; give --overwrite to replace it, or another --output_dir")
@@ -147,6 +147,18 @@ def check_start(recipe: Recipe, resume: bool, overwrite: bool) -> None:
                 f"training.output_dir: {layout.folder} cannot be written ({error.strerror}); choose another"
             ) from error
     state.wait_for_everyone()
+
+
+def goes_on(layout: RunLayout) -> bool:
+    """Whether the newest checkpoint is of a training that was planned to be longer, as when an extension was cut off."""
+    newest = next(reversed(checkpoint_folders(layout.checkpoints)), None)
+    if newest is None or not (newest / IDENTITY).is_file():
+        return False
+    try:
+        planned = Identity(**load_json(newest / IDENTITY)).decides["max_steps"]
+    except (ModelError, TypeError, KeyError):
+        return False
+    return planned > (checkpoint_step(newest.name) or 0)
 
 
 def check_resumed(recipe: Recipe, layout: RunLayout) -> None:

@@ -142,14 +142,6 @@ class Recipe:
             self.evaluation.high_resource = ranked[: len(ranked) // 2]
             self.raw["evaluation"] = {**(self.raw.get("evaluation") or {}), "high_resource": self.evaluation.high_resource}
 
-    def keep_length(self) -> None:
-        """Takes the number of updates from the training arguments, if the training was made longer than the recipe says."""
-        for section in (self.method, "training"):
-            fields = self.raw.get(section) or {}
-            if fields.get("max_steps", -1) > 0:
-                self.raw[section] = {**fields, "max_steps": self.training.max_steps}
-                return
-
     def save(self, path: Path) -> None:
         """Writes the recipe with all overrides applied."""
         write_whole(path, yaml.safe_dump(self.raw, sort_keys=False, allow_unicode=True))

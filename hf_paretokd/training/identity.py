@@ -62,6 +62,11 @@ class Identity:
         """The signature as one line: `method:all_in_one|depth:6-6|…|data:…|version:…`."""
         return training_signature(self.signature)
 
+    @property
+    def planned(self) -> int:
+        """How many updates it was to have before it was made longer."""
+        return self.decides["max_steps"] - sum(steps for _, steps in self.extensions)
+
     def extended(self, update: int, steps: int) -> "Identity":
         """The same training, made `steps` updates longer after `update`; its signature names both parts."""
         signature = {**self.signature, "updates": f"{self.signature['updates']}+{steps}"}

@@ -382,7 +382,10 @@ class TranslationTrainer(PushingTrainer):
             logger.warning(f"{folder}: holds no record of its training (an older version's); only a recipe tells what it is of")
             return
         saved, now = Identity(**load_json(folder / IDENTITY)), self.identity
-        if changed := differences(saved.decides, now.decides):
+        asked = dict(now.decides)
+        if asked["max_steps"] == saved.planned:  # by its recipe, which says nothing of extensions
+            asked["max_steps"] = saved.decides["max_steps"]
+        if changed := differences(saved.decides, asked):
             raise TrainingError(
                 f"{folder}: is of another training: {'; '.join(changed)}; keep what was, or start a new run"
                 + (" (to train longer, give --extend)" if "max_steps" in changed[0] else "")

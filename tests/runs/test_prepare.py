@@ -117,11 +117,33 @@ def test_a_run_goes_on_without_its_recipe_wherever_it_lies(unfinished, tmp_path,
     assert run(monkeypatch, "train", folder, "--extend", "2") == 0
     updates = [row.value for row in read_results(folder / "results.json") if row.metric == "updates"]
     assert set(updates) == {6}
-    assert load_recipe(folder / "recipe.yaml", [f"--output_dir={folder}"]).training.max_steps == 6
     rows = [row for row in read_results(folder / "results.json") if row.metric == "updates"]
     assert {row.signature.split("|updates:")[1][:4] for row in rows} == {"4+2|"}
     record = json.loads((folder / "checkpoints" / "checkpoint-6" / "training.json").read_text())
     assert record["extensions"] == [[4, 2]]
+    assert run(monkeypatch, "train", folder, "--resume") == 1
+    assert "holds a finished run" in capsys.readouterr().err
+
+
+def test_an_extension_that_was_cut_off_goes_on_and_is_made_once(unfinished, tmp_path, monkeypatch):
+    folder = shutil.copytree(unfinished / "run", tmp_path / "run")
+    assert run(monkeypatch, "train", folder, "--resume") == 0
+    original = TranslationTrainer.training_step
+
+    def stopped(trainer, *words, **options):
+        if trainer.state.global_step == 4:
+            signal.raise_signal(signal.SIGINT)
+        return original(trainer, *words, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TranslationTrainer, "training_step", stopped)
+        assert run(patch, "train", folder, "--extend", "3") == main_module.CTRL_C
+    assert run(monkeypatch, "train", folder, "--resume") == 0
+    record = json.loads((folder / "checkpoints" / "checkpoint-7" / "training.json").read_text())
+    assert record["extensions"] == [[4, 3]]
+    rows = [row for row in read_results(folder / "results.json") if row.metric == "updates"]
+    assert {row.value for row in rows} == {7}
+    assert {row.signature.split("|updates:")[1][:4] for row in rows} == {"4+3|"}
 
 
 @pytest.mark.parametrize("number", ["0", "-3", "two", "1.5", ""])
