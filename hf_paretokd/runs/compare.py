@@ -35,7 +35,8 @@ def compare_with_baselines(
     unmatched: list[Unmatched] = []
     for baseline in map(Path, run.recipe.evaluation.baselines):
         kept = RunLayout(baseline if baseline.is_dir() else baseline.parent).translations
-        members = sorted({row.member for row in read_baseline(str(baseline))[1]}, key=lambda member: member.stem)
+        name, rows_of_baseline = read_baseline(str(baseline))
+        members = sorted({row.member for row in rows_of_baseline}, key=lambda member: member.stem)
         for pair, text in texts.items():
             theirs = read_translations(kept, text.split, str(pair))
             if theirs.get(REFERENCE) != [one_line(line) for line in text.targets]:
@@ -44,7 +45,7 @@ def compare_with_baselines(
             for other in members:
                 own = {member.stem: made.translations[pair] for member, made in outputs.items() if member.depth == other.depth}
                 if own and other.stem in theirs:
-                    against = f"{baseline.stem}: {other.stem}"
+                    against = f"{name}: {other.stem}"
                     found = paired_bootstrap({against: theirs[other.stem], **own}, text.targets, pair.target)
                     rows += comparisons(found, text.split, str(pair))
     return rows, unmatched

@@ -7,17 +7,12 @@ from typing import Any
 from datasets import Dataset
 
 
-def data_hash(pairs: Mapping[str, Dataset]) -> str:
-    """Eight hexadecimal digits that depend on all token ids of the training text, pair by pair.
+def data_hashes(pairs: Mapping[str, Dataset]) -> tuple[str, dict[str, str]]:
+    """Eight hexadecimal digits that depend on all token ids of the training text, and the same for each pair.
 
     Args:
         pairs: token ids (`input_ids`, `labels`) of each pair.
     """
-    return data_hashes(pairs)[0]
-
-
-def data_hashes(pairs: Mapping[str, Dataset]) -> tuple[str, dict[str, str]]:
-    """The hash of all pairs, and that of each."""
     whole, by_pair = hashlib.sha256(), {}
     for name in sorted(pairs):
         own = hashlib.sha256()

@@ -379,6 +379,8 @@ class TranslationTrainer(PushingTrainer):
                 f"they would take {self.micro_batches} (processes × gradient_accumulation_steps); keep the product as it was"
             )
         if not (folder / IDENTITY).is_file():
+            if extend:
+                raise TrainingError(f"extend: {folder} holds no record of its training (an older version's) to be made longer")
             logger.warning(f"{folder}: holds no record of its training (an older version's); only a recipe tells what it is of")
             return
         saved, now = Identity(**load_json(folder / IDENTITY)), self.identity

@@ -71,6 +71,17 @@ def edit(path, **fields):
     return write(path, lambda content: json.dumps({**json.loads(content), **fields}))
 
 
+def without(name):
+    """A manifest that does not list a file."""
+
+    def drop(content):
+        manifest = json.loads(content)
+        del manifest["files"][name]
+        return json.dumps(manifest)
+
+    return drop
+
+
 def link(path, target, how="symlink_to"):
     """Another name of what is there, relative to the folder."""
     return lambda place: getattr(place / path, how)(place / target)
@@ -365,6 +376,25 @@ CASES |= {
     ),
     "another temperature": (None, (*LONGER, "--temperatures", "2"), ("temperatures: the checkpoint was sampled with τ = 1",)),
     "nothing to make longer": (remove("run/checkpoints"), LONGER, ("extend: there is no checkpoint", "to go on from")),
+    "nothing that says what is made longer": (
+        both(
+            remove("run/checkpoints/checkpoint-4/training.json"),
+            write("run/checkpoints/checkpoint-4/manifest.json", without("training.json")),
+        ),
+        LONGER,
+        ("extend:", "checkpoint-4 holds no record of its training"),
+    ),
+    "damaged results": (write("run/results.json", "{"), ("report", "{place}/run"), ("results.json: cannot be read",)),
+    "damaged comparisons": (
+        write("run/comparisons.json", '[{"a": 1}]'),
+        ("report", "{place}/run"),
+        ("comparisons.json: cannot be read",),
+    ),
+    "a damaged configuration in a run": (
+        write("run/teacher/config.json", "[]"),
+        ("report", "{place}/run"),
+        ("teacher/config.json: is no configuration of a model",),
+    ),
     "no further updates": (
         None,
         ("train", "{place}/run", "--extend", "0"),
@@ -377,7 +407,7 @@ CASES |= {
 
 
 def test_there_are_enough_cases():
-    assert len(CASES) >= 128
+    assert len(CASES) >= 130
 
 
 @pytest.mark.parametrize("name", CASES)

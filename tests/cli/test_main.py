@@ -214,3 +214,16 @@ def test_a_command_of_ones_own(monkeypatch, capsys, students):
     monkeypatch.setitem(main_module.COMMANDS, "count", count)
     assert run(monkeypatch, "count", students.parent) == 0
     assert capsys.readouterr().out == "0 models\n"
+
+
+def test_square_brackets_in_paths_and_text_are_printed_as_they_are(capsys, text_folder):
+    from hf_paretokd.data.corpus import DataConfig, load_text
+
+    texts = load_text(DataConfig(pairs=["bs-en"], data_dir=str(text_folder)), "test")
+    for text in texts.values():
+        text.skipped["blank"], text.examples["blank"] = 1, "q[/t]/x:3"
+    show.text({"test": texts})
+    show.translations([("bs-en", "[b]a", "[/b]", "[red]c")], "[d]")
+    said = capsys.readouterr().out
+    for part in ("[/t]", "[b]a", "[/b]", "[red]c", "[d]"):
+        assert part in said

@@ -1,7 +1,7 @@
 import datasets
 
 from hf_paretokd import AllInOneConfig, ParetoMutualConfig, PlainConfig
-from hf_paretokd.training.signature import data_hash, training_signature
+from hf_paretokd.training.signature import data_hashes, training_signature
 
 
 def ids(*rows: tuple[list[int], list[int]]) -> datasets.Dataset:
@@ -10,9 +10,9 @@ def ids(*rows: tuple[list[int], list[int]]) -> datasets.Dataset:
 
 def test_the_data_hash_depends_on_every_token_and_on_nothing_else():
     first, second = ids(([1, 2], [3]), ([4], [5, 6])), ids(([7], [8]))
-    base = data_hash({"de-en": first, "fr-en": second})
+    base = data_hashes({"de-en": first, "fr-en": second})[0]
     assert len(base) == 8
-    assert data_hash({"fr-en": second, "de-en": first}) == base
+    assert data_hashes({"fr-en": second, "de-en": first})[0] == base
     others = [
         {"de-en": first},
         {"de-en": ids(([1, 2], [3]), ([4], [5, 7])), "fr-en": second},
@@ -20,8 +20,8 @@ def test_the_data_hash_depends_on_every_token_and_on_nothing_else():
         {"de-en": ids(([4], [5, 6]), ([1, 2], [3])), "fr-en": second},
         {"fr-en": first, "de-en": second},
     ]
-    assert len({base, *map(data_hash, others)}) == 6
-    assert data_hash({"de-en": first.select([0, 1]), "fr-en": second}) == base, "however the rows are stored"
+    assert len({base, *(data_hashes(each)[0] for each in others)}) == 6
+    assert data_hashes({"de-en": first.select([0, 1]), "fr-en": second})[0] == base, "however the rows are stored"
 
 
 def test_signatures_name_what_makes_a_training(tmp_path):
