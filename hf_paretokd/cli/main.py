@@ -55,7 +55,7 @@ def train(words: list[str]) -> None:
     how, fields = start_options([word for word in words[1:] if word != "--help"])
     path, folder = Path(words[0]), RunLayout(Path(words[0]))
     if folder.recipe.is_file():  # a run, wherever it lies by now
-        path, fields = folder.recipe, [*fields, f"--output_dir={json.dumps(words[0])}"]
+        path, fields = folder.recipe, [f"--output_dir={json.dumps(words[0])}", *fields]  # another may be given
     if "--help" in words:
         show.line(describe_fields(path, fields))
         return

@@ -123,6 +123,10 @@ def test_a_run_goes_on_without_its_recipe_wherever_it_lies(unfinished, tmp_path,
     assert record["extensions"] == [[4, 2]]
     assert run(monkeypatch, "train", folder, "--resume") == 1
     assert "holds a finished run" in capsys.readouterr().err
+    before = content(folder)
+    assert run(monkeypatch, "train", folder, "--overwrite", "--output_dir", tmp_path / "new") == 0
+    assert content(folder) == before, "its recipe was trained elsewhere"
+    assert (tmp_path / "new" / "results.json").is_file()
 
 
 def test_an_extension_that_was_cut_off_goes_on_and_is_made_once(unfinished, tmp_path, monkeypatch):
