@@ -52,6 +52,7 @@ TEACHER, MODEL, PEER, STUDENT = "teacher", "model", "peer", "student"  # the kin
 PEERS, STUDENTS = "peers", "students"
 MEMBERS = (TEACHER, MODEL, f"{PEERS}/[0-9]*", f"{STUDENTS}/*-*", f"{PEERS}/[0-9]*/{STUDENTS}/*-*")  # patterns of their folders
 
+PICTURE, LINES = ".png", ".txt"  # endings of plots and of kept text
 # ---- kept translations
 SOURCE, REFERENCE = "source", "reference"
 
@@ -113,13 +114,18 @@ class RunLayout:
         return self.folder / "report.html"
 
     @property
+    def new_tokenizer(self) -> Path:
+        """Where a tokenizer is until the training begins."""
+        return self.tokenizer.with_name(f".{self.tokenizer.name}.unfinished")
+
+    @property
     def plots(self) -> Path:
         """Folder of pictures."""
         return self.folder / "plots"
 
     def plot(self, name: str) -> Path:
         """A picture: `latency`, `size`, `training`, `validation`, `frontier` or `weights`."""
-        return self.plots / f"{name}.png"
+        return self.plots / f"{name}{PICTURE}"
 
     @property
     def tokenizer(self) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.layout import REFERENCE, SOURCE, kept_text
+from hf_paretokd.layout import LINES, REFERENCE, SOURCE, kept_text
 from hf_paretokd.utils.files import write_whole
 from hf_paretokd.utils.text import one_line
 
@@ -20,10 +20,10 @@ def write_translations(
         columns: dict[str, Sequence[str]] = {SOURCE: text.sources, REFERENCE: text.targets}
         columns |= {name: lines[pair] for name, lines in outputs.items()}
         for name, lines in columns.items():
-            write_whole(place / f"{name}.txt", "".join(f"{one_line(line)}\n" for line in lines))
+            write_whole(place / f"{name}{LINES}", "".join(f"{one_line(line)}\n" for line in lines))
 
 
 def read_translations(folder: Path, split: str, pair: str) -> dict[str, list[str]]:
     """Lines of every file of one pair and split, by name; empty where nothing was written."""
-    files = sorted(kept_text(folder, split, pair).glob("*.txt"))
+    files = sorted(kept_text(folder, split, pair).glob(f"*{LINES}"))
     return {path.stem: path.read_text("utf-8").split("\n")[:-1] for path in files}

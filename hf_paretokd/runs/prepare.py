@@ -63,11 +63,6 @@ class StartOfRun(TrainerCallback):
         self.layout = RunLayout(recipe.run_folder)
         self.begun = False
 
-    @property
-    def new_tokenizer(self) -> Path:
-        """Where a tokenizer is until the training begins."""
-        return self.layout.tokenizer.with_name(f".{self.layout.tokenizer.name}.unfinished")
-
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begins the run."""
         self.begin()
@@ -80,14 +75,14 @@ class StartOfRun(TrainerCallback):
         if self.overwrite:
             remove_run(self.layout)
         self.recipe.save(self.layout.recipe)
-        if self.new_tokenizer.exists():
+        if self.layout.new_tokenizer.exists():
             shutil.rmtree(self.layout.tokenizer, ignore_errors=True)
-            self.new_tokenizer.rename(self.layout.tokenizer)
+            self.layout.new_tokenizer.rename(self.layout.tokenizer)
 
     def take_back(self) -> None:
         """Leaves the folder as it was, if the training has not begun."""
         if not self.begun and PartialState().is_main_process:
-            shutil.rmtree(self.new_tokenizer, ignore_errors=True)
+            shutil.rmtree(self.layout.new_tokenizer, ignore_errors=True)
             if self.layout.folder.is_dir() and not any(self.layout.folder.iterdir()):
                 self.layout.folder.rmdir()
 
@@ -211,10 +206,10 @@ def prepare_tokenizer(
         return load_tokenizer(start.layout.tokenizer)
     with PartialState().main_process_first():
         if PartialState().is_main_process:
-            shutil.rmtree(start.new_tokenizer, ignore_errors=True)
+            shutil.rmtree(start.layout.new_tokenizer, ignore_errors=True)
             train_tokenizer(
                 texts,
-                start.new_tokenizer,
+                start.layout.new_tokenizer,
                 config.vocab_size,
                 recipe.data.target_tags,
                 config.joint,
@@ -222,7 +217,7 @@ def prepare_tokenizer(
                 config.character_coverage,
                 length,
             )
-        return load_tokenizer(start.new_tokenizer)
+        return load_tokenizer(start.layout.new_tokenizer)
 
 
 def keep_models(recipe: Recipe, trainer: TranslationTrainer) -> Run:

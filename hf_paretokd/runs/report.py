@@ -14,7 +14,7 @@ from hf_paretokd.evaluation.frontier import frontier_points, write_frontier
 from hf_paretokd.evaluation.latency import Cost, Protocol
 from hf_paretokd.evaluation.plots import can_plot, plot_frontier, plot_losses, plot_tradeoff, plot_weights
 from hf_paretokd.evaluation.results import AVERAGE, ResultRow, with_spread
-from hf_paretokd.layout import REFERENCE, SOURCE
+from hf_paretokd.layout import PICTURE, REFERENCE, SOURCE
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.cards import write_cards
 from hf_paretokd.runs.measure import measure_run
@@ -87,7 +87,7 @@ def write_report(run: Run) -> Path:
     """
     protocol, costs = measure_run(run)
     draw_costs(run, costs)
-    pictures = {path.stem: base64.b64encode(path.read_bytes()).decode() for path in run.layout.plots.glob("*.png")}
+    pictures = {path.stem: base64.b64encode(path.read_bytes()).decode() for path in run.layout.plots.glob(f"*{PICTURE}")}
     template = files("hf_paretokd.runs").joinpath(TEMPLATE).read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(template).render(**contents(run, protocol, costs), pictures=pictures)
