@@ -1,7 +1,6 @@
 """The command line `paretokd`: words to calls of the library, what they return to `show`, errors to exit codes."""
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -55,7 +54,7 @@ def train(words: list[str]) -> None:
     how, fields = start_options([word for word in words[1:] if word != "--help"])
     path, folder = Path(words[0]), RunLayout(Path(words[0]))
     if folder.recipe.is_file():  # a run, wherever it lies by now
-        path, fields = folder.recipe, [f"--output_dir={json.dumps(words[0])}", *fields]  # another may be given
+        path, fields = folder.recipe, [f"--output_dir={words[0]}", *fields]  # another may be given
     if "--help" in words:
         show.line(describe_fields(path, fields))
         return

@@ -20,7 +20,8 @@ from hf_paretokd.hub.upload import check_names
 from hf_paretokd.layout import IDENTITY, STUDENTS, RunLayout, checkpoint_step
 from hf_paretokd.models.building import build_model
 from hf_paretokd.models.files import load_tokenizer
-from hf_paretokd.runs.recipe import Recipe, checked_fields, load_recipe
+from hf_paretokd.runs.fields import field_defaults, typed_fields
+from hf_paretokd.runs.recipe import Recipe, load_recipe
 from hf_paretokd.runs.run import Run, read_baseline
 from hf_paretokd.training.checkpointing import checkpoint_folders
 from hf_paretokd.training.identity import Identity, deciding_arguments, differences
@@ -170,7 +171,7 @@ def described(recipe: Recipe, recorded: bool) -> dict[str, Any]:
     sections = {"tokenizer": asdict(recipe.tokenizer)}
     if not recorded:
         kind = recipe.trainer_class.config_class
-        arguments = checked_fields(kind, recipe.training_fields, "training")
+        arguments = {**field_defaults(kind), **typed_fields(kind, recipe.training_fields, "training")}
         training = {name: arguments[name] for name in deciding_arguments(kind)}
         sections |= {"data": asdict(recipe.data), "model": asdict(recipe.model), "training": training}
     found = {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}

@@ -5,32 +5,29 @@ method, such as `all_in_one`, whose fields join `training` when that method runs
 """
 
 import dataclasses
-import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import yaml
-from transformers import HfArgumentParser
 
 from hf_paretokd.data.corpus import DataConfig
 from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.data.tokenizer import TokenizerConfig
-from hf_paretokd.errors import ParetoKDError, RecipeError
+from hf_paretokd.errors import RecipeError
 from hf_paretokd.inference.decoding import ENGINES
 from hf_paretokd.methods import registry
 from hf_paretokd.models.building import ModelConfig
+from hf_paretokd.runs.fields import field_defaults, parse_section, read_yaml, suggestion, typed_fields, typed_words, write_yaml
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.trainer import TranslationTrainer
 from hf_paretokd.utils.docstrings import argument_texts
 from hf_paretokd.utils.files import write_whole
 
 SCORED_SPLITS = ("validation", "test")
-Section = TypeVar("Section")
 
 
 @dataclass
@@ -144,7 +141,7 @@ class Recipe:
 
     def save(self, path: Path) -> None:
         """Writes the recipe with all overrides applied."""
-        write_whole(path, yaml.safe_dump(self.raw, sort_keys=False, allow_unicode=True))
+        write_whole(path, write_yaml(self.raw))
 
 
 SECTIONS = {
@@ -163,14 +160,15 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), trainable: bool
         path: a YAML file.
         trainable: whether the training arguments have to be possible on this machine; their names and types are checked anyway.
         overrides: command-line words: `--section.field value` for any section, `--field value` for training arguments;
-            values are read as YAML (so JSON works), a flag without a value means true.
+            a word is read by the type of its field (text as it is, everything else as YAML, so JSON works), a switch without
+            one means true.
 
     Raises:
         RecipeError: the file is missing or malformed, or a field is unknown or has an impossible value; says which.
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text("utf-8"))
+        raw = read_yaml(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such recipe") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -183,19 +181,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), trainable: bool
             raise RecipeError(f"{path}: unknown section {name!r}{suggestion(name, known)}")
         if name != "method" and not isinstance(value, dict | None):
             raise RecipeError(f"{path}: section {name!r} must be a mapping of fields")
-    found = parse_overrides(overrides)
-    for section, field, value in sorted(found, key=lambda override: override[0] is not None):  # the method first
-        if section is None:
-            raw["method"] = value
-            continue
-        if section not in known:
-            raise RecipeError(f"--{section}.{field}: unknown section{suggestion(section, known)}")
-        home = method_section(raw, str(path)) if section == "training" else None
-        if home and field in (raw.get(home) or {}):
-            section = home
-        raw[section] = {**(raw.get(section) or {}), field: value}
+    overridden = override(raw, overrides, str(path))
     recipe = build_recipe(raw, str(path), trainable)
-    recipe.overridden = [(section, field) for section, field, _ in found]
+    recipe.overridden = overridden
     return recipe
 
 
@@ -217,15 +205,14 @@ def build_recipe(raw: Mapping[str, Any], where: str = "recipe", trainable: bool 
     if trainable:
         recipe.training  # noqa: B018 (made now, so that what is wrong with it is said now)
     else:
-        checked_fields(recipe.trainer_class.config_class, recipe.training_fields, f"{where}: training")
+        typed_fields(recipe.trainer_class.config_class, recipe.training_fields, f"{where}: training")
     return recipe
 
 
 def command_line_recipe(overrides: Sequence[str]) -> Recipe:
     """A recipe for work on a model without a run: data and evaluation fields from the command line."""
     raw: dict[str, Any] = {"method": "plain", "training": {"output_dir": "unused"}, "data": {}}
-    for section, field_name, value in parse_overrides(overrides):
-        raw.setdefault(section or "training", {})[field_name] = value
+    override(raw, overrides, "command line")
     return build_recipe(raw, "command line", trainable=False)
 
 
@@ -237,12 +224,10 @@ def describe_fields(path: str | Path, overrides: Sequence[str] = ()) -> str:
     ]
     lines = []
     for prefix, kind in kinds:
-        texts = argument_texts(kind)
+        texts, defaults = argument_texts(kind), field_defaults(kind)
         for field in dataclasses.fields(kind):
-            made = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
-            default = made if field.default is dataclasses.MISSING else field.default
             text = texts.get(field.name) or field.metadata.get("help", "")
-            lines.append(f"{prefix}{field.name} (default: {default}) {text}".rstrip())
+            lines.append(f"{prefix}{field.name} (default: {defaults[field.name]}) {text}".rstrip())
     return "\n".join(lines)
 
 
@@ -259,88 +244,46 @@ def method_section(raw: Mapping[str, Any], where: str = "recipe") -> str:
     return method
 
 
-def parse_overrides(words: Sequence[str]) -> list[tuple[str | None, str, Any]]:
-    """(section, field, value) of every override; section None stands for the method."""
-    found: list[tuple[str | None, str, Any]] = []
-    position = 0
-    while position < len(words):
-        word = words[position]
-        position += 1
-        if not word.startswith("--") or len(word) < 3:
+def split_overrides(words: Sequence[str]) -> list[tuple[str | None, str, list[str]]]:
+    """(section, field, words) of every override; section None stands for the method.
+
+    Raises:
+        RecipeError: a word belongs to none.
+    """
+    found: list[tuple[str | None, str, list[str]]] = []
+    for word in words:
+        if word.startswith("--") and len(word) > 2:
+            name, equals, text = word[2:].partition("=")
+            section, dot, field = name.partition(".")
+            place = (section, field) if dot else (None if name == "method" else "training", name)
+            found.append((*place, [text] if equals else []))
+            closed = bool(equals)
+        elif found and not closed:
+            found[-1][2].append(word)
+        else:
             raise RecipeError(f"{word!r}: expected an override such as --max_steps 100 or --model.d_model 256")
-        name, equals, text = word[2:].partition("=")
-        values = [text] if equals else []
-        while not equals and position < len(words) and not words[position].startswith("--"):
-            values.append(words[position])
-            position += 1
-        parsed = [parse_value(name, text) for text in values]
-        value: Any = parsed if len(parsed) > 1 else parsed[0] if parsed else True
-        section, dot, field = name.partition(".")
-        found.append((section, field, value) if dot else (None if name == "method" else "training", name, value))
     return found
 
 
-def parse_value(name: str, text: str) -> Any:
-    """A command-line value read as YAML; `{pair}.tsv`, which YAML would take for a broken mapping, is text."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        if re.match(r"\{\w+\}\S", text):
-            return text
-        raise RecipeError(f"--{name}: {text!r} is not a value in YAML or JSON") from error
-
-
-def parse_section(kind: type[Section], fields: Mapping[str, Any], where: str) -> Section:
-    """A dataclass from a mapping.
+def override(raw: dict[str, Any], words: Sequence[str], where: str) -> list[tuple[str | None, str]]:
+    """Puts command-line words into the sections of a recipe; returns (section, field) of each.
 
     Raises:
-        RecipeError: a field is unknown or its value has the wrong type.
+        RecipeError: a section or a field is unknown, or a value does not fit it.
     """
-    values = checked_fields(kind, fields, where)
-    try:
-        return kind(**values)
-    except ParetoKDError as error:
-        raise type(error)(f"{where}: {error}" if where not in str(error) else str(error)) from error
-    except (ValueError, TypeError, ImportError) as error:
-        raise RecipeError(f"{where}: {' '.join(str(error).split())}") from error
-
-
-def checked_fields(kind: type, fields: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The arguments of a dataclass, names and types checked by `HfArgumentParser`.
-
-    Raises:
-        RecipeError: a field is unknown or its value has the wrong type.
-    """
-    known = [field.name for field in dataclasses.fields(kind) if field.init]
-    words: list[str] = []
-    direct: dict[str, Any] = {}  # what argparse cannot say
-    for name, value in fields.items():
-        if name not in known:
-            raise RecipeError(f"{where}: unknown field {name!r}{suggestion(str(name), known)}")
-        if isinstance(value, dict) or value == []:
-            direct[name] = value
-        elif isinstance(value, list):
-            words += [f"--{name}", *map(str, value)]
-        elif value is not None:
-            none = value is False and name.endswith("_strategy")  # YAML reads a bare `no` as false
-            words.append(f"--{name}={'no' if none else value}")
-    return {**vars(StrictParser(kind, where).parse_args(words)), **direct}
-
-
-class StrictParser(HfArgumentParser):
-    """An argument parser that raises a RecipeError instead of ending the process."""
-
-    def __init__(self, kind: Any, where: str) -> None:
-        super().__init__(kind, add_help=False, allow_abbrev=False)
-        self.where = where
-
-    def error(self, message: str) -> NoReturn:
-        """Turns argparse's message into ours."""
-        named = re.sub(r"argument --([^/:]+)[^:]*:", r"field \1:", message)
-        raise RecipeError(f"{self.where}: {named}")
-
-
-def suggestion(name: str, known: Sequence[str]) -> str:
-    """What may have been meant, in brackets, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(known)})" if len(known) < 12 else ""
+    found = split_overrides(words)
+    known = ["training", *SECTIONS, *registry.method_names()]
+    for section, _, values in found:
+        if section is None:
+            raw["method"] = values[0] if len(values) == 1 else values
+    method = method_section(raw, where)
+    for section, field, values in found:
+        if section is None:
+            continue
+        if section not in known:
+            raise RecipeError(f"--{section}.{field}: unknown section{suggestion(section, known)}")
+        home = method if section == "training" and field in (raw.get(method) or {}) else section
+        kind = SECTIONS.get(section) or registry.trainer_of(method if section == "training" else section).config_class
+        value = typed_words(kind, field, values, f"{where}: {section}")
+        raw[home] = {**(raw.get(home) or {}), field: value}
+    return [(section, field) for section, field, _ in found]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 
 from hf_paretokd.evaluation.frontier import frontier_points, write_frontier
 from hf_paretokd.evaluation.latency import Cost, Protocol
@@ -17,6 +16,7 @@ from hf_paretokd.evaluation.results import AVERAGE, ResultRow, with_spread
 from hf_paretokd.layout import PICTURE, REFERENCE, SOURCE
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.cards import write_cards
+from hf_paretokd.runs.fields import write_yaml
 from hf_paretokd.runs.measure import measure_run
 from hf_paretokd.runs.run import Run, read_baseline
 from hf_paretokd.runs.tables import STARRED, Row, Table, models_table, paired_tests, training_cost
@@ -138,7 +138,7 @@ def contents(run: Run, protocol: Protocol, costs: dict[Member, Cost]) -> dict[st
         "samples": samples(run),
         "signature": run.signature,
         "machine": seconds.signature if seconds else "",
-        "recipe": yaml.safe_dump(run.recipe.raw, sort_keys=False, allow_unicode=True),
+        "recipe": write_yaml(run.recipe.raw),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from transformers import Seq2SeqTrainingArguments
+from transformers.trainer_utils import IntervalStrategy, SchedulerType
 from transformers.utils import logging
 
 from hf_paretokd.errors import TrainingError
@@ -24,6 +25,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     An update takes M = processes × `gradient_accumulation_steps` micro-batches; runs with equal M are equal trainings.
 
     Args:
+        output_dir: the run's folder.
+        max_grad_norm: norm to which the gradient of each model is cut; None or 0 leaves it as it is.
         max_tokens: budget of a micro-batch: rows × longest side, padding and `</s>` included.
         temperatures: τ of P(ℓ) ∝ N_ℓ^(1/τ), by which micro-batches are drawn from the language pairs; one for each model
             that is trained on a stream of its own (PMD Eq. 2).
@@ -62,6 +65,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         "seed": "seed",
     }
 
+    output_dir: str = "trainer_output"  # a folder's name, also where it is `null`
+    max_grad_norm: float | None = 1.0  # type: ignore[assignment]  # None as in the Trainer, which declares it too narrowly
     max_tokens: int = 4096
     temperatures: list[float] = field(default_factory=lambda: [1.0])
     loss_memory: float = 1.0
@@ -70,10 +75,10 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     label_smoothing_variant: str = "torch"
     label_smoothing_factor: float = 0.1
     learning_rate: float = 5e-4
-    lr_scheduler_type: str = "inverse_sqrt"
+    lr_scheduler_type: SchedulerType | str = "inverse_sqrt"
     warmup_steps: float = 4000
     adam_beta2: float = 0.98
-    eval_strategy: str = "steps"
+    eval_strategy: IntervalStrategy | str = "steps"
     eval_steps: float | None = 500
     save_steps: float | None = None  # type: ignore[assignment]  # None: `eval_steps`
     save_total_limit: int | None = 2
@@ -87,6 +92,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     remove_unused_columns: bool = False
 
     def __post_init__(self) -> None:
+        if not self.output_dir:
+            raise TrainingError("output_dir: is empty; name a folder")
         if "epoch" in (self.eval_strategy, self.save_strategy, self.logging_strategy):
             raise TrainingError("strategy 'epoch': the stream of micro-batches has no end; use 'steps'")
         if self.save_steps is None:

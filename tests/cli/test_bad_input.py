@@ -71,6 +71,11 @@ def edit(path, **fields):
     return write(path, lambda content: json.dumps({**json.loads(content), **fields}))
 
 
+def add_training(line):
+    """One more line in the section `training` of the recipe."""
+    return write("recipe.yaml", lambda text: text.replace(b"training:\n", f"training:\n  {line}\n".encode()))
+
+
 def without(name):
     """A manifest that does not list a file."""
 
@@ -92,6 +97,7 @@ def both(*spoilers):
 
 
 NEW = ("train", "{place}/recipe.yaml", *TINY, "--output_dir", "{place}/new")
+PLAIN = ("train", "{place}/recipe.yaml", "--output_dir", "{place}/new")
 TEACHER = ("--model.from_pretrained", "{place}/run/teacher")
 EVALUATE = ("evaluate", "{place}/run/teacher", "--data.pairs", "bs-en", "--data.data_dir", "{place}/text")
 BS = "text/bs-en/train.bs"
@@ -176,6 +182,21 @@ CASES = {
         ("unknown section 'date'", "did you mean 'data'"),
     ),
     "a section that is a number": (write("recipe.yaml", "data: 3\n"), NEW, ("section 'data' must be a mapping",)),
+    "a section that stands twice": (
+        write("recipe.yaml", lambda text: text + b"training: {max_steps: 3}\n"),
+        NEW,
+        ("recipe.yaml: not readable as YAML", "'training' stands twice", "line 11"),
+    ),
+    "a truth for a number": (add_training("max_steps: true"), PLAIN, ("field max_steps: invalid int value: True",)),
+    "nothing for a number": (add_training("seed: null"), PLAIN, ("field seed: invalid int value: None",)),
+    "a list for a number": (add_training("learning_rate: [1, 2]"), PLAIN, ("field learning_rate: invalid float value: [1, 2]",)),
+    "a number for a path": (
+        add_training("run_name: 1.50"),
+        PLAIN,
+        ("field run_name: invalid str | None value: 1.5; put text in quotes",),
+    ),
+    "a truth for a path": (add_training("run_name: true"), PLAIN, ("field run_name", "put text in quotes")),
+    "an optimizer that is none": (None, (*NEW, "--optim", "sgdx"), ("field optim: 'sgdx' is not one of adamw_torch",)),
     "no pairs": (write("recipe.yaml", "method: plain\n"), NEW, ("data.pairs: name at least one",)),
     "a pair twice": (None, (*NEW, "--data.pairs", "bs-en", "bs-en"), ("data.pairs: bs-en is named 2 times",)),
     "a pair that is a path": (None, (*NEW, "--data.pairs", "../../x-en"), ("language pair '../../x-en'",)),
@@ -183,6 +204,15 @@ CASES = {
     # command line
     "a misspelt field": (None, (*NEW, "--max_stepz", "3"), ("unknown field 'max_stepz'", "did you mean 'max_steps'")),
     "a word for a number": (None, (*NEW, "--max_steps", "many"), ("field max_steps", "'many'")),
+    "an option without its number": (None, (*NEW, "--max_steps"), ("field max_steps: a value is missing",)),
+    "an option without its path": (None, (*NEW, "--output_dir"), ("field output_dir: a value is missing",)),
+    "a path of two words": (None, (*NEW, "--output_dir", "my", "run"), ("field output_dir: invalid str value: ['my', 'run']",)),
+    "an empty path": (None, (*NEW, "--output_dir", ""), ("output_dir: is empty; name a folder",)),
+    "a misspelt section for a model": (
+        None,
+        ("evaluate", "{place}/run/teacher", "--dta.pairs", "bs-en"),
+        ("--dta.pairs: unknown section",),
+    ),
     "an unknown section": (None, (*NEW, "--modle.d_model", "8"), ("unknown section", "did you mean 'model'")),
     "a loose word": (None, (*NEW, "loose"), ("loose",)),
     "an unknown method": (None, (*NEW, "--method", "magic"), ("method 'magic' is not one of",)),
