@@ -10,7 +10,7 @@ from hf_paretokd.errors import ModelError
 from hf_paretokd.inference.ctranslate import convert, ctranslate_decoder
 from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
 from hf_paretokd.models.depth import Depth
-from hf_paretokd.models.files import longest_text
+from hf_paretokd.models.files import usable_length
 from hf_paretokd.models.member import Member
 from hf_paretokd.runs.run import Run
 from hf_paretokd.utils.machine import machine_name
@@ -37,7 +37,7 @@ def bench_serving(
     if member not in run.members:
         raise ModelError(f"{run.folder}: has no student {student}")
     (teacher, tokenizer), (model, _) = run.load(run.main), run.load(member)
-    limit = longest_text(teacher)
+    limit = usable_length(teacher.config, tokenizer)
     ids = encode_sources(tokenizer, run.sources()[:sentences], limit)
     decoders = {
         f"{run.main.depth} teacher, generate": decoder_of(teacher.eval(), tokenizer, "transformers"),

@@ -272,17 +272,18 @@ def translate(words: list[str]) -> None:
     """`paretokd translate`."""
     from hf_paretokd.inference.ctranslate import QUANTIZATIONS
     from hf_paretokd.inference.decoding import ENGINES
-    from hf_paretokd.inference.lines import LONG, translate_file
+    from hf_paretokd.inference.lines import BAD_LINES, LONG, translate_file
 
     parser = argparse.ArgumentParser(prog="paretokd translate", description="Translate line by line; blank lines stay blank.")
     parser.add_argument("model", help="a checkpoint, or a folder that `paretokd export` wrote")
-    parser.add_argument("source", nargs="?", help="a text file (default: standard input)")
-    parser.add_argument("--output", help="a file (default: standard output)")
-    parser.add_argument("--to", help="target language, for models with several: puts >>de<< before each line")
+    parser.add_argument("source", nargs="?", help="a text file, also .gz or a pipe (default, or -: standard input)")
+    parser.add_argument("--output", help="a file, packed if it is called .gz (default, or -: standard output)")
+    parser.add_argument("--to", help="target language of lines without a tag such as >>de<<; none leaves them as they are")
     parser.add_argument("--engine", choices=ENGINES, help="default: transformers, or what the folder was exported for")
     parser.add_argument("--quantization", choices=QUANTIZATIONS, default="float32", help="if CTranslate2 has to convert first")
     parser.add_argument("--num_beams", type=int, default=4, help="beam width, 1 for greedy search (default: 4)")
     parser.add_argument("--long", choices=LONG, default="split", help="lines longer than the model takes (default: split)")
+    parser.add_argument("--bad_lines", choices=BAD_LINES, default="stop", help="unknown tags, control tokens (default: stop)")
     parser.add_argument("--buffer", type=int, default=256, help="lines translated together; 1 answers each line at once")
     parser.add_argument("--max_tokens", type=int, default=4096, help="source tokens in a batch")
     translate_file(**vars(parser.parse_args(words)))

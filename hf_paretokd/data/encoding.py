@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_paretokd.data.cache import cached_dataset, digest, tokenizer_digest
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import LanguagePair, source_tags
-from hf_paretokd.data.tokenizer import check_tags
+from hf_paretokd.data.tokenizer import check_languages, check_tags
 from hf_paretokd.errors import DataError
 
 Pairs = Mapping[str, datasets.Dataset]
@@ -42,9 +42,10 @@ def encode_split(
         cache of `datasets`: the same text and tokenizer are encoded once.
 
     Raises:
-        TokenizerError: a tag is unknown to the tokenizer.
+        TokenizerError: a tag is unknown to the tokenizer, or it names languages by `src_lang` and `tgt_lang`.
         DataError: no sentence of a pair is short enough.
     """
+    check_languages(tokenizer)
     tags, max_length = source_tags(texts, target_tags), max_length or tokenizer.model_max_length
     check_tags(tokenizer, (tag.strip() for tag in tags.values()))
     known, found = tokenizer_digest(tokenizer), datasets.DatasetDict()

@@ -159,6 +159,20 @@ def check_tags(tokenizer: PreTrainedTokenizerBase, tags: Iterable[str]) -> None:
             )
 
 
+def check_languages(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuses a tokenizer that puts its own languages into every text, whatever the pair.
+
+    Raises:
+        TokenizerError: it has `src_lang` and `tgt_lang`, as those of M2M100, NLLB and mBART.
+    """
+    if hasattr(tokenizer, "src_lang"):
+        kind, source, target = type(tokenizer).__name__, tokenizer.src_lang, getattr(tokenizer, "tgt_lang", None)
+        raise TokenizerError(
+            f"{kind} names languages by src_lang and tgt_lang (here {source} and {target}, whatever the pair), which is not "
+            "supported yet; take a model with target tags such as >>de<<, or one of a single pair"
+        )
+
+
 def check_text_tags(tokenizer: PreTrainedTokenizerBase, sentences: Iterable[str]) -> None:
     """Applies `check_tags` to the tag at the start of every sentence that has one."""
     check_tags(tokenizer, {match[0] for sentence in sentences if (match := TAG.match(sentence))})

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_paretokd.evaluation.significance import LEVEL, paired_bootstrap
 from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
-from hf_paretokd.models.files import longest_text
+from hf_paretokd.models.files import usable_length
 from hf_paretokd.utils.text import one_line
 
 TIE = 1e-4  # two tokens whose log-probabilities are closer may change places
@@ -93,7 +93,7 @@ def prove(
     quantization: str,
 ) -> Proof:
     """Compares greedy output in float32 sentence by sentence, and BLEU if `result` is another, quantized model."""
-    proof, limit = Proof(quantization), longest_text(model)
+    proof, limit = Proof(quantization), usable_length(model.config, tokenizer)
     decoders = {
         "generate": decoder_of(model, tokenizer, "transformers"),
         "float32": ctranslate.ctranslate_decoder(float32, tokenizer),

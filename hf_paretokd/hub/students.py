@@ -12,7 +12,7 @@ from hf_paretokd.errors import ModelError
 from hf_paretokd.hub.card import CardFacts, MethodFacts, render_card
 from hf_paretokd.layout import CARD, PLAIN_CHECKPOINT
 from hf_paretokd.models.depth import Depth
-from hf_paretokd.models.files import position_limit, save_model
+from hf_paretokd.models.files import save_model, usable_length
 from hf_paretokd.models.slicing import extract_student, model_depth
 from hf_paretokd.utils.files import whole_folder
 
@@ -77,5 +77,5 @@ def short_facts(
         pairs,
         target_tags(tokenizer),
         model.config.model_type,
-        position_limit(model.config),
+        usable_length(model.config, tokenizer),
     )

@@ -62,8 +62,20 @@ def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_
         results = translator.translate_batch(
             pieces, beam_size=beams, max_decoding_length=max(1, longest - 2), asynchronous=True
         )
-        hypotheses = (list(result.result().hypotheses[0]) for result in results)
+        hypotheses = (list(finished(result).hypotheses[0]) for result in results)
         ids_of: Callable[[list[str]], Any] = tokenizer.convert_tokens_to_ids
         return (ids_of(tokens) for tokens in hypotheses)
 
     return decode
+
+
+def finished(result: Any) -> Any:
+    """What a translation begun before has come to.
+
+    Raises:
+        ModelError: CTranslate2 could not do it, as where a text is longer than the model's positions.
+    """
+    try:
+        return result.result()
+    except RuntimeError as error:
+        raise ModelError(f"CTranslate2: {error} (a folder that is exported again knows how long text may be)") from error

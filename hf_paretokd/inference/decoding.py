@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.batches import cut_sorted
-from hf_paretokd.data.tokenizer import check_text_tags
+from hf_paretokd.data.tokenizer import check_languages, check_text_tags
 from hf_paretokd.inference.ctranslate import Decoder, check_installed, convert, ctranslate_decoder
-from hf_paretokd.models.files import longest_text, save_model
+from hf_paretokd.models.files import save_model, usable_length
 
 ENGINES = ("transformers", "ctranslate2")
 AHEAD = 2 * torch.get_num_threads()  # batches begun before the first is asked for: an engine may work on several
@@ -37,8 +37,8 @@ def decoder_of(
         return ctranslate_decoder(Path(folder) / "converted", tokenizer)
 
 
-def encode_sources(tokenizer: PreTrainedTokenizerBase, sources: Sequence[str], limit: int | None = None) -> list[list[int]]:
-    """Source ids, special tokens included; longer text is cut to `limit` tokens (default: the tokenizer's)."""
+def encode_sources(tokenizer: PreTrainedTokenizerBase, sources: Sequence[str], limit: int) -> list[list[int]]:
+    """Source ids, special tokens included; longer text is cut to `limit` tokens."""
     return tokenizer(list(sources), truncation=True, max_length=limit, return_attention_mask=False)["input_ids"]
 
 
@@ -110,7 +110,7 @@ def translate(
 
     Args:
         model: any sequence-to-sequence model.
-        tokenizer: its tokenizer; longer sentences are cut to its `model_max_length`.
+        tokenizer: its tokenizer; sentences longer than that or the model takes are cut.
         sentences: source text, with target tags if the model needs them.
         num_beams: 1 for greedy search.
         max_tokens: source tokens in a batch, padding included.
@@ -118,13 +118,14 @@ def translate(
         decoder: what does the work, see `decoder_of`; default: the model's `generate`.
 
     Raises:
-        TokenizerError: a sentence starts with a tag the tokenizer does not know.
+        TokenizerError: a sentence starts with a tag the tokenizer does not know, or it names languages in another way.
     """
     if not sentences:
         return []
+    check_languages(tokenizer)
     check_text_tags(tokenizer, sentences)
     decoder = decoder or decoder_of(model, tokenizer, "transformers")
-    limit = longest_text(model)
+    limit = usable_length(model.config, tokenizer)
     ids = encode_sources(tokenizer, sentences, limit)
     was_training = model.training
     model.eval()

@@ -1,6 +1,5 @@
 """Translation of a stream of lines: as many come out as go in, whatever they hold."""
 
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,25 +7,27 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from hf_paretokd.data.pairs import target_tag
-from hf_paretokd.data.tokenizer import check_text_tags
-from hf_paretokd.errors import DataError, ModelError, RecipeError
+from hf_paretokd.errors import DataError, ModelError, RecipeError, TokenizerError
 from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
+from hf_paretokd.inference.streams import STANDARD, open_sink, open_source, source_name
+from hf_paretokd.inference.targets import Targets
 from hf_paretokd.layout import CONVERTED_WEIGHTS
-from hf_paretokd.models.files import LONGEST, check_vocabulary, load_model, load_tokenizer, longest_text
+from hf_paretokd.models.files import check_vocabulary, load_model, load_tokenizer, usable_length
 from hf_paretokd.utils.files import check_apart
 from hf_paretokd.utils.machine import fastest_device, moved
 from hf_paretokd.utils.text import cleaned, one_line
 
-LONG = ("split", "refuse")
+LONG = ("split", "cut", "refuse")
+BAD_LINES = ("stop", "skip", "copy")
+NAMED = 20  # bad lines that are named; the others are counted
 SENTENCE_END = re.compile(r"[.!?…。！？।]+[\"'”’»)\]]*\s*")
 logger = logging.get_logger(__name__)
 
@@ -35,22 +36,27 @@ logger = logging.get_logger(__name__)
 class LineTranslator:
     """A model that translates lines.
 
+    A line is bad if it holds a control token of the tokenizer such as `</s>`, starts with a tag that the model does not know,
+    has no tag where the model has to be told the language, or is too long where `long` is `refuse`.
+
     Args:
         tokenizer: its tokenizer.
         decoder: what does the work, see `decoder_of`.
         limit: longest text in tokens.
+        targets: the tags that a line may start with, and the one it gets if it has none.
         num_beams: 1 for greedy search.
-        tag: goes before every line that is not blank, with a space: `>>de<<`, or nothing.
-        long: what to do with lines of more tokens: `split` translates them in pieces, `refuse` ends with an error.
+        long: what to do with lines of more tokens: `split` translates them in pieces, `cut` what fits, `refuse` calls them bad.
+        bad_lines: what to do with bad ones: `stop` ends with an error, `skip` gives a blank line, `copy` the line itself.
         max_tokens: source tokens in a batch, padding included.
     """
 
     tokenizer: PreTrainedTokenizerBase
     decoder: Decoder
     limit: int
+    targets: Targets
     num_beams: int = 4
-    tag: str = ""
     long: str = "split"
+    bad_lines: str = "stop"
     max_tokens: int = 4096
 
     def translate(self, lines: Iterable[bytes], buffer: int = 256, name: str = "input") -> Iterator[bytes]:
@@ -59,12 +65,12 @@ class LineTranslator:
         Blank lines stay blank. Control characters count as spaces. Bytes that are not UTF-8 become U+FFFD, with a warning.
 
         Raises:
-            DataError: a line is too long and `long` is `refuse`; what came before it has been translated.
-            TokenizerError: a line starts with a tag the tokenizer does not know.
+            DataError: a line is bad and `bad_lines` is `stop`; names it. What came before it has been translated.
         """
-        lines, number, damaged = iter(lines), 0, 0
+        lines, number, damaged, bad = iter(lines), 0, 0, 0
         while chunk := list(islice(lines, buffer)):
-            texts = []
+            pieces: list[list[str] | str] = []  # of every line, or what a bad one becomes
+            stop: DataError | None = None
             for raw in chunk:
                 number += 1
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
@@ -72,36 +78,57 @@ class LineTranslator:
                     damaged += 1
                     if damaged == 1:
                         logger.warning(f"{name}:{number}: not UTF-8; what cannot be read is replaced, here and further on")
-                texts.append(cleaned(text))
-            first = number - len(chunk)
-            pieces = [self.pieces(text, f"{name}:{first + row}") for row, text in enumerate(texts, 1)]
-            results = iter(self.sentences([piece for each in pieces for piece in each]))
-            for raw, each in zip(chunk, pieces, strict=True):
-                text = " ".join(islice(results, len(each)))
+                try:
+                    pieces.append(self.pieces(cleaned(text)))
+                except (DataError, TokenizerError) as error:
+                    if self.bad_lines == "stop":
+                        stop = DataError(f"{name}:{number}: {error}; --bad_lines skip or copy goes on")
+                        break
+                    bad += 1
+                    if bad <= NAMED:
+                        done = "left blank" if self.bad_lines == "skip" else "copied"
+                        logger.warning(f"{name}:{number}: {done}: {error}")
+                    pieces.append(one_line(cleaned(text)) if self.bad_lines == "copy" else "")
+            results = iter(self.sentences([piece for each in pieces if isinstance(each, list) for piece in each]))
+            for raw, each in zip(chunk, pieces, strict=False):
+                text = " ".join(islice(results, len(each))) if isinstance(each, list) else each
                 yield text.encode() + (b"\n" if raw.endswith(b"\n") else b"")
+            if stop:
+                raise stop
+        if bad > NAMED:
+            logger.warning(f"{name}: {bad - NAMED} more bad lines")
 
-    def pieces(self, text: str, place: str) -> list[str]:
-        """The text with its tag, cut where it is longer than the model takes; nothing for a blank line."""
+    def pieces(self, text: str) -> list[str]:
+        """The text with its tag, in pieces where it is longer than the model takes; nothing for a blank line.
+
+        Raises:
+            DataError, TokenizerError: the line is bad.
+        """
         if not text:
             return []
-        tag = f"{self.tag} " if self.tag else ""
-        if self.tokens(tag + text) <= self.limit:
-            return [tag + text]
+        for token in self.tokenizer.all_special_tokens:
+            if token in text:
+                raise DataError(f"holds {token}, which means something to the tokenizer")
+        tag, body = self.targets.split(text)
+        before = f"{tag} " if tag else ""
+        if not body or self.tokens(before + body) <= self.limit:
+            return [before + body] if body else []
         if self.long == "refuse":
             raise DataError(
-                f"{place}: {self.tokens(tag + text)} tokens, the model takes {self.limit}; --long split translates it in pieces"
+                f"{self.tokens(before + body)} tokens, the model takes {self.limit}; --long split translates it in pieces"
             )
-        return [tag + piece for piece in split_long(text, lambda piece: self.tokens(tag + piece) <= self.limit)]
+        if self.long == "cut":
+            return [before + body]  # cut as it is encoded
+        return [before + piece for piece in split_long(body, lambda piece: self.tokens(before + piece) <= self.limit)]
 
     def tokens(self, text: str) -> int:
         """How long a text is for the model."""
         return len(self.tokenizer(text, return_attention_mask=False, verbose=False)["input_ids"])
 
     def sentences(self, texts: Sequence[str]) -> list[str]:
-        """Translations of texts that are short enough, each one line."""
+        """Translations of texts with their tags, each one line; what is longer than `limit` is cut."""
         if not texts:
             return []
-        check_text_tags(self.tokenizer, texts)
         ids = encode_sources(self.tokenizer, texts, self.limit)
         found = decode_all(self.decoder, ids, self.limit, self.num_beams, self.max_tokens)
         return [one_line(text) for text in self.tokenizer.batch_decode(found, skip_special_tokens=True)]
@@ -121,85 +148,62 @@ def split_long(text: str, fits: Callable[[str], bool]) -> list[str]:
 
 
 def line_translator(
-    model: str, engine: str | None, quantization: str, num_beams: int, language: str | None, long: str, max_tokens: int
+    model: str,
+    engine: str | None = None,
+    quantization: str = "float32",
+    num_beams: int = 4,
+    to: str | None = None,
+    long: str = "split",
+    bad_lines: str = "stop",
+    max_tokens: int = 4096,
 ) -> LineTranslator:
     """A translator by a checkpoint, or by an exported folder; `engine` None takes what the folder is made for.
 
     Raises:
-        ModelError, TokenizerError: the model cannot be loaded, or not by this engine.
+        ModelError, TokenizerError: the model cannot be loaded, or not by this engine, or does not know the language `to`.
     """
     tokenizer = load_tokenizer(model)
+    targets = Targets.of(tokenizer, to)
     if (Path(model) / CONVERTED_WEIGHTS).is_file():
         if engine == "transformers":
             raise ModelError(f"{model}: is made for CTranslate2; give --engine ctranslate2, or the original checkpoint")
-        limit = min(tokenizer.model_max_length, LONGEST)  # a tokenizer that was told no limit says 10³⁰
+        limit = usable_length(None, tokenizer)
         decoder = ctranslate.ctranslate_decoder(Path(model), tokenizer)
     else:
         loaded = load_model(model)
         check_vocabulary(loaded, tokenizer)
-        limit = longest_text(loaded)
+        limit = usable_length(loaded.config, tokenizer)
         decoder = decoder_of(moved(loaded.eval(), fastest_device()), tokenizer, engine or "transformers", quantization)
-    return LineTranslator(tokenizer, decoder, limit, num_beams, target_tag(language) if language else "", long, max_tokens)
+    return LineTranslator(tokenizer, decoder, limit, targets, num_beams, long, bad_lines, max_tokens)
 
 
-def translate_file(
-    model: str,
-    source: str | None,
-    output: str | None,
-    engine: str | None,
-    quantization: str,
-    num_beams: int,
-    to: str | None,
-    long: str,
-    buffer: int,
-    max_tokens: int,
-) -> None:
+def translate_file(model: str, source: str | None = None, output: str | None = None, buffer: int = 256, **options: Any) -> None:
     """Translates a file or standard input to a file or standard output, line by line, with a progress bar.
+
+    Args:
+        model: a checkpoint or an exported folder.
+        source: see `open_source`.
+        output: see `open_sink`.
+        buffer: lines translated together.
+        options: of `line_translator`.
 
     Raises:
         RecipeError: a number is below 1, or the output is or lies inside what is read.
-        DataError: the file is missing, or a line is too long and `long` is `refuse`.
+        DataError: source or output cannot be used, or a line is bad and `bad_lines` is `stop`.
         ModelError, TokenizerError: as `line_translator`.
     """
-    for name, value in (("num_beams", num_beams), ("buffer", buffer), ("max_tokens", max_tokens)):
-        if value < 1:
+    for name, value in {"buffer": buffer, **options}.items():
+        if isinstance(value, int) and value < 1:
             raise RecipeError(f"--{name}: {value} is not 1 or more")
-    if output:
-        check_apart(output, (source, model))
+    if output and output != STANDARD:
+        check_apart(output, (None if source == STANDARD else source, model))
     with ExitStack() as stack:
-        lines: Iterable[bytes] = sys.stdin.buffer
-        total = None
-        if source:
-            if not Path(source).is_file():
-                raise DataError(f"{source}: no such file")
-            total = count_lines(Path(source))
-            lines = stack.enter_context(open(source, "rb"))
-        translator = line_translator(model, engine, quantization, num_beams, to, long, max_tokens)
-        sink = stack.enter_context(open_output(output))
+        lines, total = open_source(source)
+        translator = line_translator(model, **options)
+        sink = stack.enter_context(open_sink(output))
         bar = stack.enter_context(tqdm(total=total, unit=" lines", desc="translating", file=sys.stderr))
-        for line in translator.translate(lines, buffer, source or "standard input"):
+        for line in translator.translate(lines, buffer, source_name(source)):
             sink.write(line)
             bar.update()
             if bar.n % buffer == 0:
                 sink.flush()
-        sink.flush()
-
-
-def open_output(path: str | None) -> BinaryIO:
-    """A file, or standard output, which stays open.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    if path is None:
-        return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    try:
-        return open(path, "wb")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def count_lines(path: Path) -> int:
-    """Lines of a file, a last one without a newline included."""
-    with path.open("rb") as file:
-        return sum(1 for _ in file)

@@ -5,6 +5,10 @@ from typing import Any
 
 from transformers import AutoModelForSeq2SeqLM, Pipeline
 
+from hf_paretokd.data.tokenizer import target_tags
+from hf_paretokd.inference.targets import Targets
+from hf_paretokd.models.files import usable_length
+
 
 class TranslationPipeline(Pipeline):
     """Translates text with a sequence-to-sequence model.
@@ -15,8 +19,9 @@ class TranslationPipeline(Pipeline):
     ```
 
     Text or a list of texts gives a list of `{"translation_text": …}`. Keyword arguments of `generate` (`num_beams`,
-    `max_length` …) are passed on; `src_lang` and `tgt_lang` reach tokenizers that know them, and for Marian models with
-    target tags `tgt_lang="de"` puts `>>de<<` before each text. Text longer than the model's positions is cut.
+    `max_length` …) are passed on; `src_lang` and `tgt_lang` reach tokenizers that know them. For models with target tags
+    `tgt_lang="de"` puts `>>de<<` before each text that has no tag of its own; without either, a model with several raises a
+    `TokenizerError` (`tgt_lang="none"` leaves the text as it is). Text longer than the model takes is cut.
     """
 
     tokenizer: Any
@@ -26,6 +31,10 @@ class TranslationPipeline(Pipeline):
     _load_feature_extractor: Any = False
     _load_tokenizer: Any = True
     _pipeline_calls_generate = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.targets: dict[str | None, Targets] = {}  # by language asked for
 
     def _sanitize_parameters(
         self,
@@ -43,11 +52,14 @@ class TranslationPipeline(Pipeline):
         """Token ids of one text."""
         if not isinstance(text, str):
             raise TypeError(f"the translation pipeline takes text or a list of texts, not {type(text).__name__}")
-        options = {"return_tensors": "pt", "truncation": True}
+        limit = usable_length(self.model.config, self.tokenizer)
+        options = {"return_tensors": "pt", "truncation": True, "max_length": limit}
         if hasattr(self.tokenizer, "_build_translation_inputs"):
             return self.tokenizer._build_translation_inputs(text, src_lang=src_lang, tgt_lang=tgt_lang, **options)
-        tag = f">>{tgt_lang}<<"
-        return self.tokenizer(f"{tag} {text}" if tgt_lang and tag in self.tokenizer.get_vocab() else text, **options)
+        if tgt_lang not in self.targets:
+            known = target_tags(self.tokenizer)
+            self.targets[tgt_lang] = Targets.of(self.tokenizer, tgt_lang if known else None)
+        return self.tokenizer(self.targets[tgt_lang].tagged(text), **options)
 
     def _forward(self, model_inputs: Any, **generate_kwargs: Any) -> Any:  # type: ignore[override]
         if hasattr(self, "generation_config"):

@@ -7,7 +7,14 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from hf_paretokd.errors import ModelError, TokenizerError
 from hf_paretokd.layout import TOKENIZER_SETTINGS, WEIGHTS
@@ -31,6 +38,18 @@ def load_model(name: str | Path) -> PreTrainedModel:
         with quiet_files():
             return AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
     except Exception as error:  # transformers, safetensors and the Hub client raise many kinds for a bad checkpoint
+        raise ModelError(f"model {name}: no usable checkpoint ({first_line(error)})") from error
+
+
+def load_config(name: str | Path) -> PreTrainedConfig:
+    """The configuration of a checkpoint in a folder or on the Hub.
+
+    Raises:
+        ModelError: it is missing or corrupt.
+    """
+    try:
+        return AutoConfig.from_pretrained(name)
+    except Exception as error:  # as many kinds as below
         raise ModelError(f"model {name}: no usable checkpoint ({first_line(error)})") from error
 
 
@@ -75,14 +94,20 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
             raise ModelError(f"{name} is {ours} in the model and {theirs} in the tokenizer: they do not belong together")
 
 
-def position_limit(config: PreTrainedConfig) -> int | None:
+def position_limit(config: Any) -> int | None:
     """The longest text in tokens for which a model has positions; None if they do not bound it."""
     return getattr(config, "max_position_embeddings", None)
 
 
-def longest_text(model: PreTrainedModel) -> int:
-    """The longest text in tokens that a model is given and may make."""
-    return position_limit(model.config) or LONGEST
+def usable_length(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The longest text in tokens that a model is given and may make: what its positions and its tokenizer are made for.
+
+    Args:
+        config: the model's, or what has its `max_position_embeddings`; None for a converted one, whose tokenizer was saved
+            with this length.
+        tokenizer: the model's; one that was told no limit says 10³⁰.
+    """
+    return int(min((config and position_limit(config)) or LONGEST, tokenizer.model_max_length))
 
 
 def load_weights(model: PreTrainedModel, folder: Path) -> None:
@@ -117,23 +142,34 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
-    """Writes a plain checkpoint: weights, configuration, generation configuration, tokenizer."""
-    using_cache = model.config.use_cache
-    model.config.use_cache = True  # the Trainer switches it off for training; whoever loads the checkpoint wants it
+    """Writes a plain checkpoint: weights, configuration, generation configuration, tokenizer.
+
+    The Trainer switches the cache off for training, and a foreign checkpoint may allow longer text than it has positions for:
+    whoever loads what is written gets the cache, and no text that the model cannot take.
+    """
+    config, generation = model.config, model.generation_config
+    kept = config.use_cache, generation and generation.max_length
+    config.use_cache = True
+    if tokenizer is not None and generation is not None and generation.max_length is not None:
+        generation.max_length = min(generation.max_length, usable_length(config, tokenizer))
     try:
         with quiet_files():
             model.save_pretrained(folder)
     finally:
-        model.config.use_cache = using_cache
+        config.use_cache = kept[0]
+        if generation is not None:
+            generation.max_length = kept[1]
     if tokenizer is not None:
-        save_tokenizer(tokenizer, folder)
+        save_tokenizer(tokenizer, folder, config)
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes a tokenizer that tells nothing of this machine."""
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreTrainedConfig) -> None:
+    """Writes a tokenizer that cuts text where its model ends, and tells nothing of this machine."""
     tokenizer.save_pretrained(folder)
-    settings = folder / TOKENIZER_SETTINGS
-    settings.write_text(without_local_keys(settings.read_text("utf-8")), "utf-8")
+    path = folder / TOKENIZER_SETTINGS
+    settings = json.loads(without_local_keys(path.read_text("utf-8")))
+    settings["model_max_length"] = usable_length(config, tokenizer)
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def without_local_keys(settings: str) -> str:

@@ -7,7 +7,7 @@ from hf_paretokd.data.tokenizer import target_tags
 from hf_paretokd.evaluation.results import AVERAGE
 from hf_paretokd.hub.card import UNNAMED, CardFacts, CardTable, ModelScore, render_card
 from hf_paretokd.layout import CARD, SOURCE
-from hf_paretokd.models.files import position_limit
+from hf_paretokd.models.files import usable_length
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.run import Run
 from hf_paretokd.runs.tables import STARRED, models_table, paired_tests, training_cost
@@ -42,10 +42,10 @@ def card_facts(run: Run, member: Member, names: Names = unnamed) -> CardFacts:
     """
     recipe, config = run.recipe, run.config(member)
     teacher = run.origin(member) if run.scored else member
-    longest = position_limit(config)
     repository, subfolder = names(member)
     sources = run.translations(run.pairs[0]).get(SOURCE) if run.pairs else None
     size = run.table.get((member, AVERAGE, "parameters"))
+    longest = usable_length(config, run.tokenizer)
     return CardFacts(
         depth=str(member.depth),
         teacher_depth=str(teacher.depth),

@@ -91,7 +91,7 @@ def export_model(
         proof = prove(model, tokenizer, texts, written / "float32", result, quantization)
         if problem := proof.problem:
             raise ExportError(f"{output}: not written; {problem}")
-        save_tokenizer(tokenizer, result)
+        save_tokenizer(tokenizer, result, model.config)
         save_json(asdict(proof), result / PROOF)
         publish(result, output)
     except OSError as error:

@@ -20,7 +20,7 @@ from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import ENGINES, decoder_of, encode_sources
 from hf_paretokd.layout import CONVERTED_WEIGHTS, WEIGHTS
-from hf_paretokd.models.files import longest_text
+from hf_paretokd.models.files import usable_length
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.run import Run
 from hf_paretokd.utils.machine import machine_name, moved
@@ -47,7 +47,8 @@ def measure_run(run: Run, engine: str = "transformers", quantization: str = "flo
         raise RecipeError(f"--quantization {quantization}: needs --engine ctranslate2")
     sources = run.sources()
     members = distinct(member for member in run.members if member in run.scored)
-    ids = spaced_by_length(encode_sources(run.tokenizer, sources))
+    limit = usable_length(run.config(members[-1]), run.tokenizer)
+    ids = spaced_by_length(encode_sources(run.tokenizer, sources, limit))
     beams = run.recipe.evaluation.num_beams
     protocol = Protocol(engine, quantization, beams, len(ids), TURNS, torch.get_num_threads(), machine_name())
     path = run.layout.latency(engine, quantization)
@@ -67,7 +68,7 @@ def measure_run(run: Run, engine: str = "transformers", quantization: str = "flo
                 decoders[member] = ctranslate.ctranslate_decoder(converted, run.tokenizer, one_by_one=True)
                 weights = converted / CONVERTED_WEIGHTS
             megabytes[member] = weights.stat().st_size / 1e6
-    times = measure_latencies(decoders, ids, longest_text(run.model(members[-1])), beams)
+    times = measure_latencies(decoders, ids, limit, beams)
     costs = {member: Cost(round(times[member], 3), round(megabytes[member], 3)) for member in members}
     try:
         write_costs(protocol, costs, path)

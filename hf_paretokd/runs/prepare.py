@@ -19,7 +19,7 @@ from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.hub.upload import check_names
 from hf_paretokd.layout import IDENTITY, STUDENTS, RunLayout, checkpoint_step
 from hf_paretokd.models.building import build_model
-from hf_paretokd.models.files import load_tokenizer
+from hf_paretokd.models.files import load_config, load_tokenizer, usable_length
 from hf_paretokd.runs.fields import field_defaults, typed_fields
 from hf_paretokd.runs.recipe import Recipe, load_recipe
 from hf_paretokd.runs.run import Run, read_baseline
@@ -99,7 +99,8 @@ def prepare(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> Pr
     try:
         texts = {split: load_text(recipe.data, split) for split in ("train", "validation")}
         tokenizer = prepare_tokenizer(recipe, texts["train"], start, resume)
-        target_tags, max_length = recipe.data.target_tags, recipe.data.max_length
+        shape = load_config(recipe.model.from_pretrained) if recipe.model.from_pretrained else recipe.model
+        target_tags, max_length = recipe.data.target_tags, recipe.data.max_length or usable_length(shape, tokenizer)
         encoded = {split: encode_split(text, tokenizer, target_tags, max_length) for split, text in texts.items()}
         recipe.split_by_size({str(pair): len(text) for pair, text in texts["train"].items()})
     except BaseException:

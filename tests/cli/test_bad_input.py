@@ -189,7 +189,11 @@ CASES = {
     ),
     "a truth for a number": (add_training("max_steps: true"), PLAIN, ("field max_steps: invalid int value: True",)),
     "nothing for a number": (add_training("seed: null"), PLAIN, ("field seed: invalid int value: None",)),
-    "a list for a number": (add_training("learning_rate: [1, 2]"), PLAIN, ("field learning_rate: invalid float value: [1, 2]",)),
+    "a list for a number": (
+        add_training("learning_rate: [1, 2]"),
+        PLAIN,
+        ("invalid float value: [1, 2]",),
+    ),
     "a number for a path": (
         add_training("run_name: 1.50"),
         PLAIN,

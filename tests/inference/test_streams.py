@@ -1,0 +1,114 @@
+import gzip
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from hf_paretokd.errors import DataError
+from hf_paretokd.inference.streams import LineWriter, open_sink, open_source
+
+LINES = [b"one\n", b"two \xc3\xa9\n", b"three"]
+CONTENT = b"".join(LINES)
+
+
+def test_sources_of_all_kinds(tmp_path, monkeypatch):
+    (tmp_path / "plain").write_bytes(CONTENT)
+    (tmp_path / "packed.gz").write_bytes(gzip.compress(CONTENT))
+    os.mkfifo(tmp_path / "pipe")
+    threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(CONTENT), daemon=True).start()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(CONTENT)))
+    for source, count in ((tmp_path / "plain", 3), (tmp_path / "packed.gz", None), (tmp_path / "pipe", None), ("-", None)):
+        lines, total = open_source(str(source))
+        assert list(lines) == LINES
+        assert total == count
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none", None, "none: no such file"),
+        (".", None, "is a folder"),
+        ("cut.gz", gzip.compress(b"line\n" * 9999)[:40], "cut.gz: cannot be read after line"),
+        ("text.gz", CONTENT, "text.gz: cannot be read after line 0"),
+        ("marked", "eins\nzwei\n".encode("utf-16"), "marked: is UTF-16; convert it first"),
+        ("unmarked", "eine Zeile Text\n".encode("utf-16-le"), "unmarked: is UTF-16"),
+        ("other", "eine Zeile Text\n".encode("utf-16-be"), "other: is UTF-16"),
+    ],
+)
+def test_sources_that_are_no_text(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        list(open_source(str(tmp_path / name))[0])
+
+
+def test_closed_streams_are_named(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(DataError, match="standard input: is closed; name a file"):
+        open_source(None)
+    with pytest.raises(DataError, match="standard output: is closed; give --output FILE"), open_sink("-"):
+        pass
+
+
+def test_sinks_of_all_kinds(tmp_path, capfd):
+    for name in ("plain", "packed.gz", "-"):
+        with open_sink(name if name == "-" else str(tmp_path / name)) as sink:
+            for line in LINES:
+                sink.write(line)
+            sink.flush()
+    assert (tmp_path / "plain").read_bytes() == CONTENT
+    assert gzip.decompress((tmp_path / "packed.gz").read_bytes()) == CONTENT
+    assert capfd.readouterr().out.encode() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["/dev/full", "/nowhere/x", "/"])
+def test_sinks_that_take_nothing(name):
+    with pytest.raises(DataError, match=f"{name}: cannot be written"), open_sink(name) as sink:
+        sink.write(b"line\n")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_full_disk_leaves_whole_lines(tmp_path, packed):
+    """A limit on the size of files stands for the disk; 7 bytes would cut the second line."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with io.FileIO(tmp_path / "out", "wb") as file:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (7, old[1]))
+            writer = LineWriter(file, "out", packed)
+            for line in LINES:
+                writer.write(line)
+            with pytest.raises(DataError, match=r"out: cannot be written \(File too large\)"):
+                writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert packed or (tmp_path / "out").read_bytes() == b"one\n"
+
+
+def test_an_interruption_leaves_whole_lines(tmp_path):
+    def interrupted():
+        with open_sink(str(tmp_path / "out")) as sink:
+            sink.write(LINES[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (tmp_path / "out").read_bytes() == LINES[0]
+
+
+def test_a_command_whose_streams_are_closed(tmp_path):
+    """A real process: Python sees no stream at all, and the next file that is opened gets its number."""
+    program = "import sys; from hf_paretokd.cli.main import main; sys.exit(main())"
+    command = f"{sys.executable} -c '{program}' translate nowhere"
+    for closed, message in (("<&-", "standard input: is closed"), ("- >&- </dev/null", "nowhere")):
+        found = subprocess.run(["bash", "-c", f"{command} {closed}"], capture_output=True, text=True, check=False)
+        assert found.returncode == 1
+        assert message in found.stderr
+        assert "Traceback" not in found.stderr
