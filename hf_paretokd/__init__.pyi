@@ -6,6 +6,7 @@ from hf_paretokd.data.pairs import LanguagePair as LanguagePair
 from hf_paretokd.data.tokenizer import train_tokenizer as train_tokenizer
 from hf_paretokd.errors import DataError as DataError
 from hf_paretokd.errors import ExportError as ExportError
+from hf_paretokd.errors import FolderReadOnly as FolderReadOnly
 from hf_paretokd.errors import ModelError as ModelError
 from hf_paretokd.errors import ParetoKDError as ParetoKDError
 from hf_paretokd.errors import RecipeError as RecipeError

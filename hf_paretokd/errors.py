@@ -33,6 +33,10 @@ class TrainingInterrupted(TrainingError):
         self.signal = signal
 
 
+class FolderReadOnly(TrainingError):
+    """The folder of a run can be read but not written, so that what was found out is not kept."""
+
+
 class ExportError(ParetoKDError):
     """A converted model does not do what the original does."""
 

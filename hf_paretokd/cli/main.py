@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_paretokd.errors import ParetoKDError, RecipeError, TrainingInterrupted
+from hf_paretokd.errors import FolderReadOnly, ParetoKDError, RecipeError, TrainingInterrupted
 
 if TYPE_CHECKING:
     from hf_paretokd.evaluation.results import ResultRow
@@ -187,9 +187,12 @@ def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
     if old and changed:
         show.line(f"{layout.results}: left as it is, because other things were measured ({', '.join(changed)})")
         return
-    with run.writing():
-        run.recipe.save(layout.recipe)
-    keep_and_report(run, scores, [row for row in old if row.split == "train"])
+    try:
+        with run.writing():
+            run.recipe.save(layout.recipe)
+        keep_and_report(run, scores, [row for row in old if row.split == "train"])
+    except FolderReadOnly as error:
+        show.warning(f"not kept: {error}")
 
 
 # ---- what becomes of a run
@@ -217,7 +220,12 @@ def report(words: list[str]) -> None:
 
     parser = argparse.ArgumentParser(prog="paretokd report", description="Write report.html and the models' cards anew.")
     parser.add_argument("run", help="folder of a finished run")
-    show.report(report_run(Run(parser.parse_args(words).run)))
+    run = Run(parser.parse_args(words).run)
+    try:
+        show.report(report_run(run))
+    except FolderReadOnly as error:
+        show.results(run)
+        show.warning(f"no report: {error}")
 
 
 def choose(words: list[str]) -> None:

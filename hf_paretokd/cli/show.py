@@ -16,7 +16,7 @@ from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import SamplingRow
 from hf_paretokd.evaluation.latency import Protocol
 from hf_paretokd.evaluation.proof import Proof
-from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, with_spread
+from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, MISSING, ResultRow, shown, with_spread
 from hf_paretokd.hub.upload import Upload
 from hf_paretokd.layout import CONVERTED_WEIGHTS
 from hf_paretokd.models.member import distinct
@@ -36,6 +36,11 @@ def line(text: str) -> None:
 def error(text: str) -> None:
     """One line that says what went wrong."""
     Console(stderr=True).print(f"error: {text}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+
+
+def warning(text: str) -> None:
+    """One line about what was not done."""
+    Console(stderr=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 # ---- trainings
@@ -97,12 +102,18 @@ def scores(found: Scores) -> None:
         console.print(results_table(found.rows_of(split)))
 
 
+def results(run: Run) -> None:
+    """The table of the split that reports quote."""
+    if rows := [row for row in run.rows if row.split == run.split]:
+        console.print(results_table(rows))
+
+
 def results_table(rows: Sequence[ResultRow]) -> Table:
     """BLEU of every pair and on average, chrF and speed of every model; 80 columns hold eight languages.
 
     Where pairs are grouped by size there are columns for HRL and LRL, and that of the models' sizes goes if all are equal.
     """
-    pairs = list(dict.fromkeys(row.pair for row in rows if row.metric == "bleu" and row.pair not in GROUPS))
+    pairs = list(dict.fromkeys(row.pair for row in rows if row.pair not in GROUPS))
     present = {row.pair for row in rows if row.metric == "bleu"}
     groups = {HIGH: "HRL", LOW: "LRL", AVERAGE: "mean"}
     averaged = {group: title for group, title in groups.items() if group in present and len(pairs) > 1}
@@ -113,18 +124,18 @@ def results_table(rows: Sequence[ResultRow]) -> Table:
     sizes = ["param.\n(M)"] if sized else []
     for heading in (*sizes, *short_names(pairs), *averaged.values(), "chrF", "sent.\n/s"):
         table.add_column(heading, justify="right")
-    shown = distinct(row.member for row in rows)
-    if hidden := [row.depth for row in rows if row.member not in shown]:
+    members = distinct(row.member for row in rows)
+    if hidden := [row.depth for row in rows if row.member not in members]:
         table.caption = f"{hidden[0]} is the teacher"
-    for member in shown:
+    for member in members:
         mine = {(row.pair, row.metric): row for row in rows if row.member == member}
-        bleu = [mine[pair, "bleu"] for pair in (*pairs, *averaged)]
+        bleu = [mine.get((pair, "bleu")) for pair in (*pairs, *averaged)]
         table.add_row(
             member.title,
-            *(f"{mine[AVERAGE, 'parameters'].value / 1e6:.2f}" for _ in sizes),
-            *(with_spread(row) if len(pairs) == 1 else f"{row.value:.1f}" for row in bleu),
-            f"{mine[AVERAGE, 'chrf'].value:.1f}",
-            f"{mine[AVERAGE, 'sentences_per_second'].value:.0f}",
+            *(shown(mine.get((AVERAGE, "parameters")), 2, 1e6) for _ in sizes),
+            *(with_spread(row) if len(pairs) == 1 else shown(row) for row in bleu),
+            shown(mine.get((AVERAGE, "chrf"))),
+            shown(mine.get((AVERAGE, "sentences_per_second")), 0),
         )
     return table
 
@@ -186,8 +197,9 @@ def choice(run: Run, protocol: Protocol, candidates: Sequence[Candidate], budget
     table.add_column("")
     for each in candidates:
         misses = ", ".join(budget.misses(each))
+        bleu = MISSING if each.bleu is None else f"{each.bleu:.1f}"
         mark = "← chosen" if each is found.chosen else Text(misses, style="dim")
-        table.add_row(each.member.title, f"{each.milliseconds:.1f}", f"{each.megabytes:.1f}", f"{each.bleu:.1f}", mark)
+        table.add_row(each.member.title, f"{each.milliseconds:.1f}", f"{each.megabytes:.1f}", bleu, mark)
     console.print(table)
     console.print(f"{protocol}; BLEU of the {run.split} text, float32", highlight=False)
     if found.chosen:

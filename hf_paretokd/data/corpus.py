@@ -6,7 +6,7 @@ Rules, in the order they are applied to a row:
 |---|---|---|
 | not UTF-8, NUL, wrong columns, missing fields, unequal line counts | error with file and line | the same |
 | a side is empty or blank | skipped, counted | skipped, counted |
-| text holds `</s>`, `<unk>` or `<pad>`, or the source starts with a `>>tag<<` | skipped, counted | skipped, counted |
+| a side holds `</s>`, `<unk>` or `<pad>`, or starts with what Marian takes for a tag | skipped, counted | skipped, counted |
 | the same pair of texts again | skipped, counted | kept |
 | more rows than `max_sentence_pairs` allows for the pair | a seeded random choice is kept, the rest counted | kept |
 | more tokens than `max_length` | skipped, counted | kept out of the loss, counted; the source is cut for translation |
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_paretokd.data.pairs import TAG, LanguagePair, source_tags
+from hf_paretokd.data.pairs import LanguagePair, like_a_tag, source_tags
 from hf_paretokd.data.readers import (
     SUFFIXES,
     Row,
@@ -177,7 +177,7 @@ def clean(rows: Iterable[Row], pair: LanguagePair, split: str) -> ParallelText:
         source, target = row.source.strip(), row.target.strip()
         if not source or not target:
             reason = "empty side"
-        elif any(token in side for token in SPECIAL_TOKENS for side in (source, target)) or TAG.match(source):
+        elif any(like_a_tag(side) or any(token in side for token in SPECIAL_TOKENS) for side in (source, target)):
             reason = "special token in the text"
         elif split == "train" and (source, target) in seen:
             reason = "duplicate pair"

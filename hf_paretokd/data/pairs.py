@@ -41,6 +41,11 @@ def pairs_among(names: Iterable[str]) -> list[LanguagePair]:
     return [LanguagePair.parse(name) for name in names if re.fullmatch(r"\w+-\w+", name)]
 
 
+def like_a_tag(text: str) -> bool:
+    """Whether Marian's tokenizers would take the beginning of a text, up to `<<`, for one token that names a language."""
+    return text.startswith(">>") and "<<" in text
+
+
 def target_tag(language: str) -> str:
     """The tag that asks for `language` at the start of a source sentence, in Marian's form `>>xx<<`."""
     return f">>{language}<<"

@@ -33,7 +33,7 @@ def frontier_points(family: str, rows: Iterable[ResultRow], split: str, metric: 
     points = []
     for member in distinct(found):
         values = found[member]
-        if HIGH in values:
+        if {HIGH, LOW, AVERAGE} <= set(values):
             name = f"peer {member.peer}" if member.kind == PEER else member.title
             points.append(FrontierPoint(family, name, values[HIGH], values[LOW], values[AVERAGE]))
     return points

@@ -18,6 +18,7 @@ from hf_paretokd.utils.text import one_line
 
 AVERAGE, HIGH, LOW = "average", "HRL", "LRL"
 GROUPS = (AVERAGE, HIGH, LOW)
+MISSING = "–"  # in tables
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,13 @@ def read_results(path: Path) -> list[ResultRow]:
     return rows
 
 
-def with_spread(row: ResultRow) -> str:
-    """A score with half its 95 % interval: `35.7 ± 1.2`."""
-    if row.low is None or row.high is None:
-        return f"{row.value:.1f}"
+def shown(row: ResultRow | None, digits: int = 1, unit: float = 1.0) -> str:
+    """A figure as a cell of a table, in multiples of `unit`; a dash where there is none."""
+    return MISSING if row is None else f"{row.value / unit:.{digits}f}"
+
+
+def with_spread(row: ResultRow | None) -> str:
+    """A score with half its 95 % interval: `35.7 ± 1.2`; a dash where there is none."""
+    if row is None or row.low is None or row.high is None:
+        return shown(row)
     return f"{row.value:.1f} ± {(row.high - row.low) / 2:.1f}"

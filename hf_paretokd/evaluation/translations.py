@@ -1,5 +1,6 @@
 """Translations kept as text files, one line a sentence, for paired tests, samples and metrics that run elsewhere."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.layout import LINES, REFERENCE, SOURCE, kept_text
 from hf_paretokd.utils.files import write_whole
 from hf_paretokd.utils.text import one_line
+
+logger = logging.getLogger(__name__)
 
 
 def write_translations(
@@ -24,6 +27,18 @@ def write_translations(
 
 
 def read_translations(folder: Path, split: str, pair: str) -> dict[str, list[str]]:
-    """Lines of every file of one pair and split, by name; empty where nothing was written."""
-    files = sorted(kept_text(folder, split, pair).glob(f"*{LINES}"))
-    return {path.stem: path.read_text("utf-8").split("\n")[:-1] for path in files}
+    """Lines of every file of one pair and split, by name; empty where nothing was written.
+
+    A file that is damaged is left out with a warning: one that is no text, or has not as many lines as the source.
+    """
+    found: dict[str, list[str]] = {}
+    for path in sorted(kept_text(folder, split, pair).glob(f"*{LINES}")):
+        try:
+            found[path.stem] = path.read_text("utf-8").split("\n")[:-1]
+        except (OSError, UnicodeDecodeError) as error:
+            logger.warning("left out: %s: cannot be read (%s)", path, error)
+    for name in [name for name in found if len(found[name]) != len(found.get(SOURCE, found[name]))]:
+        counts = f"{len(found[name])} lines, its source {len(found[SOURCE])}"
+        logger.warning("left out: %s: has %s", kept_text(folder, split, pair) / f"{name}{LINES}", counts)
+        del found[name]
+    return found

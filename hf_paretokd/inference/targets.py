@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from hf_paretokd.data.pairs import TAG, target_tag
+from hf_paretokd.data.pairs import TAG, like_a_tag, target_tag
 from hf_paretokd.data.tokenizer import check_languages, check_tags, target_tags
 from hf_paretokd.errors import TokenizerError
 
@@ -54,7 +54,7 @@ class Targets:
         if match and match[0] in self.known:
             return match[0], text[match.end() :].strip()
         unknown = match[0] if match else None
-        if self.strips and not self.default and text.startswith(">>") and "<<" in text:
+        if self.strips and not self.default and like_a_tag(text):
             unknown = unknown or text[: text.index("<<") + 2]
         if unknown and self.strips:
             raise TokenizerError(f"the tag {unknown} is unknown to the model (it knows {', '.join(self.known) or 'none'})")

@@ -125,7 +125,7 @@ def tests(run: Run, member: Member) -> CardTable | None:
 def family(run: Run, member: Member) -> CardTable | None:
     """The table of all models, with this one in bold."""
     costs = run.costs
-    if costs is None or not set(distinct(run.scored)) <= set(costs[1]):
+    if costs is None or not run.scored or not set(distinct(run.scored)) <= set(costs[1]):
         return None  # not all of them were measured
     table = models_table(run, costs[1])
     titles = (member.title, member.student().title)  # a teacher stands there as its deepest student

@@ -1,5 +1,6 @@
 """Which model of a run fits a device: the best or the smallest one under budgets of time, size and quality."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,17 @@ PREFERENCES = ("best", "smallest", "fastest")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model with its cost: milliseconds a sentence, megabytes on disk, BLEU."""
+    """A model with its cost: milliseconds a sentence, megabytes on disk, BLEU (None if it was not scored)."""
 
     member: Member
     milliseconds: float
     megabytes: float
-    bleu: float
+    bleu: float | None
+
+    @property
+    def quality(self) -> float:
+        """Its BLEU, for comparisons."""
+        return -math.inf if self.bleu is None else self.bleu
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Budget:
         if self.max_mb is not None:
             shares.append(candidate.megabytes / self.max_mb - 1)
         if self.min_bleu is not None:
-            shares.append(1 - candidate.bleu / self.min_bleu)
+            shares.append(math.inf if candidate.bleu is None else 1 - candidate.bleu / self.min_bleu)
         return max(shares)
 
     def misses(self, candidate: Candidate) -> list[str]:
@@ -49,8 +55,8 @@ class Budget:
             (self.max_mb, candidate.megabytes, f"{candidate.megabytes:.1f} MB instead of {self.max_mb}"),
         )
         found = [text for limit, value, text in limits if limit is not None and value > limit]
-        if self.min_bleu is not None and candidate.bleu < self.min_bleu:
-            found.append(f"{candidate.bleu:.1f} BLEU instead of {self.min_bleu}")
+        if self.min_bleu is not None and (candidate.bleu is None or candidate.bleu < self.min_bleu):
+            found.append(f"{'no' if candidate.bleu is None else f'{candidate.bleu:.1f}'} BLEU instead of {self.min_bleu}")
         return found
 
 
@@ -84,9 +90,9 @@ def choose(candidates: Sequence[Candidate], budget: Budget, prefer: str | None =
     if prefer not in PREFERENCES:
         raise ModelError(f"--prefer: {prefer!r} is not one of {', '.join(PREFERENCES)}")
     keys = {
-        "best": lambda candidate: (-candidate.bleu, candidate.megabytes, candidate.milliseconds),
-        "smallest": lambda candidate: (candidate.megabytes, candidate.milliseconds, -candidate.bleu),
-        "fastest": lambda candidate: (candidate.milliseconds, candidate.megabytes, -candidate.bleu),
+        "best": lambda candidate: (-candidate.quality, candidate.megabytes, candidate.milliseconds),
+        "smallest": lambda candidate: (candidate.megabytes, candidate.milliseconds, -candidate.quality),
+        "fastest": lambda candidate: (candidate.milliseconds, candidate.megabytes, -candidate.quality),
     }
     fitting = [candidate for candidate in candidates if budget.excess(candidate) <= 0]
     nearest = min(candidates, key=budget.excess)
@@ -104,12 +110,9 @@ def candidates_of(
     if pair and pair not in run.pairs:
         raise RecipeError(f"--pair: {pair!r} was not scored; known are {', '.join(run.pairs)}")
     protocol, costs = measure_run(run, engine, quantization)
-    found = []
-    for member, cost in costs.items():
-        quality = run.quality(member, pair)
-        if quality is not None:
-            found.append(Candidate(member, cost.milliseconds, cost.megabytes, quality))
-    return protocol, found
+    return protocol, [
+        Candidate(member, cost.milliseconds, cost.megabytes, run.quality(member, pair)) for member, cost in costs.items()
+    ]
 
 
 def choose_student(

@@ -12,7 +12,7 @@ from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import load_checkpoint
 from hf_paretokd.models.member import Member
 from hf_paretokd.runs.cards import write_card
-from hf_paretokd.runs.run import Run, find_members
+from hf_paretokd.runs.run import Run, find_members, optional
 from hf_paretokd.utils.files import check_apart
 
 
@@ -44,11 +44,11 @@ def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: 
     check_apart(output, [source])
     main = next(iter(find_members(Path(source)).values()), source)
     run = Run(source)
-    recipe = run.recipe if run.layout.recipe.is_file() else None
+    recipe = optional(lambda: run.recipe) if run.layout.recipe.is_file() else None
     teacher, tokenizer = load_checkpoint(main)
     method, pairs = (recipe.method, recipe.data.parsed_pairs) if recipe else ("", ())
     written = save_students(teacher, tokenizer, wanted, output, method, pairs, overwrite)
-    scored = run.scored if run.layout.results.is_file() else []
+    scored = optional(lambda: run.scored) or [] if recipe and run.layout.results.is_file() else []
     for path in written:
         member = Member("student", Depth.parse(path.name))
         if member in scored:

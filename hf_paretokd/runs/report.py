@@ -20,7 +20,7 @@ from hf_paretokd.runs.fields import write_yaml
 from hf_paretokd.runs.measure import measure_run
 from hf_paretokd.runs.run import Run, read_baseline
 from hf_paretokd.runs.tables import STARRED, Row, Table, models_table, paired_tests, training_cost
-from hf_paretokd.utils.files import load_json, write_whole
+from hf_paretokd.utils.files import write_whole
 
 TEMPLATE = "page.html"
 SAMPLES = 8  # sentences shown, over all pairs
@@ -58,8 +58,7 @@ def draw_run(run: Run) -> tuple[list[Path], bool]:
         The pictures drawn, and whether there would be some, were matplotlib installed.
     """
     wanted: list[tuple[Path, Callable[[Path], None]]] = []
-    if run.layout.weights_history.is_file():
-        history = load_json(run.layout.weights_history)["history"]
+    if history := run.weights_history:
         end = next((int(row.value) for row in run.rows if row.metric == "updates"), None)
         wanted.append((run.layout.plot("weights"), lambda path: plot_weights(history, path, end)))
     split = run.recipe.evaluation.splits[-1] if run.recipe.evaluation.splits else ""
@@ -100,12 +99,12 @@ def draw_costs(run: Run, costs: dict[Member, Cost]) -> None:
     if not can_plot():
         return
     if differ_in_size(costs):
-        scores = {member: run.quality(member) or 0.0 for member in costs}
+        scores = {member: quality for member in costs if (quality := run.quality(member)) is not None}
         for name, field, title in (
             ("latency", "milliseconds", "milliseconds a sentence"),
             ("size", "megabytes", "megabytes on disk"),
         ):
-            points = [(member.title, getattr(cost, field), scores[member]) for member, cost in costs.items()]
+            points = [(member.title, getattr(costs[member], field), quality) for member, quality in scores.items()]
             plot_tradeoff(points, title, run.layout.plot(name))
     if run.log:
         plot_losses(run.log, run.layout.plot("training"), run.layout.plot("validation"))
@@ -118,8 +117,9 @@ def differ_in_size(costs: dict[Member, Cost]) -> bool:
 
 def contents(run: Run, protocol: Protocol, costs: dict[Member, Cost]) -> dict[str, Any]:
     """What the template is filled with."""
-    rows = [run.table[member, pair, "bleu"] for member in run.scored[:1] for pair in run.pairs]
-    chrf = [run.table[member, pair, "chrf"] for member in run.scored[:1] for pair in run.pairs]
+    rows = [
+        row for row in run.table.values() if row.member == run.scored[0] and row.metric in ("bleu", "chrf") and row.signature
+    ]
     seconds = run.training.get("training_seconds")
     return {
         "name": run.folder.resolve().name,
@@ -130,7 +130,7 @@ def contents(run: Run, protocol: Protocol, costs: dict[Member, Cost]) -> dict[st
         "tiles": tiles(run, costs),
         "models": models_table(run, costs),
         "protocol": str(protocol),
-        "signatures": list(dict.fromkeys(f"{row.metric}: {row.signature}" for row in (*rows, *chrf))),
+        "signatures": list(dict.fromkeys(f"{row.metric}: {row.signature}" for row in rows)),
         "by_pair": pairs_table(run) if len(run.pairs) > 1 else None,
         "compared": comparisons_table(run),
         "cost": training_cost(run),
@@ -145,11 +145,10 @@ def contents(run: Run, protocol: Protocol, costs: dict[Member, Cost]) -> dict[st
 def tiles(run: Run, costs: dict[Member, Cost]) -> list[tuple[str, str]]:
     """The figures at the top."""
     qualities = {member: quality for member in costs if (quality := run.quality(member)) is not None}
-    best = max(qualities, key=qualities.__getitem__)
-    found = [
-        ("models from one training" if len(costs) > 1 else "model", str(len(costs))),
-        (f"BLEU, best: {best.title}" if len(costs) > 1 else "BLEU", f"{qualities[best]:.1f}"),
-    ]
+    found = [("models from one training" if len(costs) > 1 else "model", str(len(costs)))]
+    if qualities:
+        best = max(qualities, key=qualities.__getitem__)
+        found.append((f"BLEU, best: {best.title}" if len(costs) > 1 else "BLEU", f"{qualities[best]:.1f}"))
     for field, unit, most in (("milliseconds", "ms a sentence", "fastest"), ("megabytes", "MB", "smallest")):
         least, figure = min(((member, getattr(cost, field)) for member, cost in costs.items()), key=lambda pair: pair[1])
         title = f"{unit}, {most}: {least.title}" if differ_in_size(costs) else unit
@@ -163,7 +162,7 @@ def pairs_table(run: Run) -> Table:
     """BLEU of every pair and model with the averages; no row for a teacher that is a student as well."""
     columns = [*run.pairs, *run.groups]
     rows = [
-        Row([member.title, *(with_spread(run.table[member, column, "bleu"]) for column in columns)])
+        Row([member.title, *(with_spread(run.table.get((member, column, "bleu"))) for column in columns)])
         for member in distinct(run.scored)
     ]
     return Table(["BLEU", *(("mean" if column == AVERAGE else column) for column in columns)], rows)

@@ -1,17 +1,19 @@
 """A `Run` is a run folder: its members, the text it has kept, its figures; opened once and handed on."""
 
-from collections.abc import Iterator, Sequence
+import errno
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.errors import ModelError, RecipeError, TrainingError
+from hf_paretokd.errors import FolderReadOnly, ModelError, ParetoKDError, RecipeError, TrainingError
 from hf_paretokd.evaluation.contamination import Contamination
 from hf_paretokd.evaluation.latency import Cost, Protocol, read_costs
 from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, read_results
@@ -26,6 +28,10 @@ from hf_paretokd.runs.recipe import Recipe, load_recipe
 from hf_paretokd.training.checkpointing import checkpoint_folders
 from hf_paretokd.utils.files import load_json, read_rows
 from hf_paretokd.utils.machine import fastest_device
+
+Value = TypeVar("Value")
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+logger = logging.getLogger(__name__)
 
 
 class Run:
@@ -77,11 +83,17 @@ class Run:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turns what the system says of a folder that cannot be written into a TrainingError."""
+        """Turns what the system says of a folder that cannot be written into an error of ours.
+
+        Raises:
+            FolderReadOnly: the folder is there to be read only.
+            TrainingError: it could not be written for another reason, such as a full disk.
+        """
         try:
             yield
         except OSError as error:
-            raise TrainingError(f"{self.folder}: cannot be written ({error.strerror or error})") from error
+            kind = FolderReadOnly if error.errno in READ_ONLY else TrainingError
+            raise kind(f"{self.folder}: cannot be written ({error.strerror or error})") from error
 
     # ---- Models ---------------------------------------------------------------------------------------------------
 
@@ -249,7 +261,7 @@ class Run:
     @cached_property
     def comparisons(self) -> list[Comparison]:
         """The paired tests between the models and against baselines."""
-        return read_rows(Comparison, self.layout.comparisons) or []
+        return optional(lambda: read_rows(Comparison, self.layout.comparisons)) or []
 
     def against(self, member: Member, pair: str, metric: str = "bleu") -> list[Comparison]:
         """The paired tests of one model on one pair."""
@@ -259,7 +271,7 @@ class Run:
     @cached_property
     def contamination(self) -> list[Contamination] | None:
         """Test sentences that the training text holds; None if that was not checked."""
-        return read_rows(Contamination, self.layout.contamination)
+        return optional(lambda: read_rows(Contamination, self.layout.contamination))
 
     @property
     def costs(self) -> tuple[Protocol, dict[Member, Cost]] | None:
@@ -270,10 +282,14 @@ class Run:
     def log(self) -> list[dict[str, Any]]:
         """The lines of the training log, from the run or its last checkpoint."""
         folders = [self.folder, *reversed(checkpoint_folders(self.layout.checkpoints))]
-        for path in (folder / TRAINER_STATE for folder in folders):
-            if path.is_file():
-                return load_json(path)["log_history"]
-        return []
+        path = next((folder / TRAINER_STATE for folder in folders if (folder / TRAINER_STATE).is_file()), None)
+        return optional(lambda: load_json(path)["log_history"]) or [] if path else []
+
+    @cached_property
+    def weights_history(self) -> list[dict[str, Any]]:
+        """The distillation weights over time, of peers that weight each other's lessons."""
+        path = self.layout.weights_history
+        return optional(lambda: load_json(path)["history"]) or [] if path.is_file() else []
 
     def forget_figures(self) -> None:
         """Has the figures read anew, because they have been written."""
@@ -297,6 +313,15 @@ def find_members(folder: Path) -> dict[Member, Path]:
     return {member: found[member] for member in sorted(found, key=order)}
 
 
+def optional(read: Callable[[], Value]) -> Value | None:
+    """What is read of a file that reports and cards can do without; None, with a warning, where it is damaged."""
+    try:
+        return read()
+    except (ParetoKDError, KeyError, TypeError) as error:
+        logger.warning("left out: %s", error)
+        return None
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a `config.json`.
 
@@ -311,7 +336,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def scored_pairs(rows: Sequence[ResultRow], split: str) -> list[str]:
     """The language pairs with scores on a split."""
-    found = dict.fromkeys(row.pair for row in rows if row.split == split and row.metric == "bleu")
+    found = dict.fromkeys(row.pair for row in rows if row.split == split)
     return [pair for pair in found if pair not in GROUPS]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hf_paretokd.evaluation.frontier import unbeaten
 from hf_paretokd.evaluation.latency import Cost
-from hf_paretokd.evaluation.results import AVERAGE, with_spread
+from hf_paretokd.evaluation.results import AVERAGE, MISSING, shown, with_spread
 from hf_paretokd.layout import PEER, TEACHER
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.run import Run
@@ -43,19 +43,19 @@ def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:
         cost = costs.get(member)
         cells = [
             member.title,
-            with_spread(run.table[member, pair, "bleu"]),
-            f"{cost.milliseconds:.1f}" if cost else "–",  # of a student that was scored and not written
-            f"{cost.megabytes:.1f}" if cost else "–",
-            f"{run.table[member, pair, 'chrf'].value:.1f}",
-            f"{run.table[member, AVERAGE, 'sentences_per_second'].value:.0f}",
-            f"{run.table[member, AVERAGE, 'parameters'].value / 1e6:.2f}",
+            with_spread(run.table.get((member, pair, "bleu"))),
+            f"{cost.milliseconds:.1f}" if cost else MISSING,  # of a student that was scored and not written
+            f"{cost.megabytes:.1f}" if cost else MISSING,
+            shown(run.table.get((member, pair, "chrf"))),
+            shown(run.table.get((member, AVERAGE, "sentences_per_second")), 0),
+            shown(run.table.get((member, AVERAGE, "parameters")), 2, 1e6),
         ]
         if comet:
             scores = [score for each in run.pairs if (score := run.quality(member, each, "comet")) is not None]
-            cells.append(f"{sum(scores) / len(scores):.4f}" if scores else "–")
+            cells.append(f"{sum(scores) / len(scores):.4f}" if scores else MISSING)
         if len(headings) > len(cells):
             tests = {row[0]: row[1] for row in paired_tests(run, member)}
-            cells.append(tests.get(first.stem, "–"))
+            cells.append(tests.get(first.stem, MISSING))
         rows.append(Row(cells, member in best))
     return Table(headings, rows, "± is half the 95 % bootstrap interval, p that of a paired bootstrap test" if single else "")
 

@@ -7,8 +7,10 @@ import shutil
 import sys
 
 import pytest
+import sentencepiece
 import yaml
 from commands import TINY
+from transformers import M2M100Tokenizer
 
 from hf_paretokd.cli import main as cli
 
@@ -94,6 +96,33 @@ def link(path, target, how="symlink_to"):
 
 def both(*spoilers):
     return lambda place: [spoil(place) for spoil in spoilers]
+
+
+def several_targets(path):
+    """The teacher of the run with a vocabulary in which two entries are tags."""
+
+    def spoil(place):
+        shutil.copytree(place / "run/teacher", place / path)
+        entries = list(json.loads((place / path / "vocab.json").read_text()))
+        entries[-3:-1] = [">>de<<", ">>el<<"]
+        (place / path / "vocab.json").write_text(json.dumps({entry: number for number, entry in enumerate(entries)}))
+
+    return spoil
+
+
+def m2m_tokenizer(path):
+    """A tokenizer that puts languages into every text, whatever the pair."""
+
+    def spoil(place):
+        pieces = place / "run/teacher/source.spm"
+        model = sentencepiece.SentencePieceProcessor(model_file=str(pieces))
+        known = [model.id_to_piece(number) for number in range(model.get_piece_size())]
+        entries = ["<s>", "<pad>", "</s>", "<unk>", *(piece for piece in known if piece != "<unk>")]
+        (place / "m2m.json").write_text(json.dumps({entry: number for number, entry in enumerate(entries)}))
+        made = M2M100Tokenizer(str(place / "m2m.json"), str(pieces), src_lang="en", tgt_lang="fr", num_madeup_words=8)
+        made.save_pretrained(place / path)
+
+    return spoil
 
 
 NEW = ("train", "{place}/recipe.yaml", *TINY, "--output_dir", "{place}/new")
@@ -374,6 +403,46 @@ CASES |= {
     }.items()
 }
 
+# text to translate, and models that have to be told a language
+CASES |= {
+    f"translate: {name}": (spoil, ("translate", MODEL, "{place}/in.txt", *more), wanted)
+    for name, (spoil, more, wanted) in {
+        "no such file": (None, (), ("in.txt: no such file",)),
+        "a folder": (write("in.txt/x", ""), (), ("in.txt: is a folder",)),
+        "UTF-16": (write("in.txt", LINES.encode("utf-16")), (), ("in.txt: is UTF-16", "iconv")),
+        "UTF-16 without its mark": (write("in.txt", LINES.encode("utf-16-be")), (), ("in.txt: is UTF-16",)),
+        "a control token": (write("in.txt", LINES + "a </s> b\n"), (), ("in.txt:3: holds </s>", "--bad_lines skip")),
+        "an unknown tag": (write("in.txt", LINES + ">>el<< b\n"), (), ("in.txt:3: the tag >>el<< is unknown", "copy")),
+        "what Marian takes for a tag": (write("in.txt", ">> a << b\n"), (), ("in.txt:1: the tag >> a << is unknown",)),
+        "a long line": (write("in.txt", "a" * 5000), ("--long", "refuse"), ("in.txt:1:", "--long split")),
+        "an unknown language": (SOURCE, ("--to", "el"), ("tag >>el<< is unknown",)),
+        "a full disk": (SOURCE, ("--output", "/dev/full"), ("/dev/full: cannot be written (No space left on device)",)),
+        "no place for the output": (SOURCE, ("--output", "{place}/no/out"), ("cannot be written",)),
+    }.items()
+}
+CASES |= {
+    "a broken gzip file to translate": (
+        write("in.gz", gzip.compress(LINES.encode() * 2000)[:60]),
+        ("translate", MODEL, "{place}/in.gz"),
+        ("in.gz: cannot be read after line",),
+    ),
+    "a line without a language": (
+        several_targets("several"),
+        ("translate", "{place}/several", "{place}/recipe.yaml"),
+        ("recipe.yaml:1: no target language: put one of >>de<<, >>el<< before the text", "--to"),
+    ),
+    "languages named otherwise": (
+        m2m_tokenizer("m2m"),
+        (*NEW, "--tokenizer.from_pretrained", "{place}/m2m"),
+        ("M2M100Tokenizer names languages by src_lang and tgt_lang (here en and fr, whatever the pair)",),
+    ),
+    "languages named otherwise, to translate": (
+        m2m_tokenizer("run/teacher"),
+        ("translate", "{place}/run/teacher", "{place}/recipe.yaml"),
+        ("M2M100Tokenizer names languages by src_lang",),
+    ),
+}
+
 # going on as another training: the finished run is made longer, with one thing changed
 LONGER = ("train", "{place}/run", "--extend", "2")
 CASES |= {
@@ -419,11 +488,6 @@ CASES |= {
         ("extend:", "checkpoint-4 holds no record of its training"),
     ),
     "damaged results": (write("run/results.json", "{"), ("report", "{place}/run"), ("results.json: cannot be read",)),
-    "damaged comparisons": (
-        write("run/comparisons.json", '[{"a": 1}]'),
-        ("report", "{place}/run"),
-        ("comparisons.json: cannot be read",),
-    ),
     "a damaged configuration in a run": (
         write("run/teacher/config.json", "[]"),
         ("report", "{place}/run"),
@@ -441,7 +505,7 @@ CASES |= {
 
 
 def test_there_are_enough_cases():
-    assert len(CASES) >= 130
+    assert len(CASES) >= 160
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -65,11 +65,12 @@ def test_carriage_returns_and_byte_order_marks_go(tmp_path):
 
 def test_skips_are_counted_with_a_place(tmp_path):
     rows = [("a", "b"), ("", "empty"), ("c", "  "), ("a", "b"), ("d</s>", "e"), (">>en<< f", "g"), ("h", "i"), ("a", "other")]
+    rows += [("j", ">>xx<< k"), (">> l << m", "n")]
     write_aligned(tmp_path, rows)
     write_aligned(tmp_path, rows, "test")
     found, text = read(tmp_path)
     assert found == [("a", "b"), ("h", "i"), ("a", "other")]
-    assert text.skipped == {"empty side": 2, "duplicate pair": 1, "special token in the text": 2}
+    assert text.skipped == {"empty side": 2, "duplicate pair": 1, "special token in the text": 4}
     assert text.examples["duplicate pair"].endswith("train.de:4")
     assert len(read(tmp_path, "test")[0]) == 4, "test text keeps its duplicates"
 

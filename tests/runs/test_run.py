@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -9,8 +10,10 @@ import yaml
 from commands import TINY, command
 
 from hf_paretokd import Depth, Member, Run
+from hf_paretokd.cli import show
 from hf_paretokd.errors import ModelError, RecipeError, TrainingError
 from hf_paretokd.models import files
+from hf_paretokd.runs.choose import Budget, candidates_of, choose
 from hf_paretokd.utils import files as written
 
 
@@ -121,7 +124,9 @@ def test_a_run_is_read_where_it_could_not_have_been_trained(moved):
 
 def test_a_folder_that_can_only_be_read(moved, monkeypatch, capsys, tmp_path):
     def refused(path, content):
-        raise OSError(errno.EROFS, "Read-only file system", str(path))
+        raise OSError(refused.error, os.strerror(refused.error), str(path))
+
+    refused.error = errno.EROFS
 
     for owner in (written, "hf_paretokd.runs.report", "hf_paretokd.runs.cards", "hf_paretokd.evaluation.translations"):
         monkeypatch.setattr(owner, "write_whole", refused) if owner is written else monkeypatch.setattr(
@@ -133,10 +138,15 @@ def test_a_folder_that_can_only_be_read(moved, monkeypatch, capsys, tmp_path):
     assert warned == [f"{moved / 'latency.json'}: not kept (Read-only file system)"]
     assert command("push", moved, "--to", "anna/x", "--dry-run") == 0
     assert command("evaluate", moved, "--evaluation.splits", "test", "--evaluation.num_beams", "2") == 0
+    assert command("extract", moved, "2-1", "--output", tmp_path / "out") == 0
     capsys.readouterr()
-    for words in (("report", moved), ("evaluate", moved)):
-        assert command(*words) == 1
-        assert f"{moved}: cannot be written (Read-only file system)" in capsys.readouterr().err.replace("\n", "")
+    for words, done in ((("report", moved), "no report"), (("evaluate", moved), "not kept")):
+        assert command(*words) == 0
+        printed = capsys.readouterr()
+        assert f"warning: {done}: {moved}: cannot be written (Read-only file system)" in printed.err.replace("\n", "")
+        assert "BLEU of … → en" in printed.out
+    refused.error = errno.ENOSPC
+    assert command("report", moved) == 1, "a full disk is not what somebody meant"
     assert json.loads((moved / "results.json").read_text()), "and it is as it was"
 
 
@@ -160,10 +170,57 @@ def test_a_model_that_is_not_there_is_named(folder):
 
 @pytest.mark.parametrize("content", ["{", "[]", "3", '[{"a": 1}]'])
 @pytest.mark.parametrize("name", ["results.json", "comparisons.json", "latency.json", "teacher/config.json"])
-def test_a_damaged_file_of_a_run_is_named(moved, capsys, name, content):
+def test_a_damaged_file_of_a_run_is_named(folder, moved, capsys, name, content):
+    shutil.copy(folder / "latency.json", moved)
     (moved / name).write_text(content)
     command("report", moved)
     said = capsys.readouterr().err
     assert "Traceback" not in said
     if command("report", moved):
         assert name in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["comparisons.json", "contamination.json", "trainer_state.json", "latency.json", "translations/test.bs-en/teacher.txt"],
+)
+def test_what_a_report_can_do_without_is_left_out(folder, moved, monkeypatch, tmp_path, name):
+    shutil.copy(folder / "latency.json", moved)
+    warned = []
+    for owner in ("runs.run", "evaluation.latency", "evaluation.translations"):
+        monkeypatch.setattr(f"hf_paretokd.{owner}.logger.warning", lambda text, *rest: warned.append(text % rest))
+    (moved / name).write_bytes(b"{\xff")
+    (moved / "report.html").unlink()
+    assert command("report", moved) == 0
+    assert (moved / "report.html").is_file()
+    assert any(name in text for text in warned)
+    assert command("choose", moved) == 0
+    assert command("extract", moved, "2-1", "--output", tmp_path / "out") == 0
+
+
+@pytest.mark.parametrize("damaged", ["results.json", "recipe.yaml"])
+def test_students_come_out_of_a_damaged_run(moved, tmp_path, damaged):
+    (moved / damaged).write_text("[")
+    assert command("extract", moved, "2-1", "--output", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "2-1" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf", "sentences_per_second", "parameters"])
+@pytest.mark.parametrize("all_models", [True, False])
+def test_figures_that_are_missing_are_shown_as_missing(folder, moved, capsys, metric, all_models):
+    shutil.copy(folder / "latency.json", moved)
+    rows = json.loads((moved / "results.json").read_text())
+    gone = [row for row in rows if row["metric"] == metric and (all_models or row["depth"] == "2-2")]
+    assert gone
+    (moved / "results.json").write_text(json.dumps([row for row in rows if row not in gone]))
+    assert command("report", moved) == 0
+    assert "<td>–</td>" in (moved / "report.html").read_text()
+    show.results(Run(moved))
+    assert "–" in capsys.readouterr().out or metric == "parameters", "which has no column where all are equal"
+    budget = Budget(min_bleu=0.0001)
+    found = choose(candidates_of(Run(moved))[1], budget)
+    if metric == "bleu":
+        assert found.chosen is None or not all_models
+        assert "no BLEU instead of 0.0001" in budget.misses(candidates_of(Run(moved))[1][-1])
+    assert command("choose", moved) == 0
+    assert ("–" in capsys.readouterr().out) is (metric == "bleu")
