@@ -108,8 +108,9 @@ def finish_run(recipe: "Recipe", trainer: "TranslationTrainer") -> "Run":
     show.scores(scores)
     keep_and_report(run, scores, training)
     if trainer.args.push_to_hub:
-        private = trainer.args.hub_private_repo is not False
-        for address in push_run(run, trainer.args.hub_model_id or "", private=private):
+        private, to = trainer.args.hub_private_repo is not False, trainer.args.hub_model_id or ""
+        again = f"paretokd push {run.folder} --to {to}{'' if private else ' --public'}"
+        for address in push_run(run, to, private=private, again=again):
             show.line(address)
     return run
 

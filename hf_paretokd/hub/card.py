@@ -7,9 +7,11 @@ from importlib.metadata import version
 from importlib.resources import files
 
 import jinja2
+import langcodes
 from huggingface_hub import EvalResult, ModelCardData
 
 from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.errors import UploadError
 
 TEMPLATE = "student.md"
 UNNAMED = "THIS_MODEL"
@@ -87,6 +89,7 @@ class CardFacts:
         repository: where the model can be loaded from.
         subfolder: of that repository.
         license, base_model, datasets: for the metadata, as Hub ids.
+        languages: those of the pairs by ISO 639 or BCP 47, where the pairs have other codes.
         scores: figures of this model on `test_name`, decoded as `decoding` says.
         notes: sentences below the scores.
         tests: differences from other models.
@@ -111,6 +114,7 @@ class CardFacts:
     license: str | None = None
     base_model: str | None = None
     datasets: Sequence[str] = ()
+    languages: Sequence[str] = ()
     scores: Sequence[ModelScore] = ()
     test_name: str = ""
     decoding: str = ""
@@ -143,6 +147,36 @@ class CardFacts:
         return f"Translation model {self.depth}" + (f", {what}" if what else "")
 
 
+def card_languages(pairs: Sequence[LanguagePair], named: Sequence[str] = ()) -> tuple[list[str], list[str], list[str]]:
+    """The languages of some pairs as the Hub has them; `named` stand for those of the pairs.
+
+    Returns:
+        ISO 639 codes, shortest form; BCP 47 tags of what has a script or territory as well, such as `zh-Hant`; and codes that
+        are no language's.
+    """
+    codes, tags, unknown = set(), set(), []
+    for each in named or sorted({code for pair in pairs for code in (pair.source, pair.target)}):
+        text = each.replace("_", "-")
+        if not langcodes.tag_is_valid(text):
+            unknown.append(each)
+            continue
+        language = langcodes.Language.get(text)
+        codes.add(str(language.language))
+        if language.script or language.territory:
+            tags.add(language.to_tag())
+    return sorted(codes), sorted(tags), unknown
+
+
+def check_card_languages(pairs: Sequence[LanguagePair], named: Sequence[str] = ()) -> None:
+    """Raises an UploadError if the Hub would not take a card because a language has no ISO 639 code."""
+    unknown = card_languages(pairs, named)[2]
+    if unknown:
+        raise UploadError(
+            f"language {unknown[0]!r}: is no ISO 639 code, which the Hub's cards need; name the languages in card.languages, "
+            "such as [de, en]"
+        )
+
+
 def card_data(facts: CardFacts) -> ModelCardData:
     """The metadata of a card, with a model-index entry for every score."""
     results = [
@@ -159,11 +193,13 @@ def card_data(facts: CardFacts) -> ModelCardData:
         )
         for score in facts.scores
     ]
+    codes, bcp47, _ = card_languages(facts.pairs, facts.languages)
     tags = ["translation", facts.model_type, "paretokd"]
     if facts.method.tag:
         tags.append(facts.method.tag)
     return ModelCardData(
-        language=sorted({code for pair in facts.pairs for code in (pair.source, pair.target)}) or None,
+        language=codes or None,
+        language_bcp47=bcp47 or None,
         license=facts.license,
         library_name="transformers",
         pipeline_tag="translation",

@@ -72,6 +72,7 @@ def push(
     message: str = "Upload by hf_paretokd",
     timeout: float = TIMEOUT,
     first_wait: float = FIRST_WAIT,
+    again: str = "the same command",
 ) -> list[str]:
     """Creates or updates the repositories, one commit for every upload; what is there already is not sent again.
 
@@ -82,6 +83,7 @@ def push(
         message: of the commits.
         timeout: seconds to wait for an answer.
         first_wait: seconds before the second attempt; it doubles from one attempt to the next.
+        again: what goes on where this was cut off.
 
     Returns:
         The addresses of the commits.
@@ -105,7 +107,7 @@ def push(
             reason = refusal(error)
             if reason is None:
                 raise
-            finished = f"{len(done)} of {len(uploads)} models are uploaded; the same command goes on from there"
+            finished = f"{len(done)} of {len(uploads)} models are uploaded; {again} goes on from there"
             raise UploadError(f"{upload.name}: {reason}; {finished}") from error
         done.append(commit)
     return done

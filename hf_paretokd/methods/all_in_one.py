@@ -92,6 +92,11 @@ class AllInOneConfig(TranslationConfig):
                 "mutual_start: two stages need validation and checkpoints, because stage two starts from the best of stage "
                 "one; set eval_strategy and save_strategy to steps, or mutual_start to 0 or 1"
             )
+        if 0 < self.mutual_start < 1 and not self.metric_for_best_model:
+            raise TrainingError(
+                "metric_for_best_model: two stages need one, because stage two starts from the best of stage one; name it, "
+                "such as loss, or set mutual_start to 0 or 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -233,8 +238,16 @@ class AllInOneTrainer(TranslationTrainer):
 
     def planned_border(self) -> int | None:
         """The update before which stage two is to begin by the arguments; None when there is one stage."""
-        start = self.args.mutual_start
-        return round(start * self.args.max_steps) if 0 < start < 1 else None
+        start, updates = self.args.mutual_start, self.args.max_steps
+        if not 0 < start < 1 or updates <= 0:
+            return None
+        border = round(start * updates)
+        if not 0 < border < updates:
+            raise TrainingError(
+                f"mutual_start: {start:g} of {updates} updates leaves {border} to stage one and {updates - border} to stage "
+                "two; train longer, or set mutual_start to 0 or 1"
+            )
+        return border
 
     def deciding(self) -> dict[str, Any]:
         """The candidates, also those that follow from the teacher."""

@@ -52,6 +52,7 @@ def card_facts(run: Run, member: Member, names: Names = unnamed) -> CardFacts:
         method=recipe.trainer_class.facts,
         parameters=int(size.value) if size else run.model(member).num_parameters(),
         pairs=recipe.data.parsed_pairs,
+        languages=recipe.card.languages,
         tags=target_tags(run.tokenizer),
         model_type=config.model_type,
         longest=longest,

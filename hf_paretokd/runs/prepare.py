@@ -16,6 +16,7 @@ from hf_paretokd.data.encoding import encode_split
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.tokenizer import train_tokenizer
 from hf_paretokd.errors import ModelError, TrainingError
+from hf_paretokd.hub.card import check_card_languages
 from hf_paretokd.hub.upload import check_names
 from hf_paretokd.layout import IDENTITY, STUDENTS, RunLayout, checkpoint_step
 from hf_paretokd.models.building import build_model
@@ -118,6 +119,7 @@ def check_start(recipe: Recipe, resume: bool, overwrite: bool) -> None:
     """
     if recipe.training.push_to_hub:
         check_names([recipe.training.hub_model_id or ""])
+        check_card_languages(recipe.data.parsed_pairs, recipe.card.languages)
     for baseline in recipe.evaluation.baselines:
         read_baseline(baseline)
     layout, state = RunLayout(recipe.run_folder), PartialState()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hf_paretokd.errors import RecipeError
-from hf_paretokd.hub.card import render_card
+from hf_paretokd.hub.card import check_card_languages, render_card
 from hf_paretokd.hub.upload import Upload, check_names, push, repository_of
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.member import Member, distinct
@@ -43,6 +43,7 @@ def planned_uploads(
     """
     check_names([to])
     opened = (run if isinstance(run, Run) else Run(run)).finished()
+    check_card_languages(opened.recipe.data.parsed_pairs, opened.recipe.card.languages)
     names = names_in(to, layout)
     members = distinct(opened.members)
     if depths:
@@ -56,6 +57,7 @@ def planned_uploads(
         repository, place = names(member)
         card = render_card(card_facts(opened, member, names))
         uploads.append(Upload(opened.members[member], repository, card, place or ""))
+    check_names([upload.repository for upload in uploads])
     if layout == "subfolders" and uploads[0].path_in_repo:
         uploads.append(Upload(None, to, uploads[0].card))
     return uploads
@@ -68,10 +70,11 @@ def push_run(
     depths: Sequence[str] | None = None,
     private: bool = True,
     token: str | None = None,
+    again: str = "the same command",
 ) -> list[str]:
     """Uploads a run's models; arguments as `planned_uploads` and `push`.
 
     Returns:
         The addresses of the commits.
     """
-    return push(planned_uploads(run, to, layout, depths), private, token)
+    return push(planned_uploads(run, to, layout, depths), private, token, again=again)

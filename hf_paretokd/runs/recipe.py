@@ -18,6 +18,7 @@ from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.data.tokenizer import TokenizerConfig
 from hf_paretokd.errors import RecipeError
+from hf_paretokd.hub.card import card_languages
 from hf_paretokd.inference.decoding import ENGINES
 from hf_paretokd.methods import registry
 from hf_paretokd.models.building import ModelConfig
@@ -69,6 +70,7 @@ class CardConfig:
         datasets: Hub ids of the training text; default: `data.hub`.
         test_name: how the scored text is called, such as `Multi30k test_2016_flickr`; default: the name of the split.
         example: a source text for the snippets; default: one of the scored text.
+        languages: of the pairs by ISO 639 or BCP 47, such as `[de, zh-Hant]`; default: the codes of the pairs.
         limitations: sentences about what the models are not good for.
     """
 
@@ -76,7 +78,12 @@ class CardConfig:
     datasets: list[str] = dataclasses.field(default_factory=list)
     test_name: str | None = None
     example: str | None = None
+    languages: list[str] = dataclasses.field(default_factory=list)
     limitations: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if unknown := card_languages((), self.languages)[2]:
+            raise RecipeError(f"card.languages: {unknown[0]!r} is no ISO 639 code, such as de or zh-Hant")
 
 
 @dataclass

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
+from transformers import PreTrainedModel
 
 from hf_paretokd.data.pairs import LanguagePair, pairs_among
 from hf_paretokd.errors import TokenizerError
@@ -15,6 +16,7 @@ from hf_paretokd.hub.students import short_facts, write_students
 from hf_paretokd.hub.upload import Upload, push, repository_of
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import save_model
+from hf_paretokd.models.member import Member
 from hf_paretokd.models.slicing import extract_student, model_depth
 from hf_paretokd.training.checkpointing import CheckpointedTrainer
 
@@ -104,14 +106,23 @@ class PushingTrainer(CheckpointedTrainer):
         private = self.args.hub_private_repo is not False
         with tempfile.TemporaryDirectory() as temporary:
             uploads = list(self._uploads(self.args.hub_model_id or "", Path(temporary)))
-            return push(uploads, private, token or self.args.hub_token, commit_message)
+            return push(uploads, private, token or self.args.hub_token, commit_message, again="trainer.push_to_hub()")
+
+    def uploaded(self) -> dict[Member, PreTrainedModel]:
+        """The models that are uploaded and what each is or is a slice of: all students, or the models if there are none."""
+        whole = dict(self.model.members())
+        students = {each.student(depth): model for each, model in whole.items() for depth in self.student_depths()}
+        return students or whole
+
+    def repositories(self, to: str) -> dict[Member, str]:
+        """Where each model goes."""
+        return {member: repository_of(to, member) for member in self.uploaded()}
 
     def _uploads(self, to: str, folder: Path) -> Iterator[Upload]:
         pairs, signature, tokenizer = self.language_pairs, self.signature(), self.processing_class
-        for whole, model in self.model.members():
-            sliced = [(whole.student(depth), extract_student(model, depth)) for depth in self.student_depths()]
-            for member, each in sliced or [(whole, model)]:
-                place, repository = folder / member.stem, repository_of(to, member)
-                save_model(each, tokenizer, place)
-                facts = short_facts(each, member.depth, model_depth(model), tokenizer, self.facts, pairs)
-                yield Upload(place, repository, render_card(replace(facts, repository=repository, signature=signature)))
+        for member, model in self.uploaded().items():
+            each = model if member.whole else extract_student(model, member.depth)
+            place, repository = folder / member.stem, repository_of(to, member)
+            save_model(each, tokenizer, place)
+            facts = short_facts(each, member.depth, model_depth(model), tokenizer, self.facts, pairs)
+            yield Upload(place, repository, render_card(replace(facts, repository=repository, signature=signature)))

@@ -33,6 +33,7 @@ from hf_paretokd.data.sampling import (
 )
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, TrainingError
+from hf_paretokd.hub.upload import check_names
 from hf_paretokd.layout import IDENTITY, PROGRESS
 from hf_paretokd.models.building import prepare_for_training
 from hf_paretokd.models.compiling import compiled_layers
@@ -46,7 +47,7 @@ from hf_paretokd.training.checkpointing import load_sampler, save_sampler
 from hf_paretokd.training.identity import Identity, differences, identity_of
 from hf_paretokd.training.push import PushingTrainer
 from hf_paretokd.training.signature import data_hashes
-from hf_paretokd.training.validation import validation_metrics, validation_sums
+from hf_paretokd.training.validation import metrics_of_peers, validation_sums
 from hf_paretokd.utils.allocator import keep_freed_memory
 from hf_paretokd.utils.files import load_json, save_json
 from hf_paretokd.utils.machine import moved
@@ -124,6 +125,12 @@ class TranslationTrainer(PushingTrainer):
             processing_class=processing_class,
             callbacks=[self._clock, self._window, *(callbacks or [])],
         )
+        if self.eval_pairs:
+            depths, peers = self.validation_depths(), len(model.models())
+            nothing = [torch.ones(len(self.eval_pairs), len(depths), 3)] * peers
+            check_best_metric(args, list(metrics_of_peers(nothing, list(self.eval_pairs), depths)))
+        if args.push_to_hub:
+            check_names(list(self.repositories(args.hub_model_id or "").values()))
 
     # ---- Data -----------------------------------------------------------------------------------------------------
 
@@ -331,14 +338,8 @@ class TranslationTrainer(PushingTrainer):
             raise DataError("validation needs an eval_dataset")
         depths = self.validation_depths()
         sums = [self.cross_entropies(model, pairs, batches, depths) for _, model in self.model.named_models()]
-        figures = [validation_metrics(each, list(pairs), depths) for each in sums]
-        metrics = {f"{metric_key_prefix}_{name}": sum(each[name] for each in figures) / len(figures) for name in figures[0]}
-        if len(figures) > 1:
-            metrics |= {
-                f"{metric_key_prefix}_peer{peer}_{name}": value
-                for peer, each in enumerate(figures, 1)
-                for name, value in each.items()
-            }
+        figures = metrics_of_peers(sums, list(pairs), depths)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -397,6 +398,15 @@ class TranslationTrainer(PushingTrainer):
         longer = saved.extended(state.global_step, extend) if extend else saved
         self.args.max_steps = longer.decides["max_steps"]
         self.take_identity(dataclasses.replace(longer, circumstances=now.circumstances))
+
+
+def check_best_metric(args: TranslationConfig, known: Sequence[str]) -> None:
+    """Raises a TrainingError if the figure that decides which checkpoint is best is not among those of a validation."""
+    wanted = args.metric_for_best_model
+    if wanted and args.eval_strategy != "no" and wanted.removeprefix("eval_") not in known:
+        raise TrainingError(
+            f"metric_for_best_model: {wanted!r} is nothing that a validation finds out; it can be one of {', '.join(known)}"
+        )
 
 
 def check_lengths(model: PreTrainedModel, pairs: Pairs) -> None:

@@ -65,3 +65,12 @@ def validation_metrics(sums: Tensor, pairs: Sequence[str], depths: Sequence[Dept
     if len(pairs) > 1:
         metrics |= {f"loss_{pair}": means[index, :, 0].mean().item() for index, pair in enumerate(pairs)}
     return metrics
+
+
+def metrics_of_peers(sums: Sequence[Tensor], pairs: Sequence[str], depths: Sequence[Depth]) -> dict[str, float]:
+    """`validation_metrics` on average over the models, and those of each, as `peer1_loss` …, if there are several."""
+    figures = [validation_metrics(each, pairs, depths) for each in sums]
+    metrics = {name: sum(each[name] for each in figures) / len(figures) for name in figures[0]}
+    if len(figures) > 1:
+        metrics |= {f"peer{peer}_{name}": value for peer, each in enumerate(figures, 1) for name, value in each.items()}
+    return metrics

@@ -466,6 +466,40 @@ CASES |= {
         ("--model.dropout", "0.3"): "dropout was 0.1, now 0.3",
     }.items()
 }
+# what would be found out at the end of a training, or in its middle
+PUSH = ("--push_to_hub", "true", "--hub_model_id")
+CASES |= {
+    "a name that no repository can have": (None, (*NEW, *PUSH, "anna/my-"), ("'anna/my-' is no name for a repository",)),
+    "a name too long with the depth": (None, (*NEW, *PUSH, "anna/" + "x" * 93), ("x-2-2' is no name for a repository",)),
+    "no name to push to": (None, (*NEW, *PUSH[:2]), ("'' is no name for a repository", "hub_model_id")),
+    "a language that is none": (
+        None,
+        (*NEW, *PUSH, "anna/x", "--data.pairs", "jp-en"),
+        ("language 'jp': is no ISO 639 code", "card.languages"),
+    ),
+    "a language that is none to push": (
+        write("run/recipe.yaml", lambda text: text.replace(b"bs-en", b"bos_nian-en")),
+        ("push", "{place}/run", "--to", "anna/x", "--dry-run"),
+        ("language 'bos_nian': is no ISO 639 code", "card.languages"),
+    ),
+    "a card's language that is none": (
+        None,
+        (*NEW, "--card.languages", "de", "english"),
+        ("card.languages: 'english' is no ISO 639 code",),
+    ),
+    "stages without a measure": (
+        add_training("metric_for_best_model: null"),
+        (*PLAIN, "--load_best_model_at_end", "false"),
+        ("metric_for_best_model: two stages need one",),
+    ),
+    "no first stage": (None, (*NEW, "--mutual_start", "0.1"), ("mutual_start: 0.1 of 4 updates leaves 0 to stage one",)),
+    "no second stage": (None, (*NEW, "--mutual_start", "0.9"), ("leaves 4 to stage one and 0 to stage two",)),
+    "a measure that never comes": (
+        None,
+        (*NEW, "--metric_for_best_model", "bleu"),
+        ("metric_for_best_model: 'bleu' is nothing that a validation finds out", "one of loss, nll"),
+    ),
+}
 CASES |= {
     "another text": (
         write(BS, lambda text: text.replace(text.partition(b"\n")[0], b"nesto drugo", 1)),
@@ -505,7 +539,7 @@ CASES |= {
 
 
 def test_there_are_enough_cases():
-    assert len(CASES) >= 160
+    assert len(CASES) >= 168
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -115,7 +115,7 @@ with hub:
     wrong = {"errors": [{"message": '"license" must be one of …'}], "warnings": []}
     facts["card"] = failure("anna/refused", [Fault("POST", "/api/validate-yaml", 99, 400, body=wrong)])
     facts["names"] = []
-    for name in ("anna", "a/b/c", "anna/..", "anna/wrong name"):
+    for name in ("anna", "a/b/c", "anna/..", "anna/wrong name", "anna/my-", "anna/" + "x" * 93):
         try:
             push_run(run, name)
         except UploadError as error:
@@ -149,7 +149,14 @@ with hub:
     recipe = load_recipe(run / "recipe.yaml", [*words, "--push_to_hub", "true", "--hub_model_id", "anna/recipe"])
     check_start(recipe, resume=False, overwrite=False)
     trainer.args.hub_model_id = "anna/recipe"
-    finish_run(recipe, trainer)
+    hub.faults = [Fault("POST", "/api/models/anna/recipe-2-2/commit", 99, 403)]
+    try:
+        finish_run(recipe, trainer)
+    except UploadError as error:
+        facts["recipe_cut"] = str(error)
+    hub.faults = []
+    recipe.save(recipe.run_folder / "recipe.yaml")  # as `prepare` does
+    push_run(recipe.run_folder, "anna/recipe")  # as that says
     facts["recipe"] = {name: sorted(each.files) for name, each in hub.repositories.items() if "recipe" in name}
 
 output.write_text(json.dumps(facts))

@@ -90,6 +90,11 @@ def test_an_interrupted_push_goes_on_where_it_stopped(facts):
     assert not any("/lfs/" in request and "PUT" in request for request in facts["cut_again"]["requests"])
 
 
+def test_a_push_cut_off_at_the_end_of_a_training_says_how_to_go_on(facts):
+    assert facts["recipe_cut"].endswith("/recipe --to anna/recipe goes on from there")
+    assert "models are uploaded; paretokd push " in facts["recipe_cut"]
+
+
 def test_refusals_end_at_once_and_silence_after_four_attempts(facts):
     assert "not logged in, or the token is not valid (401); run `hf auth login`" in facts["unauthorised"]["error"]
     assert facts["unauthorised"]["requests"].count("POST /api/repos/create") == 1
@@ -100,7 +105,8 @@ def test_refusals_end_at_once_and_silence_after_four_attempts(facts):
     assert "the Hub does not take the card" in facts["card"]["error"]
     assert '"license" must be one of' in facts["card"]["error"]
     assert all("give user/name" in text for text in facts["names"])
-    assert len(facts["names"]) == 4
+    assert len(facts["names"]) == 6
+    assert any(f"'anna/{'x' * 93}-3-2'" in text for text in facts["names"]), "the name that a student would get"
 
 
 def test_one_repository_with_folders(facts):
