@@ -26,7 +26,7 @@ from pathlib import Path
 import datasets
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration, TrainerCallback
 
 from hf_paretokd import (
     AllInOneConfig,
@@ -42,7 +42,7 @@ from hf_paretokd import (
 )
 from hf_paretokd.data.corpus import DataConfig, load_text
 from hf_paretokd.data.demo_corpus import write_demo_corpus
-from hf_paretokd.errors import TrainingError
+from hf_paretokd.errors import ParetoKDError, TrainingError
 from hf_paretokd.methods.weighting.trials import PeerTrials
 from hf_paretokd.training.checkpointing import CheckpointedTrainer
 from hf_paretokd.utils.files import damage
@@ -107,17 +107,29 @@ def prepare(folder: Path) -> None:
         build_model(ModelConfig(**SHAPE), tokenizer, seed=peer).save_pretrained(folder / f"model-{peer}")
 
 
-def new_trainer(folder: Path, method: str, output: Path, workers: int = 0, callbacks: tuple = ()) -> CheckpointedTrainer:
-    """A trainer as it is at the start of every training."""
+def new_trainer(
+    folder: Path,
+    method: str,
+    output: Path,
+    workers: int = 0,
+    callbacks: tuple = (),
+    changes: dict[str, object] | None = None,
+    models: dict[int, str] | None = None,
+    tokenizer: str = "tokenizer",
+    train: str = "train",
+) -> CheckpointedTrainer:
+    """A trainer as it is at the start of every training, but for `changes` of its arguments and files of other names."""
     trainer_class, config_class, fields = METHODS[method]
-    config = config_class(output_dir=str(output), dataloader_num_workers=workers, **COMMON, **fields)
-    models = [AutoModelForSeq2SeqLM.from_pretrained(folder / f"model-{peer}") for peer in range(len(config.temperatures))]
+    own = {"output_dir": str(output), "dataloader_num_workers": workers}
+    config = config_class(**{**COMMON, **fields, **own, **(changes or {})})
+    names = [(models or {}).get(peer, f"model-{peer}") for peer in range(len(config.temperatures))]
+    loaded = [AutoModelForSeq2SeqLM.from_pretrained(folder / name) for name in names]
     return trainer_class(
-        models if len(models) > 1 else models[0],
+        loaded if len(loaded) > 1 else loaded[0],
         config,
-        train_dataset=datasets.load_from_disk(str(folder / "train")),
+        train_dataset=datasets.load_from_disk(str(folder / train)),
         eval_dataset=datasets.load_from_disk(str(folder / "validation")),
-        processing_class=AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        processing_class=AutoTokenizer.from_pretrained(folder / tokenizer),
         callbacks=list(callbacks),
     )
 
@@ -326,6 +338,114 @@ class Chaos:
         bar.close()
 
 
+# ---- Resumes of what would be another training --------------------------------------------------------------------
+
+OTHER = {  # values of fields whose old value does not tell a new one
+    "temperatures": lambda old: [each * 2 for each in old],
+    "label_smoothing_variant": "fairseq",
+    "optim": "adamw_torch",
+    "optim_args": "x=1",
+    "optim_target_modules": ["fc1"],
+    "lr_scheduler_type": "linear",
+    "lr_scheduler_kwargs": {"timescale": 9},
+    "candidates": lambda old: old[:-1],
+    "stage2_reset": ["optimizer"],
+    "students_per": "micro_batch",
+    "detach_threshold": 1.5,
+    "mutual_start": 0.3,
+    "strategy": lambda old: "bi" if old == "auto" else "auto",
+    "weights_file": "weights.json",
+    "update_interval": 4,
+}
+NAMED = {"micro-batches of an update": "took 2 micro-batches each, now they would take 3"}  # fields with errors of their own
+SHAPES = {
+    "d_model": 64,
+    "encoder_layers": 4,
+    "decoder_layers": 4,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "dropout": 0.2,
+    "attention_dropout": 0.1,
+    "activation_dropout": 0.1,
+    "activation_function": "gelu",
+    "max_position_embeddings": 128,
+}
+
+
+def changed(folder: Path, name: str, old: object) -> dict[str, object]:
+    """What `new_trainer` has to be told for one field of the record to be another."""
+    peer, field = (int(name.split()[1]) - 1, name.split()[2]) if name.startswith("peer ") else (0, name)
+    made = folder / f"other-{field}"
+    if field in (*SHAPES, "model_type", "vocab_size", "tokenizer"):
+        if not made.exists():
+            make_other(folder, field, made)
+        if field in ("vocab_size", "tokenizer"):  # which all models share
+            return {"models": dict.fromkeys(range(2), made.name), "tokenizer": made.name}
+        return {"models": {peer: made.name}}
+    if field == "text":
+        if not made.exists():
+            rows = datasets.load_from_disk(str(folder / "train"))
+            datasets.DatasetDict({**rows, "fr-en": rows["fr-en"].select(range(len(rows["fr-en"]) - 1))}).save_to_disk(str(made))
+        return {"train": made.name}
+    if field == "precision":
+        return {"changes": {"bf16": True}}
+    if field == "micro-batches of an update":
+        return {"changes": {"gradient_accumulation_steps": 3}}
+    new = OTHER.get(field)
+    if callable(new):
+        new = new(old)
+    elif new is None:
+        new = not old if isinstance(old, bool) else old + 1 if isinstance(old, int) else old / 2 or 0.5
+    return {"changes": {field: new}}
+
+
+def make_other(folder: Path, field: str, made: Path) -> None:
+    """A model that differs in one thing from those that are trained, or a tokenizer of another size with its model."""
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    if field in ("vocab_size", "tokenizer"):
+        text = load_text(DataConfig(pairs=["fr-en", "bs-en"], data_dir=str(folder / "text")), "train")
+        tokenizer = train_tokenizer(text, made, vocab_size=690, target_tags="always", max_length=96)
+    model = build_model(ModelConfig(**{**SHAPE, **({field: SHAPES[field]} if field in SHAPES else {})}), tokenizer, seed=0)
+    if field == "model_type":
+        kept = {name: value for name, value in model.config.to_dict().items() if name not in ("model_type", "architectures")}
+        model = BartForConditionalGeneration(BartConfig(**kept))
+    model.save_pretrained(made)
+
+
+def change_fields(chaos: "Chaos", method: str) -> Counter[str]:
+    """A killed training is resumed with one field of its record changed, each once; then it is resumed properly.
+
+    Every change has to be refused by the name of the field, and to leave the checkpoints as they are.
+    """
+    chaos.expected.get(method) or chaos.unbroken(method)
+    output, done = chaos.folder / f"changed-{method}", Counter()
+    chaos.process(method, output, "update", METHODS[method][2]["max_steps"] // 2, 0)
+    newest = max((output / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    record = json.loads((newest / "training.json").read_text("utf-8"))["decides"]
+    before = digest_files(output / "checkpoints")
+    for name, old in tqdm(record.items(), desc=f"changed fields: {method}", disable=None):
+        if name == "method":  # another trainer, which finds no models of its own: not what a user does
+            continue
+        problem = refused(chaos.folder, method, output, name, changed(chaos.folder, name, old))
+        if problem or digest_files(output / "checkpoints") != before:
+            chaos.problems.append(f"{method}: {name} changed: {problem or 'the checkpoints are not as they were'}")
+        done[method] += 1
+    chaos.broken(output.name, method, [])
+    return done
+
+
+def refused(folder: Path, method: str, output: Path, name: str, changes: dict[str, object]) -> str:
+    """What is wrong with how a resume with one thing changed ends; nothing if the field is named."""
+    try:
+        trainer = new_trainer(folder, method, output, **changes)
+        trainer.train(resume_from_checkpoint=True)
+    except ParetoKDError as error:
+        return "" if NAMED.get(name, name) in str(error) else f"another error: {error}"
+    return "it went on"
+
+
 FAULTS = ("write limit", "truncation", "checksum", "missing file")
 
 
@@ -411,9 +531,12 @@ def main() -> int:
         chaos = Chaos(folder, options.seed)
         for place, count in zip(PLACES, options.kills, strict=True):
             chaos.kill(place, count, tqdm.write)
+        python_logging.disable(python_logging.WARNING)
+        fields = sum((change_fields(chaos, method) for method in METHODS), Counter())
         done, problems = fault_saves(folder, options.saves, options.seed)
     problems += chaos.problems
     print("kills after the first update:", ", ".join(f"{count} {place}" for place, count in chaos.kills.items()))
+    print("resumes with one field changed:", ", ".join(f"{count} {method}" for method, count in fields.items()))
     print("faulted saves:", ", ".join(f"{count} {fault}" for fault, count in done.items()))
     print(f"lost: {len(problems)}", *problems, sep="\n")
     print(f"{time.monotonic() - start:.0f} s, seed {options.seed}")

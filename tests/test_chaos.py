@@ -26,3 +26,9 @@ def test_faulted_saves_lose_nothing(started):
     done, problems = chaos.fault_saves(started.folder, 24, seed=3)
     assert problems == []
     assert sum(done.values()) == 24
+
+
+def test_resumes_with_one_field_changed_are_refused(started):
+    done = chaos.change_fields(started, "plain")
+    assert started.problems == []
+    assert done["plain"] > 30, "every field of the record"
