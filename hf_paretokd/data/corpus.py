@@ -4,9 +4,9 @@ Rules, in the order they are applied to a row:
 
 | what | training | validation and test |
 |---|---|---|
-| not UTF-8, NUL, wrong columns, missing fields, unequal line counts | error with file and line | the same |
+| not UTF-8, NUL, half a character, wrong columns, missing fields, unequal line counts | error with file and line | the same |
 | a side is empty or blank | skipped, counted | skipped, counted |
-| a side holds `</s>`, `<unk>` or `<pad>`, or starts with what Marian takes for a tag | skipped, counted | skipped, counted |
+| a side holds `</s>`, `<unk>`, `<pad>` or `▁`, or starts as a tag does for Marian | skipped, counted | skipped, counted |
 | the same pair of texts again | skipped, counted | kept |
 | more rows than `max_sentence_pairs` allows for the pair | a seeded random choice is kept, the rest counted | kept |
 | more tokens than `max_length` | skipped, counted | kept out of the loss, counted; the source is cut for translation |
@@ -22,9 +22,9 @@ import numpy as np
 
 from hf_paretokd.data.pairs import LanguagePair, like_a_tag, source_tags
 from hf_paretokd.data.readers import (
-    SUFFIXES,
     Row,
     find_aligned,
+    format_of,
     read_aligned,
     read_hub,
     read_jsonl,
@@ -34,7 +34,8 @@ from hf_paretokd.data.readers import (
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, RecipeError
 
-SPECIAL_TOKENS = ("</s>", "<unk>", "<pad>")
+SPECIAL = "special token in the text"  # the reason for a skip
+SPECIAL_TOKENS = ("</s>", "<unk>", "<pad>", "\u2581")  # of tokenizers made here; `▁` is their space
 
 
 @dataclass
@@ -124,11 +125,12 @@ def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Ro
     """The raw rows of one pair and split (`train`, `validation` or `test`)."""
     name = filled(config, split, pair)
     path = Path(name)
-    kind = SUFFIXES.get(path.suffix)
+    kind = format_of(name)
     if kind:
         path = Path(config.data_dir or ".") / path
+        shared = any(filled(config, split, other) == name for other in config.parsed_pairs if other != pair)
         readers = {
-            "tsv": lambda: read_tsv(path),
+            "tsv": lambda: read_tsv(path, pair, shared),
             "jsonl": lambda: read_jsonl(path, pair),
             "parquet": lambda: read_parquet(path, pair),
         }
@@ -178,7 +180,7 @@ def clean(rows: Iterable[Row], pair: LanguagePair, split: str) -> ParallelText:
         if not source or not target:
             reason = "empty side"
         elif any(like_a_tag(side) or any(token in side for token in SPECIAL_TOKENS) for side in (source, target)):
-            reason = "special token in the text"
+            reason = SPECIAL
         elif split == "train" and (source, target) in seen:
             reason = "duplicate pair"
         else:

@@ -1,16 +1,19 @@
 """Cleaned text to token ids: one `datasets.DatasetDict` a split, keyed by language pair."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import datasets
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.data.cache import cached_dataset, digest, tokenizer_digest
-from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.corpus import SPECIAL, ParallelText
 from hf_paretokd.data.pairs import LanguagePair, source_tags
-from hf_paretokd.data.tokenizer import check_languages, check_tags
+from hf_paretokd.data.tokenizer import check_languages, check_tags, takes_for_text
 from hf_paretokd.errors import DataError
 
 Pairs = Mapping[str, datasets.Dataset]
@@ -48,14 +51,28 @@ def encode_split(
     check_languages(tokenizer)
     tags, max_length = source_tags(texts, target_tags), max_length or tokenizer.model_max_length
     check_tags(tokenizer, (tag.strip() for tag in tags.values()))
-    known, found = tokenizer_digest(tokenizer), datasets.DatasetDict()
+    known, found, fits = tokenizer_digest(tokenizer), datasets.DatasetDict(), takes_for_text(tokenizer)
     for pair, text in texts.items():
+        text = plain_rows(text, fits)
         key = digest(known, tags[pair], str(max_length), text.sources, text.targets)
         build = partial(encode_pair, text, tokenizer, tags[pair], max_length)
         found[str(pair)] = encoded = cached_dataset(key, build)
         if len(encoded) < len(text):
             text.skipped[TOO_LONG] += len(text) - len(encoded)
     return found
+
+
+def plain_rows(text: ParallelText, fits: Callable[[str], bool]) -> ParallelText:
+    """The rows whose sides are text to the tokenizer; the others are added to the `skipped` counts, which are shared.
+
+    `load_text` leaves out what tokenizers made here would misread; others have other special tokens.
+    """
+    rows = [row for row in zip(text.sources, text.targets, strict=True) if all(map(fits, row))]
+    if len(rows) == len(text):
+        return text
+    text.skipped[SPECIAL] += len(text) - len(rows)
+    sources, targets = zip(*rows, strict=True) if rows else ((), ())
+    return replace(text, sources=list(sources), targets=list(targets))
 
 
 def encode_pair(text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str, max_length: int) -> datasets.Dataset:
@@ -69,6 +86,8 @@ def encode_pair(text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str
         if max(len(source_ids), len(target_ids)) <= max_length:
             columns["input_ids"].append(source_ids)
             columns["labels"].append(target_ids)
+    if not text.sources:
+        raise DataError(f"{text.pair}, split {text.split!r}: every sentence holds a special token of the tokenizer")
     if not columns["labels"]:
         raise DataError(f"{text.pair}, split {text.split!r}: every sentence has more than {max_length} tokens (max_length)")
     return datasets.Dataset.from_dict(columns, features=FEATURES)
@@ -95,9 +114,56 @@ def as_pairs(dataset: datasets.Dataset | Pairs | None) -> dict[str, datasets.Dat
         return {}
     pairs = dict(dataset) if isinstance(dataset, Mapping) else {"corpus": dataset}
     for name, each in pairs.items():
+        if not isinstance(each, datasets.Dataset):
+            raise DataError(
+                f"data set {name}: is a {type(each).__name__}; give a datasets.Dataset of token ids, as encode_split makes or "
+                "Dataset.from_list and from_generator"
+            )
         lacking = {"input_ids", "labels"} - set(each.column_names)
         if lacking:
             raise DataError(f"data set {name}: column {sorted(lacking)[0]!r} is missing; encode_split makes the right ones")
         if len(each) == 0:
             raise DataError(f"data set {name}: has no rows")
-    return pairs
+    return {name: trimmed(each) for name, each in pairs.items()}
+
+
+def trimmed(dataset: datasets.Dataset) -> datasets.Dataset:
+    """Rows without their padding: what the `attention_mask` leaves out of `input_ids`, and -100 at the end of `labels`."""
+    table = dataset.with_format("arrow")
+    masked = "attention_mask" in dataset.column_names and any(holds(batch["attention_mask"], 0) for batch in table.iter(10_000))
+    if not masked and not any(holds(batch["labels"], IGNORED) for batch in table.iter(10_000)):
+        return dataset
+    return dataset.map(without_padding, remove_columns=["attention_mask"] if masked else [], desc="trimming padded rows")
+
+
+def holds(column: Any, value: int) -> bool:
+    """Whether a number stands anywhere in a column of lists."""
+    import pyarrow.compute
+
+    return bool(pyarrow.compute.any(pyarrow.compute.equal(pyarrow.compute.list_flatten(column), value)).as_py())
+
+
+def without_padding(row: dict[str, Any]) -> dict[str, list[int]]:
+    """One row, trimmed."""
+    ids, labels = row["input_ids"], list(row["labels"])
+    while labels and labels[-1] == IGNORED:
+        labels.pop()
+    return {
+        "input_ids": [each for each, kept in zip(ids, row.get("attention_mask") or [1] * len(ids), strict=True) if kept],
+        "labels": labels,
+    }
+
+
+def check_no_padding(pairs: Pairs, pad_id: int) -> None:
+    """Raises a DataError if `<pad>` is among the labels, where it would be learnt, or -100 in their middle."""
+    for name, each in pairs.items():
+        for batch in each.with_format("arrow").iter(10_000):
+            for value, what in ((pad_id, "the padding token"), (IGNORED, "-100 before their end")):
+                if holds(batch["labels"], value):
+                    raise DataError(
+                        f"data set {name}: labels hold {what} ({value}); leave padding out: micro-batches are padded later"
+                    )
+            if holds(batch["input_ids"], pad_id):
+                raise DataError(
+                    f"data set {name}: input_ids hold the padding token ({pad_id}) and no attention_mask says so; leave it out"
+                )

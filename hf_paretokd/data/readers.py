@@ -1,7 +1,8 @@
 """Parallel text from files and data sets, one reader a format; every row knows where it stands.
 
 Text is taken literally: quotes and words such as `NA` have no meaning, only the newline ends a line, and a carriage
-return before it or a byte order mark at the start of a file is dropped.
+return before it or a byte order mark at the start of a file is dropped. A first line of a TSV that names both languages of
+the pair is its header and says which column is which. Blank lines of TSV and JSON lines are rows without text.
 """
 
 import gzip
@@ -15,6 +16,11 @@ from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import DataError
 
 SUFFIXES = {".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+
+
+def format_of(name: str) -> str | None:
+    """The format of a file by its name, `.gz` aside; None for what is no file of several columns."""
+    return SUFFIXES.get(Path(name.removesuffix(".gz")).suffix)
 
 
 class Row(NamedTuple):
@@ -42,9 +48,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
                     raise DataError(f"{path}:{number}: not UTF-8 (byte {error.start}); convert the file first") from error
-                if "\0" in line:
-                    raise DataError(f"{path}:{number}: holds a NUL character; is this a text file?")
-                yield number, line.rstrip("\n").removesuffix("\r")
+                line = checked(line.rstrip("\n").removesuffix("\r"), f"{path}:{number}")
+                if number == 1 and "\r" in line and not raw.endswith(b"\n"):
+                    raise DataError(f"{path}: all one line, with CR alone between what may be lines; convert it to newlines")
+                yield number, line
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read after line {number}: {error}") from error
 
@@ -72,19 +79,56 @@ def read_aligned(source: Path, target: Path) -> Iterator[Row]:
         )
 
 
-def read_tsv(path: Path) -> Iterator[Row]:
-    """Rows of a file with `source<TAB>target` on each line and no header."""
+def checked(text: str, place: str) -> str:
+    """The text itself, whatever format it comes from.
+
+    Raises:
+        DataError: it holds a NUL, or half of a surrogate pair, which is no character.
+    """
+    if "\0" in text:
+        raise DataError(f"{place}: holds a NUL character; is this a text file?")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{place}: holds half of a surrogate pair, which is no character; mend or remove it") from error
+    return text
+
+
+def read_tsv(path: Path, pair: LanguagePair, shared: bool = False) -> Iterator[Row]:
+    """Rows of a file with `source<TAB>target` on each line, or with a header that names the columns.
+
+    Args:
+        path: the file.
+        pair: names the columns in a header.
+        shared: whether other pairs are read from it too, so that it has to have a header.
+
+    Raises:
+        DataError: a line has other columns, or a shared file has no header; and as `read_lines`.
+    """
+    source, target, count = 0, 1, 2
     for number, line in read_lines(path):
         columns = line.split("\t")
-        if len(columns) != 2:
-            raise DataError(f"{path}:{number}: expected source<TAB>target, found {len(columns)} column(s)")
-        yield Row(columns[0], columns[1], f"{path}:{number}")
+        if number == 1 and {pair.source, pair.target} <= set(columns):
+            source, target, count = columns.index(pair.source), columns.index(pair.target), len(columns)
+            continue
+        if number == 1 and shared:
+            raise DataError(
+                f"{path}:1: several pairs are read from this file, and no header says which column is {pair.source} and which "
+                f"{pair.target}; put {{pair}} into its name, or the languages into its first line"
+            )
+        if not line.strip():
+            columns = [""] * count
+        if len(columns) != count:
+            wanted = "source<TAB>target" if count == 2 else f"the {count} columns of the header"
+            raise DataError(f"{path}:{number}: expected {wanted}, found {len(columns)} column(s)")
+        yield Row(columns[source], columns[target], f"{path}:{number}")
 
 
 def read_jsonl(path: Path, pair: LanguagePair) -> Iterator[Row]:
     """Rows of JSON lines: `{"de": …, "en": …}`, or the same inside a `translation` field."""
     for number, line in read_lines(path):
         if not line.strip():
+            yield Row("", "", f"{path}:{number}")
             continue
         try:
             record = json.loads(line)
@@ -136,7 +180,7 @@ def record_row(record: object, pair: LanguagePair, place: str) -> Row:
     for language in (pair.source, pair.target):
         if not isinstance(fields.get(language), str):
             raise DataError(f"{place}: field {language!r} is {'not text' if language in fields else 'missing'}")
-    return Row(fields[pair.source], fields[pair.target], place)
+    return Row(checked(fields[pair.source], place), checked(fields[pair.target], place), place)
 
 
 def find_aligned(folder: Path, split: str, pair: LanguagePair) -> tuple[Path, Path]:

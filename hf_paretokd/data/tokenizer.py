@@ -2,8 +2,10 @@
 
 import io
 import json
+import sys
+import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,11 +15,12 @@ import sentencepiece
 from transformers import MarianTokenizer, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText
-from hf_paretokd.data.pairs import TAG, LanguagePair, source_tags
+from hf_paretokd.data.pairs import TAG, LanguagePair, like_a_tag, source_tags
 from hf_paretokd.errors import TokenizerError
 from hf_paretokd.layout import SOURCE_PIECES, TARGET_PIECES, VOCABULARY
 
 EOS, UNK, PAD = "</s>", "<unk>", "<pad>"
+SPACE = "\u2581"  # of SentencePiece
 MAX_SENTENCES = 2_000_000
 
 
@@ -30,8 +33,7 @@ class TokenizerConfig:
         vocab_size: entries in all, tags and special tokens included.
         joint: one SentencePiece model for both sides; false trains one for each side over one shared vocabulary.
         byte_fallback: spell characters outside the vocabulary as bytes and keep the text as it is, so that every text
-            comes back exactly (but for spaces at its ends); false normalises with NMT-NFKC and maps rare characters to
-            `<unk>`.
+            comes back exactly but for white space; false normalises with NMT-NFKC and maps rare characters to `<unk>`.
         character_coverage: share of the characters in the training text that get an entry of their own.
     """
 
@@ -98,37 +100,45 @@ def train_tokenizer(
 def train_sentencepiece(sentences: Iterable[str], vocab_size: int, byte_fallback: bool, character_coverage: float) -> bytes:
     """A unigram SentencePiece model (serialised) with `<unk>` as its only special piece.
 
+    White space of any kind is one space inside a text and nothing at its ends. The rule is part of the model, so that all that
+    run it agree.
+
     Raises:
         TokenizerError: the text needs more entries than `vocab_size`, or there is none.
     """
     model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
-            model_writer=model,
-            model_type="unigram",
-            vocab_size=vocab_size,
-            hard_vocab_limit=False,
-            unk_id=0,
-            bos_id=-1,
-            eos_id=-1,
-            pad_id=-1,
-            byte_fallback=byte_fallback,
-            character_coverage=character_coverage,
-            normalization_rule_name="identity" if byte_fallback else "nmt_nfkc",
-            remove_extra_whitespaces=not byte_fallback,
-            input_sentence_size=MAX_SENTENCES,
-            shuffle_input_sentence=True,
-            max_sentence_length=16384,
-            num_threads=4,
-            minloglevel=2,
-        )
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[-1].split("] ")[-1]
-        raise TokenizerError(
-            f"tokenizer.vocab_size: SentencePiece cannot build {vocab_size} pieces from this text ({reason}); "
-            "choose another vocab_size, a lower character_coverage, or give more text"
-        ) from error
+    with tempfile.TemporaryDirectory() as folder:
+        spaces = Path(folder) / "spaces.tsv"
+        others = (each for each in map(chr, range(sys.maxunicode)) if each.isspace() and each != " ")
+        spaces.write_text("".join(f"{ord(each):X}\t20\n" for each in others))
+        rule = {"normalization_rule_tsv": str(spaces)} if byte_fallback else {"normalization_rule_name": "nmt_nfkc"}
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(sentences),
+                model_writer=model,
+                model_type="unigram",
+                vocab_size=vocab_size,
+                hard_vocab_limit=False,
+                unk_id=0,
+                bos_id=-1,
+                eos_id=-1,
+                pad_id=-1,
+                byte_fallback=byte_fallback,
+                character_coverage=character_coverage,
+                remove_extra_whitespaces=True,
+                input_sentence_size=MAX_SENTENCES,
+                shuffle_input_sentence=True,
+                max_sentence_length=16384,
+                num_threads=4,
+                minloglevel=2,
+                **rule,
+            )
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[-1].split("] ")[-1]
+            raise TokenizerError(
+                f"tokenizer.vocab_size: SentencePiece cannot build {vocab_size} pieces from this text ({reason}); "
+                "choose another vocab_size, a lower character_coverage, or give more text"
+            ) from error
     return model.getvalue()
 
 
@@ -157,6 +167,18 @@ def check_tags(tokenizer: PreTrainedTokenizerBase, tags: Iterable[str]) -> None:
                 f"tag {tag} is unknown to the tokenizer (it knows {', '.join(known) or 'none'}); train a tokenizer with this "
                 "target language, or correct the tag"
             )
+
+
+def reserved(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """What a tokenizer would not take for text wherever it stands: its special tokens, and SentencePiece's sign for a space."""
+    pieces = any(entry.startswith(SPACE) for entry in tokenizer.get_vocab())
+    return (*tokenizer.all_special_tokens, *((SPACE,) if pieces else ()))
+
+
+def takes_for_text(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], bool]:
+    """Whether a tokenizer takes all of a text for text, as a function of the text."""
+    special, tags = reserved(tokenizer), hasattr(tokenizer, "supported_language_codes")
+    return lambda text: not (tags and like_a_tag(text)) and not any(each in text for each in special)
 
 
 def check_languages(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from hf_paretokd.data.tokenizer import reserved
 from hf_paretokd.errors import DataError, ModelError, RecipeError, TokenizerError
 from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.ctranslate import Decoder
@@ -98,6 +100,11 @@ class LineTranslator:
         if bad > NAMED:
             logger.warning(f"{name}: {bad - NAMED} more bad lines")
 
+    @cached_property
+    def reserved(self) -> tuple[str, ...]:
+        """What is no text to the tokenizer."""
+        return reserved(self.tokenizer)
+
     def pieces(self, text: str) -> list[str]:
         """The text with its tag, in pieces where it is longer than the model takes; nothing for a blank line.
 
@@ -106,7 +113,7 @@ class LineTranslator:
         """
         if not text:
             return []
-        for token in self.tokenizer.all_special_tokens:
+        for token in self.reserved:
             if token in text:
                 raise DataError(f"holds {token}, which means something to the tokenizer")
         tag, body = self.targets.split(text)

@@ -19,7 +19,7 @@ from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
 from hf_paretokd.data.batches import IGNORED, PairBatches, side_lengths
-from hf_paretokd.data.encoding import Pairs, as_pairs
+from hf_paretokd.data.encoding import Pairs, as_pairs, check_no_padding
 from hf_paretokd.data.sampling import (
     MicroBatchSampler,
     MicroBatchStream,
@@ -97,6 +97,7 @@ class TranslationTrainer(PushingTrainer):
             if processing_class is not None:
                 check_vocabulary(each, processing_class)
             check_lengths(each, {**self.train_pairs, **self.eval_pairs})
+        check_no_padding({**self.train_pairs, **self.eval_pairs}, model.config.pad_token_id)
         train_batches = build_pair_batches(self.train_pairs, args.max_tokens)
         self.eval_batches = build_pair_batches(self.eval_pairs, args.max_tokens)
         sizes = {name: batches.sentences for name, batches in train_batches.items()}

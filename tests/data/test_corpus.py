@@ -65,12 +65,12 @@ def test_carriage_returns_and_byte_order_marks_go(tmp_path):
 
 def test_skips_are_counted_with_a_place(tmp_path):
     rows = [("a", "b"), ("", "empty"), ("c", "  "), ("a", "b"), ("d</s>", "e"), (">>en<< f", "g"), ("h", "i"), ("a", "other")]
-    rows += [("j", ">>xx<< k"), (">> l << m", "n")]
+    rows += [("j", ">>xx<< k"), (">> l << m", "n"), ("o ▁", "p")]
     write_aligned(tmp_path, rows)
     write_aligned(tmp_path, rows, "test")
     found, text = read(tmp_path)
     assert found == [("a", "b"), ("h", "i"), ("a", "other")]
-    assert text.skipped == {"empty side": 2, "duplicate pair": 1, "special token in the text": 4}
+    assert text.skipped == {"empty side": 2, "duplicate pair": 1, "special token in the text": 5}
     assert text.examples["duplicate pair"].endswith("train.de:4")
     assert len(read(tmp_path, "test")[0]) == 4, "test text keeps its duplicates"
 
@@ -105,6 +105,9 @@ def test_bad_aligned_files(tmp_path, name, content, message):
         ("a.jsonl", '{"de": "x"}\n', r"a\.jsonl:1: field 'en' is missing"),
         ("a.jsonl", '{"de": "x", "en": 3}\n', r"a\.jsonl:1: field 'en' is not text"),
         ("a.jsonl", "[1]\n", r"a\.jsonl:1: expected an object"),
+        ("a.jsonl", '{"de": "x\\ud800", "en": "y"}\n', r"a\.jsonl:1: holds half of a surrogate pair"),
+        ("a.jsonl", '{"de": "x", "en": "y\\u0000"}\n', r"a\.jsonl:1: holds a NUL"),
+        ("a.tsv", "eins\tone\rzwei\ttwo\r", r"a\.tsv: all one line, with CR alone"),
         ("a.parquet", "no parquet", r"a\.parquet: not readable as parquet"),
         ("a.jsonl", "", "no usable sentence pair"),
     ],
@@ -144,3 +147,39 @@ def test_missing_places_and_broken_gzip(tmp_path):
 def test_bad_data_sections(fields, message):
     with pytest.raises(RecipeError, match=message):
         DataConfig(**{"pairs": ["de-en"], **fields})
+
+
+def test_packed_files_of_all_formats(tmp_path):
+    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress("".join(f"{de}\t{en}\n" for de, en in LITERAL).encode()))
+    lines = "".join(json.dumps({"de": de, "en": en}) + "\n" for de, en in LITERAL)
+    (tmp_path / "de-en.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    for name in ("a.tsv.gz", "{pair}.jsonl.gz"):
+        assert read(tmp_path, train=name)[0] == LITERAL, name
+
+
+def test_blank_lines_are_rows_without_text(tmp_path):
+    (tmp_path / "a.tsv").write_text("eins\tone\n\nzwei\ttwo\n  \n")
+    (tmp_path / "a.jsonl").write_text('{"de": "eins", "en": "one"}\n\n{"de": "zwei", "en": "two"}\n\n')
+    for name in ("a.tsv", "a.jsonl"):
+        rows, text = read(tmp_path, train=name)
+        assert rows == [("eins", "one"), ("zwei", "two")]
+        assert text.skipped == {"empty side": 2}
+        assert text.examples["empty side"].endswith(f"{name}:2")
+
+
+def test_a_header_says_which_column_is_which(tmp_path):
+    (tmp_path / "a.tsv").write_text("en\tid\tde\none\t1\teins\n\ntwo\t2\tzwei\n")
+    assert read(tmp_path, train="a.tsv")[0] == [("eins", "one"), ("zwei", "two")]
+    (tmp_path / "b.tsv").write_text("de\ten\neins\tone\textra\n")
+    with pytest.raises(DataError, match=r"b.tsv:2: expected source<TAB>target, found 3"):
+        read(tmp_path, train="b.tsv")
+
+
+def test_one_tsv_for_several_pairs_needs_a_header(tmp_path):
+    (tmp_path / "a.tsv").write_text("eins\tone\n")
+    config = DataConfig(pairs=["de-en", "en-de"], data_dir=str(tmp_path), train="a.tsv")
+    with pytest.raises(DataError, match=r"a.tsv:1: several pairs are read from this file, .* put \{pair\} into its name"):
+        load_text(config, "train")
+    (tmp_path / "a.tsv").write_text("de\ten\neins\tone\n")
+    found = load_text(config, "train")
+    assert [(text.sources, text.targets) for text in found.values()] == [(["eins"], ["one"]), (["one"], ["eins"])]

@@ -1,7 +1,11 @@
+import copy
+
+import datasets
 import pytest
 
 from hf_paretokd import LanguagePair, encode_split, train_tokenizer
 from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.encoding import as_pairs, check_no_padding
 from hf_paretokd.errors import DataError
 
 
@@ -28,3 +32,59 @@ def test_several_targets_are_asked_for_by_tags(texts, tmp_path):
         assert first == tokenizer(f"{tag} {pairs[LanguagePair.parse(pair)].sources[0]}")["input_ids"]
     alone = encode_split({LanguagePair("fr", "en"): text}, tokenizer, max_length=96)["fr-en"][0]["input_ids"]
     assert alone[0] != tokenizer.get_vocab()[">>en<<"], "one target needs no tag"
+
+
+def test_what_is_no_text_to_the_tokenizer_is_left_out_and_counted(texts, tokenizer):
+    """The rule is the tokenizer's: `load_text` knows nothing of the special tokens of another one."""
+    other = copy.deepcopy(tokenizer)
+    other.add_special_tokens({"additional_special_tokens": ["<sep>"]})
+    rows = [
+        ("dans <sep> 3", "in 3"),
+        ("dans 3", "in 3"),
+        ("a", "b </s>"),
+        (">>x<< a", "b"),
+        ("a", ">> b << c"),
+        ("a \u2581", "b"),
+    ]
+    text = ParallelText(LanguagePair("fr", "en"), "train", [row[0] for row in rows], [row[1] for row in rows])
+    encoded = encode_split({text.pair: text}, other)["fr-en"]
+    assert other.decode(encoded[0]["input_ids"], skip_special_tokens=True) == "dans 3"
+    assert len(encoded) == 1
+    assert text.skipped == {"special token in the text": 5}
+    lone = ParallelText(text.pair, "train", [rows[0][0]], ["in"])
+    with pytest.raises(DataError, match="every sentence holds a special token"):
+        encode_split({text.pair: lone}, other)
+
+
+def test_padded_columns_mean_what_the_mask_says():
+    rows = [
+        {"input_ids": [5, 6, 0, 9, 9], "attention_mask": [1, 1, 1, 0, 0], "labels": [7, 0, -100]},
+        {"input_ids": [9, 9, 5, 6, 0], "attention_mask": [0, 0, 1, 1, 1], "labels": [7, 8, 0]},
+    ]
+    (found,) = as_pairs(datasets.Dataset.from_list(rows)).values()
+    assert found["input_ids"][:] == [[5, 6, 0], [5, 6, 0]]
+    assert found["labels"][:] == [[7, 0], [7, 8, 0]]
+    check_no_padding({"corpus": found}, 9)
+    whole = datasets.Dataset.from_list([{"input_ids": [5, 0], "attention_mask": [1, 1], "labels": [7, 0]}])
+    assert as_pairs(whole)["corpus"] is whole, "nothing is copied where there is no padding"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"input_ids": [5, 0], "labels": [7, 0, 9]}, r"data set corpus: labels hold the padding token \(9\)"),
+        ({"input_ids": [5, 0, 9], "labels": [7, 0]}, r"input_ids hold the padding token \(9\) and no attention_mask"),
+        ({"input_ids": [5, 0], "labels": [7, -100, 0]}, r"labels hold -100 before their end"),
+    ],
+)
+def test_padding_that_nothing_tells_of_is_refused(row, message):
+    with pytest.raises(DataError, match=message):
+        check_no_padding(as_pairs(datasets.Dataset.from_list([row])), 9)
+
+
+@pytest.mark.parametrize(
+    "other", [[{"input_ids": [1], "labels": [1]}], datasets.Dataset.from_list([{"labels": [1]}]).to_iterable_dataset()]
+)
+def test_other_kinds_of_data_sets_are_refused_by_name(other):
+    with pytest.raises(DataError, match=f"is a {type(other).__name__}; give a datasets.Dataset of token ids"):
+        as_pairs(other)

@@ -1,4 +1,5 @@
 import pytest
+import sentencepiece
 
 from hf_paretokd import LanguagePair, encode_split, train_tokenizer
 from hf_paretokd.data.tokenizer import check_text_tags
@@ -6,10 +7,8 @@ from hf_paretokd.errors import TokenizerError
 
 HARD = [
     '"quotes" «guillemets» ’apostrophe’',
-    "two  spaces",
     "漢字 かな 한국어",
     "emoji 😀",
-    "tab\there",
     "ﬁ ligature Ｆｕｌｌ",
     "zero\u200bwidth",
     "…",
@@ -53,3 +52,27 @@ def test_impossible_vocabularies_and_unknown_tags_are_refused(texts, tokenizer, 
     pair = next(iter(texts["test"]))
     with pytest.raises(TokenizerError, match=">>xx<<"):
         encode_split({LanguagePair("fr", "xx"): texts["test"][pair]}, tokenizer, "always")
+
+
+@pytest.mark.parametrize("byte_fallback", [True, False])
+def test_white_space_means_as_little_to_sentencepiece_as_to_the_tokenizer(texts, tmp_path, byte_fallback):
+    """With its tag or without: what is at the ends is nothing, what is inside is one space; a tag inside is text."""
+    both = {LanguagePair("en", target): next(iter(texts["train"].values())) for target in ("fr", "bs")}
+    tokenizer = train_tokenizer(both, tmp_path, 700, byte_fallback=byte_fallback)
+    vocabulary, pieces = tokenizer.get_vocab(), sentencepiece.SentencePieceProcessor(str(tmp_path / "source.spm"))
+
+    def by_hand(text, tag=None):
+        return [
+            vocabulary.get(each, tokenizer.unk_token_id)
+            for each in [*filter(None, [tag]), *pieces.encode(text, out_type=str), "</s>"]
+        ]
+
+    text = "dans 3 >>bs<< heures"
+    wanted = tokenizer(text)["input_ids"]
+    assert ">>bs<<" not in tokenizer.tokenize(text)
+    for spaced in (" dans 3  >>bs<< heures  ", "\tdans\u00a03 \u2009>>bs<< heures\r\n", "\u3000dans 3 >>bs<<\u2028heures"):
+        assert tokenizer(spaced)["input_ids"] == by_hand(spaced) == by_hand(spaced.strip()) == wanted
+        for tagged in (f">>fr<< {spaced}", f">>fr<<{spaced}"):
+            assert tokenizer(tagged)["input_ids"] == by_hand(spaced, ">>fr<<") == [vocabulary[">>fr<<"], *wanted]
+        assert tokenizer(text_target=spaced)["input_ids"] == wanted
+    assert not byte_fallback or tokenizer.decode(wanted, skip_special_tokens=True) == text
