@@ -27,7 +27,7 @@ from hf_paretokd import (
     save_students,
     train_tokenizer,
 )
-from hf_paretokd.data.corpus import DataConfig, load_text
+from hf_paretokd.data.corpus import DataConfig, ParallelText, load_text
 from hf_paretokd.data.demo_corpus import write_demo_corpus
 from hf_paretokd.methods.registry import trainer_of
 
@@ -205,7 +205,9 @@ def sentences(texts, short):
 
 @pytest.fixture(scope="session")
 def trained(encoded, short, tokenizer, tmp_path_factory):
-    """A teacher that knows the short phrases by heart, so that its translations are clear and differ from each other."""
+    """A teacher that knows the short phrases and those of the docs by heart, so that its translations are clear."""
+    shown = ParallelText(LanguagePair("fr", "en"), "train", ["dans 3 heures", "il y a 2 jours"], ["in 3 hours", "2 days ago"])
+    shown = encode_split({shown.pair: shown}, tokenizer)["fr-en"]
     shape = {**SMALL, "d_model": 64, "encoder_layers": 3, "decoder_layers": 2, "dropout": 0.0}
     config = AllInOneConfig(
         output_dir=str(tmp_path_factory.mktemp("run")),
@@ -222,7 +224,7 @@ def trained(encoded, short, tokenizer, tmp_path_factory):
     trainer = AllInOneTrainer(
         build_model(ModelConfig(**shape), tokenizer, 1),
         config,
-        train_dataset=encoded["train"]["fr-en"].select(short),
+        train_dataset=datasets.concatenate_datasets([encoded["train"]["fr-en"].select(short), shown]),
         processing_class=tokenizer,
     )
     trainer.train()

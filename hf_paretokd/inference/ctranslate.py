@@ -9,6 +9,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from hf_paretokd.errors import ModelError
+from hf_paretokd.layout import CONFIG
+from hf_paretokd.utils.files import load_json, save_json
 from hf_paretokd.utils.quiet import quiet_files
 
 # ids of a batch, longest output, beams -> ids, which may still be in the making until they are asked for
@@ -25,6 +27,9 @@ def check_installed() -> None:
 def convert(checkpoint: Path, folder: Path, quantization: str = "float32") -> None:
     """Converts a plain checkpoint; `folder` must not be there yet.
 
+    A converted Marian model adds the `</s>` of the source itself (`add_source_eos`), so that clients give it the pieces of
+    SentencePiece as they are.
+
     Raises:
         ModelError: CTranslate2 is missing, or knows no such quantization or architecture.
     """
@@ -38,6 +43,8 @@ def convert(checkpoint: Path, folder: Path, quantization: str = "float32") -> No
             ctranslate2.converters.TransformersConverter(str(checkpoint)).convert(str(folder), quantization=quantization)
     except (ValueError, NotImplementedError) as error:
         raise ModelError(f"{checkpoint}: CTranslate2 cannot convert it ({' '.join(str(error).split())})") from error
+    if load_json(checkpoint / CONFIG)["model_type"] == "marian":
+        save_json({**load_json(folder / CONFIG), "add_source_eos": True}, folder / CONFIG)
 
 
 def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_one: bool = False) -> Decoder:
@@ -49,6 +56,7 @@ def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_
     check_installed()
     import ctranslate2
 
+    ends = load_json(folder / CONFIG).get("add_source_eos", False)  # those of others do not
     threads = torch.get_num_threads()
     workers = 1 if one_by_one else threads
     translator = ctranslate2.Translator(
@@ -57,7 +65,8 @@ def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_
     torch.set_num_threads(threads)  # the translator has taken its own number for that of the whole process
 
     def decode(ids: list[list[int]], longest: int, beams: int) -> Iterable[Sequence[int]]:
-        pieces = [tokenizer.convert_ids_to_tokens(each) for each in ids]
+        sources = [each[:-1] if ends and each[-1] == tokenizer.eos_token_id else each for each in ids]
+        pieces = [tokenizer.convert_ids_to_tokens(each) for each in sources]
         # CTranslate2 counts neither the start token nor the </s> that `generate` forces where the room ends
         results = translator.translate_batch(
             pieces, beam_size=beams, max_decoding_length=max(1, longest - 2), asynchronous=True

@@ -29,7 +29,7 @@ def test_an_export_is_proved_and_whole(trained, tokenizer, sentences, references
     assert json.loads((tmp_path / "int8" / "proof.json").read_text())["equal"] == proof.equal
     kept = AutoTokenizer.from_pretrained(tmp_path / "int8")
     translator = ctranslate2.Translator(str(tmp_path / "int8"))
-    pieces = kept.convert_ids_to_tokens(kept(sentences[-1])["input_ids"])
+    pieces = kept.convert_ids_to_tokens(kept(sentences[-1], add_special_tokens=False)["input_ids"])
     found = translator.translate_batch([pieces])[0].hypotheses[0]
     assert kept.decode(kept.convert_tokens_to_ids(found)) == references[-1]
     with pytest.raises(ModelError, match="--overwrite"):
