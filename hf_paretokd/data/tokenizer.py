@@ -111,7 +111,9 @@ def train_sentencepiece(sentences: Iterable[str], vocab_size: int, byte_fallback
         spaces = Path(folder) / "spaces.tsv"
         others = (each for each in map(chr, range(sys.maxunicode)) if each.isspace() and each != " ")
         spaces.write_text("".join(f"{ord(each):X}\t20\n" for each in others))
-        rule: dict[str, Any] = {"normalization_rule_tsv": str(spaces)} if byte_fallback else {"normalization_rule_name": "nmt_nfkc"}
+        rule: dict[str, Any] = {"normalization_rule_name": "nmt_nfkc"}
+        if byte_fallback:
+            rule = {"normalization_rule_tsv": str(spaces)}
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(sentences),

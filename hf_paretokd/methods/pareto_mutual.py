@@ -203,6 +203,7 @@ class ParetoMutualTrainer(WeightedTrainer):
         peers, tokenizer = loaded_models(given, common_tokenizer(processing_class))
         check_models(peers, len(args.temperatures))
         super().__init__(ParetoMutualModel(peers, args), args, processing_class=tokenizer, **kwargs)
+        self.bests: list[tuple[float, int] | None] = [None] * len(peers)  # (figure, update) of each peer's best validation
         interval = args.update_interval or max(1, round(self.updates_per_pass))
         self.rule = self.build_rule()
         self.trials = PeerTrials(self, round(args.trial_share * self.updates_per_pass), args.smoothed_validation)
@@ -269,13 +270,32 @@ class ParetoMutualTrainer(WeightedTrainer):
 
     def best_step(self, peer: int) -> int | None:
         """The update after which a peer (counted from 0) validated best; None if it was never validated."""
-        name = f"eval_peer{peer + 1}_{(self.args.metric_for_best_model or 'loss').removeprefix('eval_')}"
-        lines = [line for line in self.state.log_history if name in line and line["step"] not in self.lost_steps]
-        found = [(float(line[name]), int(line["step"])) for line in lines]
-        if not found:
-            return self.state.best_global_step
-        best = (max if self.args.greater_is_better else min)(value for value, _ in found)
-        return next(step for value, step in found if value == best)
+        best = self.bests[peer]
+        return self.state.best_global_step if best is None else best[1]
+
+    def after_best(self, metrics: dict[str, float]) -> None:
+        """Notes which peers have never been better."""
+        name = (self.args.metric_for_best_model or "loss").removeprefix("eval_")
+        sign = 1 if self.args.greater_is_better else -1
+        for peer, best in enumerate(self.bests):
+            value = metrics.get(f"eval_peer{peer + 1}_{name}")
+            if value is not None and (best is None or sign * value > sign * best[0]):
+                self.bests[peer] = (value, self.state.global_step)
+        super().after_best(metrics)
+
+    def forget_best(self, step: int) -> None:
+        """The same for every peer."""
+        super().forget_best(step)
+        self.bests = [None if best and best[1] == step else best for best in self.bests]
+
+    def progress(self) -> dict[str, Any]:
+        """Also when each peer was best."""
+        return {**super().progress(), "bests": self.bests}
+
+    def take_progress(self, progress: Mapping[str, Any]) -> None:
+        """Also when each peer was best; checkpoints of older versions do not know it."""
+        super().take_progress(progress)
+        self.bests = [best and (best[0], best[1]) for best in progress.get("bests", self.bests)]
 
     def best_steps(self) -> list[int]:
         """The updates at which a peer, or the mean over peers, was best."""

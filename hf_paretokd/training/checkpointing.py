@@ -42,7 +42,6 @@ class CheckpointedTrainer(StockTrainer):
     def __init__(self, **kwargs: Any) -> None:
         self.stop_request, self.stopping = StopRequest(), False
         self._to_begin: Callable[[], None] | None = None  # what changes the run folder, when the first update begins
-        self.lost_steps: set[int] = set()  # their checkpoints were best but are damaged
         super().__init__(**kwargs)
         self.add_callback(CheckpointEvents(self))
 
@@ -111,8 +110,8 @@ class CheckpointedTrainer(StockTrainer):
         if state.global_step < self.args.max_steps:
             return self._train(folder, resume_from_checkpoint=str(folder), **others)
         self.state = state  # all updates are done, only the end was cut off
-        self.find_best()
         self.load_training_state(folder)
+        self.find_best()
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
             self.load_best()
         return TrainOutput(state.global_step, math.nan, {})
@@ -188,9 +187,12 @@ class CheckpointedTrainer(StockTrainer):
         self.state.best_model_checkpoint = None if step is None else str(self.checkpoint(step))
         for lost in [step for step in self.best_steps() if damage(self.checkpoint(step))]:
             logger.warning(f"{self.checkpoint(lost)}: a best checkpoint is lost or damaged; the best from here on will count")
-            self.lost_steps.add(lost)
-            if lost == step:
-                self.state.best_metric = self.state.best_global_step = self.state.best_model_checkpoint = None
+            self.forget_best(lost)
+
+    def forget_best(self, step: int) -> None:
+        """Has the best from here on count, because the checkpoint after update `step` is gone."""
+        if step == self.state.best_global_step:
+            self.state.best_metric = self.state.best_global_step = self.state.best_model_checkpoint = None
 
     def load_best(self) -> None:
         """Takes up the models of the best checkpoint."""
@@ -203,7 +205,7 @@ class CheckpointedTrainer(StockTrainer):
 
     # ---- Saving ---------------------------------------------------------------------------------------------------
 
-    def after_best(self) -> None:
+    def after_best(self, metrics: dict[str, float]) -> None:
         """Has a new best model written, which could not be loaded again otherwise."""
         if self.is_in_train and self.state.global_step in self.best_steps():
             self.control.should_save = True

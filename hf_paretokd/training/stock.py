@@ -49,8 +49,8 @@ class StockTrainer(Seq2SeqTrainer):
         """Called after the gradients are complete and before they are used; returns the norm that is logged."""
         return norm
 
-    def after_best(self) -> None:
-        """Called when a validation has been compared with the best one so far."""
+    def after_best(self, metrics: dict[str, float]) -> None:
+        """Called when the figures of a validation have been compared with the best so far."""
 
     def checkpoint_parent(self) -> Path:
         """The folder in which the Trainer writes `checkpoint-N`."""
@@ -113,7 +113,7 @@ class StockTrainer(Seq2SeqTrainer):
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best = super()._determine_best_metric(metrics, trial)
-        self.after_best()
+        self.after_best(metrics)
         return best
 
     def _get_output_dir(self, trial: Any) -> str:

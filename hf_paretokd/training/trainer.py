@@ -353,24 +353,28 @@ class TranslationTrainer(PushingTrainer):
         self.sampler_states = [
             stream.advance(state, number) for stream, state in zip(self.streams, self.sampler_states, strict=True)
         ]
-        progress = {
-            "clock": self._clock.state_dict(),
-            "window": self._window.state_dict(),
-            "skipped_updates": self.skipped_updates,
-        }
+        progress = self.progress()
         if self.args.should_save:
             save_sampler(self.streams, self.sampler_states, folder)
             save_json(progress, folder / PROGRESS)
             save_json(asdict(self.identity), folder / IDENTITY)
 
+    def progress(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the training so far; to be called by all processes."""
+        window = self._window.state_dict()
+        return {"clock": self._clock.state_dict(), "window": window, "skipped_updates": self.skipped_updates}
+
+    def take_progress(self, progress: Mapping[str, Any]) -> None:
+        """Takes up what `progress` gave."""
+        self._clock.load_state_dict(progress["clock"])
+        self._window.load_state_dict(progress["window"])
+        self.skipped_updates = progress["skipped_updates"]
+
     def load_training_state(self, folder: Path) -> None:
         """Takes up all models, the streams and the figures since the last log line."""
         super().load_training_state(folder)
         self.sampler_states = load_sampler(self.streams, folder)
-        progress = load_json(folder / PROGRESS)
-        self._clock.load_state_dict(progress["clock"])
-        self._window.load_state_dict(progress["window"])
-        self.skipped_updates = progress["skipped_updates"]
+        self.take_progress(load_json(folder / PROGRESS))
 
     def check_resumable(self, folder: Path, state: TrainerState, extend: int = 0) -> None:
         """Raises a TrainingError unless this is the training that the checkpoint is of, `extend` updates longer."""

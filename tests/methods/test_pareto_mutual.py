@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from reference import pareto_loss
+from transformers import TrainerCallback
 
 from hf_paretokd import ParetoMutualConfig, ParetoMutualTrainer, PlainConfig, PlainTrainer
 from hf_paretokd.errors import DataError, ModelError, RecipeError, TrainingError
@@ -218,6 +219,29 @@ def test_best_checkpoints_of_every_peer_stay(new_trainer, monkeypatch):
     for peer, step in enumerate((2, 3)):
         for name, value in trainer.model.peers[peer].state_dict().items():
             assert torch.equal(value, seen[step][peer][name]), "each peer ends at its own best"
+
+
+def test_bests_are_those_of_validations_between_updates(new_trainer, encoded):
+    """Neither a validation before the first update nor one of other text by a callback is a best that a checkpoint holds."""
+
+    class OtherText(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            trainer.evaluate({"fr-en": encoded["test"]["fr-en"]})
+
+    trainer = new_trainer(callbacks=[OtherText()], eval_on_start=True, max_steps=4, eval_steps=2, save_total_limit=1)
+    trainer.train()
+    assert {trainer.best_step(peer) for peer in range(2)} <= {2, 4}
+    by_step = {line["step"]: line for line in trainer.state.log_history if "eval_peer1_loss" in line}
+    assert {0, 1, 2, 3, 4} <= set(by_step)
+
+
+def test_what_was_best_outlives_a_stop(new_trainer):
+    first = new_trainer(max_steps=4, eval_steps=1, save_total_limit=None)
+    first.train()
+    resumed = new_trainer(max_steps=4, eval_steps=1, save_total_limit=None)
+    resumed.train(resume_from_checkpoint=str(first.checkpoint(2)))
+    assert resumed.bests == first.bests
+    assert all(best is not None for best in resumed.bests)
 
 
 @pytest.mark.parametrize("strategy", ["bi", "uni", "auto"])
