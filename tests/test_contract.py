@@ -16,6 +16,7 @@ PACKAGE = Path(inspect.getfile(StockTrainer)).parent.parent
 HOOKS = {  # overridden in training/stock.py: the parameters they are called with
     "_clip_grad_norm": ["model"],
     "_determine_best_metric": ["metrics", "trial"],
+    "_evaluate": ["trial", "ignore_keys_for_eval", "skip_scheduler"],
     "_get_grad_norm": ["model", "grad_norm"],
     "_get_num_items_in_batch": ["batch_samples", "device"],
     "_get_output_dir": ["trial"],

@@ -32,6 +32,7 @@ class StockTrainer(Seq2SeqTrainer):
         backend, args.torch_compile_backend = args.torch_compile_backend, None  # accelerate would compile whole models
         super().__init__(args=args, **kwargs)
         args.torch_compile_backend = backend
+        self.between_updates = False  # whether a validation is the training's own
         self.model_accepts_loss_kwargs = True  # have the Trainer count target tokens over the whole update
         self.loss_is_scaled_for_ga = True  # compute_loss divides by that count
 
@@ -115,6 +116,13 @@ class StockTrainer(Seq2SeqTrainer):
         best = super()._determine_best_metric(metrics, trial)
         self.after_best(metrics)
         return best
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        self.between_updates = True
+        try:
+            return super()._evaluate(*args, **kwargs)
+        finally:
+            self.between_updates = False
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.checkpoint_parent())

@@ -341,8 +341,11 @@ class TranslationTrainer(PushingTrainer):
         sums = [self.cross_entropies(model, pairs, batches, depths) for _, model in self.model.named_models()]
         figures = metrics_of_peers(sums, list(pairs), depths)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        due = self.control.should_log, self.control.should_evaluate, self.control.should_save
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if not self.between_updates:  # asked for by a callback: what was due is still to be done
+            self.control.should_log, self.control.should_evaluate, self.control.should_save = due
         return metrics
 
     # ---- State ----------------------------------------------------------------------------------------------------
