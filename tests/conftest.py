@@ -125,7 +125,15 @@ def new_trainer(new_model, encoded, tokenizer, tmp_path, trainer_defaults):
     """Builds the trainer of a method on the phrases, with small models; other arguments are fields of its configuration."""
 
     def build(
-        method=None, model=None, data=encoded, train="train", folder="run", processing_class=tokenizer, callbacks=(), **fields
+        method=None,
+        model=None,
+        data=encoded,
+        train="train",
+        folder="run",
+        processing_class=tokenizer,
+        callbacks=(),
+        others=None,
+        **fields,
     ):
         own = dict(trainer_defaults)
         method, dropout = method or own.pop("method", "plain"), own.pop("dropout", 0.0)
@@ -158,6 +166,7 @@ def new_trainer(new_model, encoded, tokenizer, tmp_path, trainer_defaults):
             eval_dataset=data["validation"],
             processing_class=processing_class,
             callbacks=list(callbacks),
+            **(others or {}),
         )
 
     return build

@@ -111,6 +111,16 @@ class JointModel(nn.Module):
         for member, model in self.members():
             yield member.folder, model
 
+    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Has the layers of all models compute their activations again rather than keep them; as transformers' models do."""
+        for model in self.models():
+            enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+            enable(*args, **kwargs)
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """The same, by the name that older versions have for it."""
+        self.activation_checkpointing_enable(*args, **kwargs)
+
     @property
     def main_model(self) -> PreTrainedModel:
         """The first model, whose configuration speaks for all."""

@@ -13,6 +13,7 @@ from transformers.trainer_utils import IntervalStrategy, SchedulerType
 from transformers.utils import logging
 
 from hf_paretokd.errors import TrainingError
+from hf_paretokd.training.contract import check_arguments
 
 logger = logging.get_logger(__name__)
 SMOOTHING_VARIANTS = ("torch", "fairseq")
@@ -94,6 +95,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     def __post_init__(self) -> None:
         if not self.output_dir:
             raise TrainingError("output_dir: is empty; name a folder")
+        check_arguments(self)
         if "epoch" in (self.eval_strategy, self.save_strategy, self.logging_strategy):
             raise TrainingError("strategy 'epoch': the stream of micro-batches has no end; use 'steps'")
         if self.save_steps is None:
@@ -111,6 +113,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             self.bf16 = has_bf16(self.use_cpu)
             if self.bf16:
                 logger.warning("bf16 autocast is on, because this machine has instructions for it; bf16=False is float32")
+        if self.fp16 and self.use_cpu:
+            raise TrainingError("fp16: a CPU does not train in it; set bf16, or leave both out, here and in the launcher")
         super().__post_init__()
         if chosen and not (self.bf16 or self.fp16):
             self.mixed_precision = "no"  # the Trainer would ask the launcher once more
@@ -130,12 +134,6 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             if not temperature > 0:
                 raise TrainingError(f"temperatures: {temperature:g} is not positive")
         self.check_peers()
-        if not self.ignore_data_skip:
-            raise TrainingError("ignore_data_skip: must stay on; the stream goes on where it stopped and skips nothing")
-        if not self.average_tokens_across_devices and self.world_size > 1:
-            raise TrainingError(
-                "average_tokens_across_devices: must stay on; the loss is divided by the tokens of all processes"
-            )
 
     def signature_fields(self) -> dict[str, Any]:
         """What makes two trainings with these arguments equal: fields always named, and the method's own that were changed."""

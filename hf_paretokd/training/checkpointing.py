@@ -41,6 +41,7 @@ class CheckpointedTrainer(StockTrainer):
 
     def __init__(self, **kwargs: Any) -> None:
         self.stop_request, self.stopping = StopRequest(), False
+        self.begun = False  # whether these models have been trained here
         self._to_begin: Callable[[], None] | None = None  # what changes the run folder, when the first update begins
         super().__init__(**kwargs)
         self.add_callback(CheckpointEvents(self))
@@ -102,6 +103,11 @@ class CheckpointedTrainer(StockTrainer):
         if extend < 0:
             raise TrainingError(f"extend: a training can be made longer, not shorter ({extend})")
         if folder is None:
+            if self.begun and self.model_init is None:
+                raise TrainingError(
+                    "train: these models have been trained by this trainer already; make a new trainer, or give "
+                    "resume_from_checkpoint"
+                )
             if extend:
                 raise TrainingError(f"extend: there is no checkpoint in {self.checkpoint_folder} to go on from")
             return self._train(None, **others)
@@ -120,7 +126,7 @@ class CheckpointedTrainer(StockTrainer):
         """Training without the Trainer's own rotation, which knows of one best model only."""
         self._to_begin = partial(set_aside, self.checkpoint_folder, start) if self.is_world_process_zero() else None
         self._checkpoints_kept, self.args.save_total_limit = self.args.save_total_limit, None
-        self.stopping = False
+        self.stopping, self.begun = False, True
         try:
             with self.stop_request.listening():
                 output = super().train(**kwargs)

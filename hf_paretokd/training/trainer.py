@@ -1,5 +1,6 @@
 """What every method shares: token batches, loss accounting, validation, logs; checkpoints are in `checkpointing`."""
 
+import copy
 import dataclasses
 import math
 import os
@@ -44,6 +45,7 @@ from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.callbacks import Clock, LogWindow
 from hf_paretokd.training.checkpointing import load_sampler, save_sampler
+from hf_paretokd.training.contract import check_parameters
 from hf_paretokd.training.identity import Identity, differences, identity_of
 from hf_paretokd.training.push import PushingTrainer
 from hf_paretokd.training.signature import data_hashes
@@ -69,6 +71,7 @@ class TranslationTrainer(PushingTrainer):
         eval_dataset: the same for validation.
         processing_class: the tokenizer; saved with every model.
         callbacks: as in the Trainer.
+        others: further parameters of the Trainer, see `contract.PARAMETERS`.
 
     Raises:
         TrainingError, DataError, ModelError: the parts do not fit together.
@@ -84,7 +87,10 @@ class TranslationTrainer(PushingTrainer):
         eval_dataset: datasets.Dataset | Pairs | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        **others: Any,
     ) -> None:
+        check_parameters(others)
+        args = copy.copy(args)  # the caller's stays as it is
         if args.n_gpu > 1:
             raise TrainingError(f"{args.n_gpu} GPUs in one process: use torchrun or accelerate launch, one process a GPU")
         if args.device.type == "cpu":
@@ -117,6 +123,7 @@ class TranslationTrainer(PushingTrainer):
         if args.max_steps <= 0 and batches:
             args.max_steps = math.ceil(args.num_train_epochs * self.updates_per_pass)
         self._clock, self._window = Clock(self), LogWindow(self)
+        self.given_optimizer = (others.get("optimizers") or (None,))[0]
         self.skipped_updates = 0  # whose loss or gradient was infinite or not a number
         super().__init__(
             model=model,
@@ -125,6 +132,7 @@ class TranslationTrainer(PushingTrainer):
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             callbacks=[self._clock, self._window, *(callbacks or [])],
+            **others,
         )
         if self.eval_pairs:
             depths, peers = self.validation_depths(), len(model.models())
@@ -287,7 +295,8 @@ class TranslationTrainer(PushingTrainer):
 
     def deciding(self) -> dict[str, Any]:
         """What else decides a training of this method, beside its arguments."""
-        return {"method": self.method}
+        given = self.given_optimizer
+        return {"method": self.method, **({"optimizer": f"{type(given).__name__} {given.defaults}"} if given else {})}
 
     def kept_when_extended(self) -> dict[str, Any]:
         """What stays as it was when the training is made longer, although it follows from the arguments."""

@@ -9,6 +9,7 @@ from hf_paretokd import (
     PlainConfig,
     PlainTrainer,
 )
+from hf_paretokd.errors import TrainingError
 from hf_paretokd.training import arguments
 
 METHODS = {
@@ -101,11 +102,11 @@ def test_bf16_is_the_default_where_the_machine_has_it(tmp_path, monkeypatch, abl
     [
         ("bf16", {}, "bf16"),
         ("no", {}, "no"),  # though the machine has bf16
-        ("fp16", {}, "fp16"),
+        ("fp16", {}, "refused"),
         ("bf16", {"bf16": False}, "no"),
         ("fp16", {"bf16": False}, "no"),
         ("no", {"bf16": True}, "bf16"),
-        ("bf16", {"fp16": True}, "fp16"),
+        ("bf16", {"fp16": True}, "refused"),
         ("fp16", {"bf16": True}, "bf16"),
     ],
 )
@@ -114,6 +115,10 @@ def test_a_precision_that_was_chosen_beats_the_launcher_and_one_that_was_not_yie
 ):
     monkeypatch.setattr(arguments, "has_bf16", lambda cpu: True)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    if expected == "refused":
+        with pytest.raises(TrainingError, match="fp16: a CPU does not train in it"):
+            PlainConfig(output_dir=str(tmp_path), **fields)
+        return
     args = PlainConfig(output_dir=str(tmp_path), **fields)
     assert args.mixed_precision == expected
     assert (args.bf16, args.fp16) == (expected == "bf16", expected == "fp16")
