@@ -44,6 +44,7 @@ from hf_paretokd.data.corpus import DataConfig, load_text
 from hf_paretokd.data.demo_corpus import write_demo_corpus
 from hf_paretokd.errors import ParetoKDError, TrainingError
 from hf_paretokd.methods.weighting.trials import PeerTrials
+from hf_paretokd.training.callbacks import COUNTED
 from hf_paretokd.training.checkpointing import CheckpointedTrainer
 from hf_paretokd.utils.files import damage
 
@@ -242,7 +243,7 @@ def fingerprint(trainer: CheckpointedTrainer) -> dict[str, object]:
     """Everything that must come out equal: weights of every model, Adam's state, the log without times, the best."""
     weights = {name: digest(model.state_dict()) for name, model in trainer.model.named_models()}
     times = ("seconds", "loader_wait", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss")
-    times += ("total_flos",)
+    times += COUNTED
     log = [{key: value for key, value in line.items() if key not in times} for line in trainer.state.log_history]
     best = (trainer.state.best_metric, trainer.state.best_global_step)
     rule = getattr(trainer, "rule", None)

@@ -19,6 +19,7 @@ from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.runs.compare import Contaminated, Unmatched, check_contamination, compare_with_baselines
 from hf_paretokd.runs.recipe import EvaluationConfig, command_line_recipe
 from hf_paretokd.runs.run import Run
+from hf_paretokd.training.callbacks import COUNTED
 from hf_paretokd.training.trainer import TranslationTrainer
 from hf_paretokd.utils.files import write_rows
 from hf_paretokd.utils.machine import accelerator_name, fastest_device, moved
@@ -143,6 +144,8 @@ def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
         "training_seconds": (seconds, machine),
         "core_hours" if device == "cpu" else "gpu_hours": (seconds * processes * threads / 3600, machine),
     }
+    end = next((line for line in reversed(state.log_history) if "train_runtime" in line), {})
+    figures |= {name: (end[name], machine) for name in COUNTED if name in end}
     if state.best_metric is not None:
         figures["validation_loss"] = (state.best_metric, signature)
     return [

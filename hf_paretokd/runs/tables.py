@@ -91,6 +91,11 @@ def training_cost(run: Run) -> list[tuple[str, str]]:
             found.append((title, f"{training[metric].value:,g}"))
     if row := training.get("training_seconds"):
         found.append(("wall time", f"{row.value / 60:.1f} minutes, {row.value / 60 / models:.1f} for each of {models} models"))
+    if row := training.get("pairs_per_second"):
+        tokens = [training[f"{side}_tokens_per_second"].value for side in ("source", "target")]
+        found.append(
+            ("speed", f"{row.value:,.0f} sentence pairs a second, {tokens[0]:,.0f} source and {tokens[1]:,.0f} target tokens")
+        )
     for metric, title in (("core_hours", "CPU core hours"), ("gpu_hours", "GPU hours")):
         if row := training.get(metric):
             found.append((title, f"{row.value:.2f}, {row.value / models:.3f} for each model"))

@@ -1,6 +1,7 @@
 """What happens around updates: time, the figures since the last log line, stops."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,14 @@ if TYPE_CHECKING:  # the trainers are made of these
     from hf_paretokd.training.trainer import TranslationTrainer
 
 
+COUNTED = ("pairs_per_second", "source_tokens_per_second", "target_tokens_per_second")
+
+
 class Clock(TrainerCallback):
     """Keeps time in passes over the corpus (`state.epoch`) and in seconds, also across a resume.
 
-    It counts the share of the time that was spent waiting for data, too.
+    It counts the share of the time that was spent waiting for data, too, and what was trained on in that time: sentence pairs,
+    source and target tokens, without padding, of all peers and processes.
     """
 
     def __init__(self, trainer: "TranslationTrainer") -> None:
@@ -24,6 +29,7 @@ class Clock(TrainerCallback):
         self.before, self.resumed = 0.0, 0.0
         self.start: float | None = None
         self.waited, self.asked = 0.0, 0.0
+        self.counts, self.counted = [0.0] * len(COUNTED), [0.0] * len(COUNTED)  # in all, and up to the last question
 
     @property
     def seconds(self) -> float:
@@ -39,24 +45,42 @@ class Clock(TrainerCallback):
         """Stops the clock: what comes after is not training."""
         self.before, self.start = self.seconds, None
 
-    def share_waited(self) -> float:
-        """Share of the time since the last question that was spent waiting for micro-batches."""
+    def count(self, counts: Sequence[float]) -> None:
+        """Adds what this process trains on."""
+        self.counts = [total + more for total, more in zip(self.counts, counts, strict=True)]
+
+    def speeds(self) -> dict[str, float]:
+        """Since the last question: what was trained on a second, and the share of time that was spent waiting for it.
+
+        To be asked by all processes.
+        """
         now = self.seconds
-        share = self.waited / (now - self.asked) if now > self.asked else 0.0
-        self.waited, self.asked = 0.0, now
-        return round(share, 4)
+        passed = max(now - self.asked, 1e-9)
+        news = self.trainer.in_all([total - known for total, known in zip(self.counts, self.counted, strict=True)])
+        share, self.waited, self.asked, self.counted = self.waited / passed, 0.0, now, self.counts
+        return {
+            **{name: round(new / passed, 1) for name, new in zip(COUNTED, news, strict=True)},
+            "loader_wait": round(share, 4),
+        }
+
+    def mean_speeds(self) -> dict[str, float]:
+        """The same over the whole training, validation and saving included."""
+        totals = self.trainer.in_all(self.counts)
+        return {name: total / max(self.seconds, 1e-9) for name, total in zip(COUNTED, totals, strict=True)}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Overwrites the epoch that the Trainer counts from the length of its loader."""
         state.epoch = state.global_step / self.trainer.updates_per_pass
 
-    def state_dict(self) -> dict[str, float]:
-        """What a checkpoint must hold."""
-        return {"seconds": self.seconds}
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold; to be called by all processes."""
+        return {"seconds": self.seconds, "counts": self.trainer.in_all(self.counts)}
 
-    def load_state_dict(self, saved: dict[str, float]) -> None:
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Has the next training start at the saved time."""
         self.before = self.resumed = saved["seconds"]
+        mine = float(self.trainer.is_world_process_zero())  # the sums were taken over all processes
+        self.counts = self.counted = [mine * total for total in saved.get("counts", self.counts)]  # older ones have none
 
 
 class LogWindow(TrainerCallback):

@@ -27,6 +27,7 @@ from hf_paretokd.utils.files import WRITE_ERRORS, damage, discarded_on_error, lo
 from hf_paretokd.utils.interruption import StopRequest
 
 logger = logging.get_logger(__name__)
+MEANINGLESS = ("train_samples_per_second", "train_steps_per_second", "total_flos")  # of micro-batches filled by tokens
 
 
 class CheckpointedTrainer(StockTrainer):
@@ -132,6 +133,8 @@ class CheckpointedTrainer(StockTrainer):
                 output = super().train(**kwargs)
         finally:
             self.args.save_total_limit = self._checkpoints_kept
+        for name in MEANINGLESS:
+            output.metrics.pop(name, None)
         asked = self.stopping or self.stop_request.received
         if asked and self.checkpoint(self.state.global_step).is_dir():  # else there is nothing to resume from
             raise TrainingInterrupted(

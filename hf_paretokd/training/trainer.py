@@ -44,7 +44,7 @@ from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.callbacks import Clock, LogWindow
-from hf_paretokd.training.checkpointing import load_sampler, save_sampler
+from hf_paretokd.training.checkpointing import MEANINGLESS, load_sampler, save_sampler
 from hf_paretokd.training.contract import check_parameters
 from hf_paretokd.training.identity import Identity, differences, identity_of
 from hf_paretokd.training.push import PushingTrainer
@@ -162,9 +162,12 @@ class TranslationTrainer(PushingTrainer):
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Any]:
         """The micro-batches of an update; the time it took to get them is logged as a share (`loader_wait`)."""
         start = time.perf_counter()
-        samples = super().get_batch_samples(*args, **kwargs)
+        samples, tokens = super().get_batch_samples(*args, **kwargs)
         self._clock.waited += time.perf_counter() - start
-        return samples
+        for batch in (batch for sample in samples for batch in sample["batches"]):
+            labels = batch["labels"]
+            self._clock.count((len(labels), int(batch["attention_mask"].sum()), int((labels != IGNORED).sum())))
+        return samples, tokens
 
     def distribution(self, args: TranslationConfig, peer: int, sizes: Mapping[str, int]) -> PairDistribution:
         """By what a peer (counted from 0) draws language pairs; `sizes` are their sentences. Asked for once, at the start."""
@@ -268,11 +271,21 @@ class TranslationTrainer(PushingTrainer):
         """Adds the method's own figures, averaged over all micro-batches since the last line, to the training log."""
         if "loss" in logs:
             logs |= self._window.close()
-            logs["loader_wait"] = self._clock.share_waited()
+            logs |= self._clock.speeds()
             if self.args.skip_nonfinite_updates:
                 logs["skipped_updates"] = self.skipped_updates
         logs["seconds"] = round(self.seconds_trained, 1)
+        if "train_runtime" in logs:  # the end of the training
+            for name in MEANINGLESS:
+                logs.pop(name, None)
+            logs |= {name: round(value, 1) for name, value in self._clock.mean_speeds().items()}
         super().log(logs, start_time)
+
+    def in_all(self, counts: Sequence[float]) -> list[float]:
+        """Sums over all processes, which have to ask together."""
+        return self.accelerator.reduce(
+            torch.tensor(counts, dtype=torch.float64, device=self.args.device), reduction="sum"
+        ).tolist()
 
     @property
     def seconds_trained(self) -> float:

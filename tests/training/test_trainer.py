@@ -6,6 +6,7 @@ import torch
 from hf_paretokd import PlainConfig, PlainTrainer
 from hf_paretokd.errors import DataError, ModelError, TrainingError
 from hf_paretokd.models.files import load_model, save_model
+from hf_paretokd.training.callbacks import COUNTED
 
 
 def weights(trainer):
@@ -159,6 +160,26 @@ def test_waiting_for_micro_batches_is_logged(new_trainer, monkeypatch):
     shares = [line["loader_wait"] for line in trainer.state.log_history if "loader_wait" in line]
     assert len(shares) == 3
     assert all(0.4 < share < 1 for share in shares)
+
+
+def test_speeds_are_of_sentence_pairs_and_tokens(new_trainer):
+    trainer = new_trainer(max_steps=4, eval_steps=2, gradient_accumulation_steps=2)
+    batches = iter(trainer.get_train_dataloader())
+    seen = [next(batches)["batches"][0] for _ in range(8)]
+    expected = [sum(len(each["labels"]) for each in seen), sum(int(each["attention_mask"].sum()) for each in seen)]
+    expected.append(sum(int((each["labels"] != -100).sum()) for each in seen))
+    output = trainer.train()
+    assert trainer._clock.counts == expected
+    lines = [line for line in trainer.state.log_history if "pairs_per_second" in line]
+    assert len(lines) == 5, "every log line and the end"
+    for name, total in zip(COUNTED, expected, strict=True):
+        assert lines[-1][name] == pytest.approx(total / trainer.seconds_trained, rel=0.2)
+    for name in ("train_samples_per_second", "train_steps_per_second", "total_flos"):
+        assert not any(name in line for line in trainer.state.log_history)
+        assert name not in output.metrics
+    resumed = new_trainer(max_steps=4, eval_steps=2, gradient_accumulation_steps=2)
+    resumed.train(resume_from_checkpoint=str(trainer.checkpoint(2)))
+    assert resumed._clock.counts == expected, "over all parts of a resumed training"
 
 
 def test_freed_memory_is_kept_where_the_c_library_can():
