@@ -1,5 +1,6 @@
 """All-in-One KD: a teacher trained jointly with students that are its own first layers (AIO, EMNLP 2023)."""
 
+import dataclasses
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, get_scheduler
+from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, get_scheduler
 
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import TrainingError
@@ -291,7 +292,8 @@ class AllInOneTrainer(TranslationTrainer):
         first, second = self._stage_factors(border), self._stage_factors(num_training_steps - border)
 
         def factor(step: int) -> float:
-            return first(step) if step < border else second(step - border)
+            meeting = border if self.border is None else self.border  # by now, if stage one was ended early
+            return first(step) if step < meeting else second(step - meeting)
 
         schedule = LambdaLR(optimizer or self.optimizer, factor)
         self.take_scheduler(schedule)
@@ -313,6 +315,19 @@ class AllInOneTrainer(TranslationTrainer):
             )
         return schedule.lr_lambdas[0]
 
+    def stopped_by_validation(self) -> None:
+        """In stage one it is the stage that ends: stage two begins now, as long as planned, and the record says so."""
+        step, planned = self.state.global_step, self.border
+        if planned is None or not 0 < step <= planned:
+            return
+        self.control.should_training_stop, self.control.should_save = False, True
+        shorter = self.identity.extended(step, step - planned) if step < planned else self.identity
+        self.take_identity(dataclasses.replace(shorter, kept={**shorter.kept, "border": step}))
+        self.args.max_steps = self.state.max_steps = shorter.decides["max_steps"]
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback):
+                callback.early_stopping_patience_counter = 0  # stage two has a patience of its own
+
     def begin_stage_two(self) -> None:
         """Loads the best of stage one and resets what `stage2_reset` names."""
         best = self.state.best_model_checkpoint
@@ -323,6 +338,10 @@ class AllInOneTrainer(TranslationTrainer):
         self.load_best()
         if "optimizer" in self.args.stage2_reset:
             getattr(self.optimizer, "optimizer", self.optimizer).state.clear()
+        if "scheduler" in self.args.stage2_reset:  # its rate was set when the border may have been elsewhere
+            schedule = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+            schedule.last_epoch -= 1
+            schedule.step()
         if "best_metric" in self.args.stage2_reset:
             self.state.best_metric = self.state.best_global_step = self.state.best_model_checkpoint = None
 

@@ -48,7 +48,7 @@ class Identity:
         decides: everything that decides the training: another value is another training.
         circumstances: what may change: where and with what it runs, what is logged, saved and validated.
         kept: what follows from the rest at the start and stays when the training is made longer, such as a border of stages.
-        extensions: [update, further updates] of every time it was made longer on purpose.
+        extensions: [update, further updates] of every time it was made longer on purpose, or a stage of it ended early.
     """
 
     signature: dict[str, Any]
@@ -68,8 +68,8 @@ class Identity:
         return self.decides["max_steps"] - sum(steps for _, steps in self.extensions)
 
     def extended(self, update: int, steps: int) -> "Identity":
-        """The same training, made `steps` updates longer after `update`; its signature names both parts."""
-        signature = {**self.signature, "updates": f"{self.signature['updates']}+{steps}"}
+        """The same training, made `steps` updates longer (or shorter) after `update`; its signature names both parts."""
+        signature = {**self.signature, "updates": f"{self.signature['updates']}{steps:+d}"}
         decides = {**self.decides, "max_steps": self.decides["max_steps"] + steps}
         return dataclasses.replace(self, signature=signature, decides=decides, extensions=[*self.extensions, [update, steps]])
 

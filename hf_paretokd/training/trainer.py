@@ -364,11 +364,17 @@ class TranslationTrainer(PushingTrainer):
         figures = metrics_of_peers(sums, list(pairs), depths)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         due = self.control.should_log, self.control.should_evaluate, self.control.should_save
+        ending = self.control.should_training_stop
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if self.between_updates and self.control.should_training_stop and not ending:
+            self.stopped_by_validation()
         if not self.between_updates:  # asked for by a callback: what was due is still to be done
             self.control.should_log, self.control.should_evaluate, self.control.should_save = due
         return metrics
+
+    def stopped_by_validation(self) -> None:
+        """Called when a validation ends the training for want of progress, as by `EarlyStoppingCallback`."""
 
     # ---- State ----------------------------------------------------------------------------------------------------
 

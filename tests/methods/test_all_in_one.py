@@ -4,10 +4,12 @@ from collections import Counter
 import pytest
 import torch
 from reference import all_in_one_loss, gradients
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_paretokd import AllInOneConfig, Depth, candidate_depths
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.methods.all_in_one import AllInOneModel, LossRules
+from hf_paretokd.training import trainer as trainer_module
 
 ALPHA, BETA, ETA = 5.5, 0.5, 1.1
 
@@ -219,6 +221,60 @@ def test_stage_two_starts_from_the_best_of_stage_one(new_trainer, monkeypatch):
     monkeypatch.setattr(trainer, "_load_models", lambda folder: (loaded.append(folder.name), load(folder)))
     trainer.train()
     assert loaded == ["checkpoint-2", "checkpoint-2"], "at the border, and at the end"
+
+
+def scripted_validations(monkeypatch, losses):
+    """Validations find out these losses, one after the other, and the last one from then on."""
+    left = list(losses)
+    real = trainer_module.metrics_of_peers
+
+    def found(*arguments):
+        return {**real(*arguments), "loss": left.pop(0) if len(left) > 1 else left[0]}
+
+    monkeypatch.setattr(trainer_module, "metrics_of_peers", found)
+
+
+def test_early_stopping_ends_the_stage_first(new_trainer, monkeypatch, tmp_path):
+    """Stage two begins early, from the best of stage one, as long as planned; the record says so and a resume goes on."""
+    plan = {"mutual_start": 0.5, "max_steps": 12, "eval_steps": 1, "logging_steps": 1, "save_total_limit": None}
+    scripted_validations(monkeypatch, [9.0, 5.0, 6.0, 7.0, 4.0, 3.9, 3.8, 3.7, 3.6, 3.5])  # the first checks the names
+    trainer = new_trainer(callbacks=[EarlyStoppingCallback(2)], **plan)
+    seen = []
+    arguments, begin = trainer.joint_arguments, trainer.begin_stage_two
+    trainer.joint_arguments = lambda *given: seen.append(arguments(*given)) or seen[-1]
+    begun = []
+    trainer.begin_stage_two = lambda: (begun.append((trainer.state.global_step, trainer.state.best_global_step)), begin())
+    trainer.train()
+    assert begun == [(3, 1)]
+    assert trainer.state.global_step == 9
+    assert [found["mutual_weight"] for found in seen] == [0.0] * 3 + [BETA] * 6
+    assert "|updates:12-3|" in trainer.signature()
+    rates = [line["learning_rate"] for line in trainer.state.log_history if "learning_rate" in line]
+    assert rates[3:6] == rates[:3], "the schedule starts anew where stage two does"
+    assert trainer.args.max_steps == 9
+    for update in (2, 5):
+        left = {2: [9.0, 7.0, 4.0, 3.9, 3.8, 3.7, 3.6, 3.5], 5: [9.0, 3.8, 3.7, 3.6, 3.5]}[update]
+        scripted_validations(monkeypatch, left)
+        resumed = new_trainer(callbacks=[EarlyStoppingCallback(2)], restore_callback_states_from_checkpoint=True, **plan)
+        resumed.train(resume_from_checkpoint=str(trainer.checkpoint(update)))
+        assert (resumed.state.global_step, resumed.border) == (9, 3), update
+        for name, value in trainer.model.teacher.state_dict().items():
+            assert torch.equal(resumed.model.teacher.state_dict()[name], value), (update, name)
+
+
+def test_early_stopping_in_stage_two_and_other_stops_end_the_training(new_trainer, monkeypatch):
+    scripted_validations(monkeypatch, [9.0, 5.0, 4.0, 3.0, 6.0, 7.0, 8.0])
+    trainer = new_trainer(callbacks=[EarlyStoppingCallback(2)], mutual_start=0.25, max_steps=12, eval_steps=1)
+    trainer.train()
+    assert (trainer.state.global_step, trainer.border) == (5, 3)
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 2
+
+    other = new_trainer(callbacks=[Stop()], mutual_start=0.5, max_steps=8, eval_steps=1, folder="other")
+    other.train()
+    assert (other.state.global_step, other.border) == (2, 4)
 
 
 def test_schedules_that_cannot_restart_are_refused(new_trainer):
