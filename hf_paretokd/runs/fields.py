@@ -57,7 +57,11 @@ for name, looks, first in SCALARS:
 
 def read_yaml(text: str) -> Any:
     """What a YAML text says; raises `yaml.YAMLError`."""
-    return yaml.load(text, Reader)
+    reader = Reader(text)
+    try:
+        return reader.get_single_data()
+    finally:
+        reader.dispose()
 
 
 def write_yaml(value: Any) -> str:
