@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hf_paretokd.training.trainer import TranslationTrainer
 
 INTERRUPTED = 75  # the exit code of an interrupted training: EX_TEMPFAIL, try again
+UNFIT = (ValueError, TypeError, KeyError, ImportError, ArithmeticError, OSError, AttributeError)
 CTRL_C = 130  # as shells have it: 128 and the number of SIGINT
 USAGE = """usage: paretokd COMMAND …
 
@@ -89,8 +90,12 @@ def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False
     try:
         trainer = prepared.trainer([show.SamplingTable()])
         trainer.train(resume_from_checkpoint=resume, extend=extend)
-    except BaseException:
+    except BaseException as error:
+        begun = prepared.start.begun
         prepared.start.take_back()
+        if isinstance(error, UNFIT) and not begun:  # what transformers, torch and accelerate say of arguments
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise RecipeError(f"{recipe.where}: the training cannot begin ({type(error).__name__}: {reason})") from error
         raise
     prepared.start.begin()  # if there was nothing left to train
     return finish_run(recipe, trainer) if main_process else None

@@ -88,7 +88,7 @@ def cut_sorted(lengths: Sequence[int], max_tokens: int) -> list[int]:
     """Start positions of micro-batches over ascending `lengths`, as many rows each as `max_tokens` admits."""
     cuts, start = [0], 0
     for position, length in enumerate(lengths):
-        if (position - start + 1) * length > max_tokens:
+        if position > start and (position - start + 1) * length > max_tokens:  # one that is too long is alone
             start = position
             cuts.append(start)
     return cuts

@@ -203,7 +203,7 @@ def translate_file(model: str, source: str | None = None, output: str | None = N
         if isinstance(value, int) and value < 1:
             raise RecipeError(f"--{name}: {value} is not 1 or more")
     if output and output != STANDARD:
-        check_apart(output, (None if source == STANDARD else source, model))
+        check_apart(output, ("/dev/stdin" if source in (None, STANDARD) else source, model))
     with ExitStack() as stack:
         lines, total = open_source(source)
         translator = line_translator(model, **options)

@@ -1,6 +1,7 @@
 """All-in-One KD: a teacher trained jointly with students that are its own first layers (AIO, EMNLP 2023)."""
 
 import dataclasses
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,8 +79,8 @@ class AllInOneConfig(TranslationConfig):
         super().__post_init__()
         checks = {
             "num_students": (self.num_students >= 1, "at least 1"),
-            "kd_weight": (self.kd_weight >= 0, "0 or more"),
-            "mutual_weight": (self.mutual_weight >= 0, "0 or more"),
+            "kd_weight": (0 <= self.kd_weight < math.inf, "0 or more"),
+            "mutual_weight": (0 <= self.mutual_weight < math.inf, "0 or more"),
             "detach_threshold": (self.detach_threshold >= 0, "0 or more, inf for never"),
             "mutual_start": (0 <= self.mutual_start <= 1, "between 0 and 1"),
             "students_per": (self.students_per in DRAWS, " or ".join(DRAWS)),

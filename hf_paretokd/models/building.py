@@ -55,6 +55,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.initialisation not in INITIALISATIONS:
             raise RecipeError(f"model.initialisation: {self.initialisation!r} is not one of {', '.join(INITIALISATIONS)}")
+        for name in ("dropout", "attention_dropout", "activation_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RecipeError(f"model.{name}: {getattr(self, name)} is not between 0 and 1")
         for side in ("encoder", "decoder"):
             heads = getattr(self, f"{side}_attention_heads")
             if heads < 1 or self.d_model % heads:

@@ -126,9 +126,10 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             ("max_tokens", 1, math.inf),
             ("label_smoothing_factor", 0, 0.999999),
             ("learning_rate", 0, math.inf),
+            ("weight_decay", 0, math.inf),
             ("loss_memory", 0, math.inf),
         ):
-            if not low <= getattr(self, name) <= high:
+            if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
                 raise TrainingError(f"{name}: {getattr(self, name)} is out of range ({low} to {high})")
         for temperature in self.temperatures:
             if not temperature > 0:

@@ -466,6 +466,22 @@ CASES |= {
         ("--model.dropout", "0.3"): "dropout was 0.1, now 0.3",
     }.items()
 }
+# arguments that only torch or transformers object to, with a finished run that --overwrite would replace
+AGAIN = ("train", "{place}/recipe.yaml", *TINY, "--overwrite")
+CASES |= {
+    f"an argument that does not fit: {' '.join(words)}": (None, (*AGAIN, *words), wanted)
+    for words, wanted in {
+        ("--seed", "-1"): ("the training cannot begin", "Seed must be between"),
+        ("--lr_scheduler_kwargs", '{{"x": 1}}'): ("the training cannot begin", "unexpected keyword argument 'x'"),
+        ("--optim", "galore_adamw"): ("the training cannot begin", "galore_torch"),
+        ("--model.activation_function", "foo"): ("the training cannot begin", "foo"),
+        ("--model.dropout", "2"): ("model.dropout: 2.0 is not between 0 and 1",),
+        ("--kd_weight", "inf"): ("kd_weight: inf is not 0 or more",),
+        ("--learning_rate", "inf"): ("learning_rate: inf is out of range",),
+        ("--weight_decay", "nan"): ("weight_decay: nan is out of range",),
+    }.items()
+}
+
 # what would be found out at the end of a training, or in its middle
 PUSH = ("--push_to_hub", "true", "--hub_model_id")
 CASES |= {
@@ -539,7 +555,7 @@ CASES |= {
 
 
 def test_there_are_enough_cases():
-    assert len(CASES) >= 168
+    assert len(CASES) >= 176
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_paretokd.data.batches import PairBatches
+from hf_paretokd.data.batches import PairBatches, cut_sorted
 from hf_paretokd.errors import DataError
 
 
@@ -34,3 +34,8 @@ def test_collation(batch, encoded, tokenizer):
         assert batch["labels"][index][batch["labels"][index] != -100].tolist() == row["labels"]
     assert (batch["input_ids"][batch["attention_mask"] == 0] == tokenizer.pad_token_id).all()
     assert torch.equal(batch["attention_mask"].sum(1), torch.tensor([len(row["input_ids"]) for row in rows]))
+
+
+def test_a_text_longer_than_the_budget_is_alone():
+    assert cut_sorted([5, 6], 3) == [0, 1]
+    assert cut_sorted([1, 1, 9], 3) == [0, 2]
