@@ -57,17 +57,21 @@ REFUSED = {
     "fsdp_config": "sharded models are not written as plain checkpoints yet; one process a GPU (torchrun) holds whole ones",
     "deepspeed": "sharded models are not written as plain checkpoints yet; one process a GPU (torchrun) holds whole ones",
     "parallelism_config": "models are trained whole; one process a GPU (torchrun)",
+    "predict_with_generate": "nothing is translated during validation yet; score models afterwards (paretokd evaluate)",
     "include_num_input_tokens_seen": "source and target tokens are counted and logged by themselves",
 }
 IDLE = {  # without meaning here; a warning when set
     "bf16_full_eval": "validation runs in the precision of the training",
     "fp16_full_eval": "validation runs in the precision of the training",
-    "prediction_loss_only": "validation finds out losses, and metrics of translations with predict_with_generate",
+    "prediction_loss_only": "validation finds out losses",
+    "generation_max_length": "nothing is translated during validation yet",
+    "generation_num_beams": "nothing is translated during validation yet",
+    "generation_config": "nothing is translated during validation yet",
     "eval_do_concat_batches": "validation keeps no logits",
     "eval_use_gather_object": "validation keeps no logits",
     "eval_accumulation_steps": "validation keeps no logits",
-    "include_for_metrics": "compute_metrics is given translations and references",
-    "batch_eval_metrics": "compute_metrics is given all translations at once",
+    "include_for_metrics": "validation finds out losses",
+    "batch_eval_metrics": "validation finds out losses",
     "label_names": "labels are called labels",
     "length_column_name": "lengths are counted",
     "dataloader_drop_last": "the stream of micro-batches has no end",
@@ -84,7 +88,6 @@ IDLE = {  # without meaning here; a warning when set
     "do_eval": "call evaluate()",
     "do_predict": "call predict()",
 }
-GENERATION = ("predict_with_generate", "generation_max_length", "generation_num_beams", "generation_config")  # honoured
 
 # ---- parameters
 
@@ -94,8 +97,6 @@ PARAMETERS = {
     "train_dataset": "a datasets.Dataset of token ids, or a dictionary of them by language pair",
     "eval_dataset": "the same",
     "processing_class": "the tokenizer; saved with every model",
-    "model_init": "a function that makes the model, or the list of peers; for hyperparameter_search",
-    "compute_metrics": "with predict_with_generate: a function of translations and references, such as `metrics.text_metrics`",
     "callbacks": "as in the Trainer",
     "optimizers": "an optimizer over `trainer.model.parameters()`, and a schedule; (None, None) makes them",
     "optimizer_cls_and_kwargs": "as in the Trainer",
@@ -103,7 +104,9 @@ PARAMETERS = {
 REFUSED_PARAMETERS = {
     "data_collator": "micro-batches are padded as they are read; give token ids without padding",
     "compute_loss_func": "the loss is what a method is; derive from a method's joint model",
-    "preprocess_logits_for_metrics": "logits are never kept; set predict_with_generate and give compute_metrics",
+    "preprocess_logits_for_metrics": "logits are never kept",
+    "compute_metrics": "nothing is translated during validation yet; score models afterwards (paretokd evaluate)",
+    "model_init": "not supported yet; make a trainer for every trial",
 }
 
 _warned: set[str] = set()

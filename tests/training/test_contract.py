@@ -13,7 +13,7 @@ from hf_paretokd import PlainConfig
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.training import contract
 
-TABLES = (contract.HONOURED, contract.GENERATION, contract.FIXED, contract.REFUSED, contract.IDLE)
+TABLES = (contract.HONOURED, contract.FIXED, contract.REFUSED, contract.IDLE)
 DOCS = Path(__file__).parent.parent.parent / "docs" / "trainer.md"
 
 
@@ -48,6 +48,7 @@ OTHER = {
     "neftune_noise_alpha": 5.0,
 }
 OTHER |= {"train_sampling_strategy": "group_by_length", "liger_kernel_config": {"rope": True}, "parallelism_config": object()}
+OTHER |= {"generation_max_length": 9, "generation_num_beams": 2, "generation_config": "x"}
 OTHER |= {"include_num_input_tokens_seen": "all", "per_device_train_batch_size": 64, "per_device_eval_batch_size": 64}
 OTHER |= {"eval_accumulation_steps": 4, "include_for_metrics": ["loss"], "label_names": ["labels"], "length_column_name": "l"}
 OTHER |= {
