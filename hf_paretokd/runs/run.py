@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.pairs import LanguagePair
@@ -20,7 +20,7 @@ from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow
 from hf_paretokd.evaluation.significance import Comparison
 from hf_paretokd.evaluation.translations import read_translations
 from hf_paretokd.layout import CONFIG, MEMBERS, REFERENCE, SOURCE, STUDENT, TRAINER_STATE, WEIGHTS, RunLayout, member_place
-from hf_paretokd.models.files import check_vocabulary, load_model, load_tokenizer
+from hf_paretokd.models.files import check_vocabulary, load_config, load_model, load_tokenizer
 from hf_paretokd.models.member import Member
 from hf_paretokd.models.slicing import extract_student
 from hf_paretokd.runs.comet import comet_rows
@@ -145,7 +145,7 @@ class Run:
         if member in self._models:
             return self._models[member].config
         if member in self.members:
-            return AutoConfig.from_pretrained(self.members[member])
+            return load_config(self.members[member])
         return self.model(member).config
 
     @cached_property
