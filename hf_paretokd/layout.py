@@ -18,6 +18,7 @@ WEIGHTS = "model.safetensors"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 VOCABULARY = "vocab.json"
 CARD = "README.md"
+LOCK = ".lock"  # held by whoever writes a folder
 MANIFEST = "manifest.json"  # sizes and checksums of a published folder
 SOURCE_PIECES, TARGET_PIECES = "source.spm", "target.spm"  # of Marian tokenizers
 CONVERTED_WEIGHTS = "model.bin"  # of CTranslate2

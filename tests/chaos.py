@@ -118,6 +118,7 @@ def new_trainer(
     models: dict[int, str] | None = None,
     tokenizer: str = "tokenizer",
     train: str = "train",
+    validation: str = "validation",
 ) -> CheckpointedTrainer:
     """A trainer as it is at the start of every training, but for `changes` of its arguments and files of other names."""
     trainer_class, config_class, fields = METHODS[method]
@@ -129,7 +130,7 @@ def new_trainer(
         loaded if len(loaded) > 1 else loaded[0],
         config,
         train_dataset=datasets.load_from_disk(str(folder / train)),
-        eval_dataset=datasets.load_from_disk(str(folder / "validation")),
+        eval_dataset=datasets.load_from_disk(str(folder / validation)),
         processing_class=AutoTokenizer.from_pretrained(folder / tokenizer),
         callbacks=list(callbacks),
     )
@@ -385,11 +386,12 @@ def changed(folder: Path, name: str, old: object) -> dict[str, object]:
         if field in ("vocab_size", "tokenizer"):  # which all models share
             return {"models": dict.fromkeys(range(2), made.name), "tokenizer": made.name}
         return {"models": {peer: made.name}}
-    if field == "text":
+    if field in ("text", "validation text"):
+        split = "train" if field == "text" else "validation"
         if not made.exists():
-            rows = datasets.load_from_disk(str(folder / "train"))
+            rows = datasets.load_from_disk(str(folder / split))
             datasets.DatasetDict({**rows, "fr-en": rows["fr-en"].select(range(len(rows["fr-en"]) - 1))}).save_to_disk(str(made))
-        return {"train": made.name}
+        return {split: made.name}
     if field == "precision":
         return {"changes": {"bf16": True}}
     if field == "micro-batches of an update":

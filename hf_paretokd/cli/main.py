@@ -54,6 +54,8 @@ def train(words: list[str]) -> None:
         raise RecipeError("give a recipe first: paretokd train recipe.yaml [--resume] [--overwrite] [--field value …]")
     how, fields = start_options([word for word in words[1:] if word != "--help"])
     path, folder = Path(words[0]), RunLayout(Path(words[0]))
+    if path.is_dir() and not folder.recipe.is_file():
+        raise RecipeError(f"{path}: is no run ({folder.recipe.name} is missing); name a run, or a recipe")
     if folder.recipe.is_file():  # a run, wherever it lies by now
         path, fields = folder.recipe, [f"--output_dir={words[0]}", *fields]  # another may be given
     if "--help" in words:
@@ -84,21 +86,24 @@ def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False
     if extend:
         resume = True  # only what is there can be made longer
     prepared = prepare(recipe, resume, overwrite or bool(extend))
-    main_process = recipe.training.process_index == 0
-    if main_process:
-        show.text(prepared.texts)
+    start, main_process = prepared.start, recipe.training.process_index == 0
     try:
-        trainer = prepared.trainer([show.SamplingTable()])
-        trainer.train(resume_from_checkpoint=resume, extend=extend)
-    except BaseException as error:
-        begun = prepared.start.begun
-        prepared.start.take_back()
-        if isinstance(error, UNFIT) and not begun:  # what transformers, torch and accelerate say of arguments
-            reason = " ".join(str(error).split()) or type(error).__name__
+        if main_process:
+            show.text(prepared.texts)
+        try:
+            trainer = prepared.trainer([show.SamplingTable()])
+            trainer.train(resume_from_checkpoint=resume, extend=extend)
+        except TrainingInterrupted as error:
+            raise TrainingInterrupted(f"{error}: paretokd train {start.layout.folder} --resume", error.signal) from error
+        except UNFIT as error:
+            if start.begun:
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__  # what torch, transformers say of arguments
             raise RecipeError(f"{recipe.where}: the training cannot begin ({type(error).__name__}: {reason})") from error
-        raise
-    prepared.start.begin()  # if there was nothing left to train
-    return finish_run(recipe, trainer) if main_process else None
+        start.begin()  # if there was nothing left to train
+        return finish_run(recipe, trainer) if main_process else None
+    finally:
+        start.release()
 
 
 def finish_run(recipe: "Recipe", trainer: "TranslationTrainer") -> "Run":
@@ -287,6 +292,7 @@ def translate(words: list[str]) -> None:
     from hf_paretokd.inference.ctranslate import QUANTIZATIONS
     from hf_paretokd.inference.decoding import ENGINES
     from hf_paretokd.inference.lines import BAD_LINES, LONG, translate_file
+    from hf_paretokd.runs.run import check_model
 
     parser = argparse.ArgumentParser(prog="paretokd translate", description="Translate line by line; blank lines stay blank.")
     parser.add_argument("model", help="a checkpoint, or a folder that `paretokd export` wrote")
@@ -294,13 +300,15 @@ def translate(words: list[str]) -> None:
     parser.add_argument("--output", help="a file, packed if it is called .gz (default, or -: standard output)")
     parser.add_argument("--to", help="target language of lines without a tag such as >>de<<; none leaves them as they are")
     parser.add_argument("--engine", choices=ENGINES, help="default: transformers, or what the folder was exported for")
-    parser.add_argument("--quantization", choices=QUANTIZATIONS, default="float32", help="if CTranslate2 has to convert first")
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, help="if CTranslate2 has to convert first (default: float32)")
     parser.add_argument("--num_beams", type=int, default=4, help="beam width, 1 for greedy search (default: 4)")
     parser.add_argument("--long", choices=LONG, default="split", help="lines longer than the model takes (default: split)")
     parser.add_argument("--bad_lines", choices=BAD_LINES, default="stop", help="unknown tags, control tokens (default: stop)")
     parser.add_argument("--buffer", type=int, default=256, help="lines translated together; 1 answers each line at once")
     parser.add_argument("--max_tokens", type=int, default=4096, help="source tokens in a batch")
-    translate_file(**vars(parser.parse_args(words)))
+    options = parser.parse_args(words)
+    check_model(options.model)
+    translate_file(**vars(options))
 
 
 def push(words: list[str]) -> None:
@@ -379,6 +387,7 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
+        sys.stderr.write("\nstopped by Ctrl-C\n")
         return CTRL_C
     return 0
 

@@ -11,6 +11,7 @@ from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from hf_paretokd.errors import DataError
 from hf_paretokd.utils.files import damage, discarded_on_error, publish
 
 logger = logging.get_logger(__name__)
@@ -22,7 +23,18 @@ def cached_dataset(key: str, build: Callable[[], datasets.Dataset]) -> datasets.
 
     What is there is verified by sizes and checksums, in the main process; if it is damaged it is built anew.
     """
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "hf_paretokd" / key
+    cache = Path(datasets.config.HF_DATASETS_CACHE)
+    try:
+        return stored_dataset(cache / "hf_paretokd" / key, build)
+    except OSError as error:
+        raise DataError(
+            f"{cache}: token ids cannot be kept there ({error.strerror or error}); set HF_DATASETS_CACHE to a folder "
+            "that can be written"
+        ) from error
+
+
+def stored_dataset(folder: Path, build: Callable[[], datasets.Dataset]) -> datasets.Dataset:
+    """The data set in a folder, built first if need be."""
     state = PartialState()
     with state.main_process_first():
         problem = damage(folder) if state.is_main_process and folder.is_dir() else None
@@ -31,7 +43,7 @@ def cached_dataset(key: str, build: Callable[[], datasets.Dataset]) -> datasets.
         if problem or not folder.is_dir():
             built = build()  # before anything is written: it may find nothing to keep
             folder.parent.mkdir(parents=True, exist_ok=True)
-            beside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=folder.parent))
+            beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
             with discarded_on_error(beside):
                 built.save_to_disk(beside)
                 if problem or not folder.is_dir():

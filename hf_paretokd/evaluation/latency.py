@@ -1,6 +1,5 @@
 """Milliseconds a sentence and megabytes a model, measured on this machine."""
 
-import json
 import logging
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import longest_output
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.member import Member
-from hf_paretokd.utils.files import save_json
+from hf_paretokd.utils.files import save_json, typed_json
 from hf_paretokd.utils.timing import interleaved_medians
 
 SENTENCES, TURNS = 20, 3
@@ -84,13 +83,27 @@ def measure_latencies(
     return {member: statistics.median(times) for member, times in found.items()}
 
 
+@dataclass(frozen=True)
+class KeptCost(Cost):
+    """A row of `latency.json`."""
+
+    model: str
+    depth: str
+    peer: int | None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The content of `latency.json`."""
+
+    protocol: Protocol
+    models: list[KeptCost]
+
+
 def write_costs(protocol: Protocol, costs: Mapping[Member, Cost], path: Path) -> None:
     """Writes `latency.json`."""
-    models = [
-        {"model": member.kind, "depth": str(member.depth), "peer": member.peer, **asdict(cost)}
-        for member, cost in costs.items()
-    ]
-    save_json({"protocol": asdict(protocol), "models": models}, path)
+    rows = [KeptCost(**asdict(cost), model=of.kind, depth=str(of.depth), peer=of.peer) for of, cost in costs.items()]
+    save_json(asdict(Kept(protocol, rows)), path)
 
 
 def read_costs(path: Path) -> tuple[Protocol, dict[Member, Cost]] | None:
@@ -98,12 +111,11 @@ def read_costs(path: Path) -> tuple[Protocol, dict[Member, Cost]] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text("utf-8"))
+        kept = typed_json(Kept, path, finite=True)
         costs = {
-            Member(row["model"], Depth.parse(row["depth"]), row["peer"]): Cost(row["milliseconds"], row["megabytes"])
-            for row in content["models"]
+            Member(row.model, Depth.parse(row.depth), row.peer): Cost(row.milliseconds, row.megabytes) for row in kept.models
         }
-        return Protocol(**content["protocol"]), costs
-    except (ValueError, TypeError, KeyError, AttributeError, ModelError):
+        return kept.protocol, costs
+    except (OSError, ValueError, ModelError):
         logger.warning("%s: damaged; what it held is measured anew where it is needed", path)
         return None

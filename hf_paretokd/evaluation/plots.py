@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,16 +42,24 @@ def plot_frontier(points: Sequence[FrontierPoint], metric: str, path: Path) -> N
     finish(figure, path)
 
 
-def plot_weights(history: Sequence[Mapping[str, Any]], path: Path, last_update: int | None = None) -> None:
+@dataclass(frozen=True)
+class Decision:
+    """Distillation weights α_i[ℓ] from an update on: by pair, a mapping for each peer."""
+
+    update: int
+    weights: list[dict[str, float]]
+
+
+def plot_weights(history: Sequence[Decision], path: Path, last_update: int | None = None) -> None:
     """α_i[ℓ] over updates, a panel for each peer and a line for each pair, drawn on to the end of the training."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, panels = new_figure(columns=len(history[0]["weights"]))
-    updates = [entry["update"] for entry in history]
+    figure, panels = new_figure(columns=len(history[0].weights))
+    updates = [entry.update for entry in history]
     end = max(updates[-1], last_update or 0)
     for peer, axes in enumerate(panels):
-        for number, pair in enumerate(history[0]["weights"][peer]):
-            values = [entry["weights"][peer][pair] for entry in history]
+        for number, pair in enumerate(history[0].weights[peer]):
+            values = [entry.weights[peer][pair] for entry in history]
             axes.step([*updates, end], [*values, values[-1]], where="post", color=f"C{number % 10}", label=pair)
             axes.plot(updates, values, ".", color=f"C{number % 10}")
         axes.set_title(f"peer {peer + 1}")
@@ -112,9 +121,19 @@ def plot_curves(lines: Sequence[Mapping[str, Any]], names: Sequence[str], title:
         return
     figure, (axes,) = new_figure()
     for number, name in enumerate(names):
-        values = [(line["step"], line[name]) for line in lines if name in line]
+        values = [
+            (line["step"], line[name])
+            for line in lines
+            if all(isinstance(line.get(key), float | int) for key in ("step", name))
+        ]
         colour = f"C{number}" if len(names) <= 10 else gradient(number / (len(names) - 1))
-        axes.plot(*zip(*values, strict=True), color=colour, label=name.removeprefix("eval_"), linewidth=1.3)
+        axes.plot(
+            [step for step, _ in values],
+            [value for _, value in values],
+            color=colour,
+            label=name.removeprefix("eval_"),
+            linewidth=1.3,
+        )
     axes.set_xlabel("update")
     axes.set_ylabel(f"{title}, nats a token")
     axes.legend(fontsize=7, ncols=1 + len(names) // 9)

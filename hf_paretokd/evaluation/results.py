@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap
 from hf_paretokd.inference.decoding import decoder_of, translate
 from hf_paretokd.models.depth import Depth
@@ -133,10 +134,18 @@ def read_results(path: Path) -> list[ResultRow]:
 
     Raises:
         FileNotFoundError: there is none.
+        TrainingError: it is damaged.
     """
     rows = read_rows(ResultRow, path)
     if rows is None:
         raise FileNotFoundError(f"{path}: no such file")
+    if not rows:
+        raise TrainingError(f"{path}: holds no results; remove it and paretokd evaluate the run")
+    try:
+        for row in rows:
+            row.member  # noqa: B018 (reads the depth)
+    except ModelError as error:
+        raise TrainingError(f"{path}: cannot be read ({error}); remove it and paretokd evaluate the run") from error
     return rows
 
 

@@ -157,7 +157,7 @@ def split_long(text: str, fits: Callable[[str], bool]) -> list[str]:
 def line_translator(
     model: str,
     engine: str | None = None,
-    quantization: str = "float32",
+    quantization: str | None = None,
     num_beams: int = 4,
     to: str | None = None,
     long: str = "split",
@@ -167,11 +167,16 @@ def line_translator(
     """A translator by a checkpoint, or by an exported folder; `engine` None takes what the folder is made for.
 
     Raises:
+        RecipeError: a quantization is given that nothing is converted to.
         ModelError, TokenizerError: the model cannot be loaded, or not by this engine, or does not know the language `to`.
     """
+    converted = (Path(model) / CONVERTED_WEIGHTS).is_file()
+    if quantization and (converted or engine != "ctranslate2"):
+        why = f"{model} is converted already" if converted else "needs --engine ctranslate2, which converts the model"
+        raise RecipeError(f"--quantization {quantization}: {why}")
     tokenizer = load_tokenizer(model)
     targets = Targets.of(tokenizer, to)
-    if (Path(model) / CONVERTED_WEIGHTS).is_file():
+    if converted:
         if engine == "transformers":
             raise ModelError(f"{model}: is made for CTranslate2; give --engine ctranslate2, or the original checkpoint")
         limit = usable_length(None, tokenizer)
@@ -180,7 +185,9 @@ def line_translator(
         loaded = load_model(model)
         check_vocabulary(loaded, tokenizer)
         limit = usable_length(loaded.config, tokenizer)
-        decoder = decoder_of(moved(loaded.eval(), fastest_device()), tokenizer, engine or "transformers", quantization)
+        decoder = decoder_of(
+            moved(loaded.eval(), fastest_device()), tokenizer, engine or "transformers", quantization or "float32"
+        )
     return LineTranslator(tokenizer, decoder, limit, targets, num_beams, long, bad_lines, max_tokens)
 
 

@@ -14,7 +14,16 @@ from typing import BinaryIO
 from hf_paretokd.errors import DataError
 
 STANDARD = "-"  # standard input or output, as elsewhere
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+FIRST = 3  # lines that are looked at
+CONVERT = "convert it first (iconv -f {0} -t UTF-8)"
+MARKS = (  # what a file begins with that is no UTF-8 text, and what to do about it
+    (b"\xff\xfe\0\0", "UTF-32", CONVERT),
+    (b"\0\0\xfe\xff", "UTF-32", CONVERT),
+    (b"\xff\xfe", "UTF-16", CONVERT),
+    (b"\xfe\xff", "UTF-16", CONVERT),
+    (b"\x1f\x8b", "packed (gzip)", "unpack it first, or name it .gz"),
+    *((mark, "packed", "unpack it first") for mark in (b"PK\x03\x04", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")),
+)
 
 
 def source_name(source: str | None) -> str:
@@ -53,17 +62,26 @@ def read_lines(file: BinaryIO | gzip.GzipFile, name: str) -> Iterator[bytes]:
     try:
         with file:
             for number, line in enumerate(file, 1):
-                if number == 1 and is_utf16(line):
-                    raise DataError(f"{name}: is UTF-16; convert it first (iconv -f UTF-16 -t UTF-8)")
+                if number <= FIRST and (found := foreign(line)):
+                    form, remedy = found
+                    raise DataError(f"{name}: is {form}; {remedy.format(form)}")
                 yield line
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{name}: cannot be read after line {number} ({error})") from error
 
 
-def is_utf16(line: bytes) -> bool:
-    """Whether a first line is UTF-16: by its mark, or because every other byte of it is zero."""
-    sides = (set(line[:-2:2]), set(line[1:-2:2]))
-    return line.startswith(UTF_16) or (len(line) > 16 and {0} in sides and not all(0 in side for side in sides))
+def foreign(line: bytes) -> tuple[str, str] | None:
+    """What a file is that has this among its first lines and is no UTF-8 text, and what to do about it; None for text."""
+    for mark, form, remedy in MARKS:
+        if line.startswith(mark):
+            return form, remedy
+    if len(line) > 16:  # without a mark: by the bytes that are zero
+        quarters, halves = ([set(line[start:-4:step]) for start in range(step)] for step in (4, 2))
+        if {0} == quarters[0] == quarters[1] or {0} == quarters[2] == quarters[3]:
+            return "UTF-32", CONVERT
+        if {0} in halves and not all(0 in half for half in halves):
+            return "UTF-16", CONVERT
+    return ("no UTF-8 text", "it holds bytes that are zero; name or make a text file") if b"\0" in line else None
 
 
 def count_lines(path: Path) -> int:

@@ -138,6 +138,16 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
         own[name].copy_(tensor)
 
 
+def check_weights(folder: Path) -> None:
+    """Raises a ModelError if the weights of a checkpoint are cut off or no safetensors."""
+    path = folder / WEIGHTS
+    try:
+        with safetensors.safe_open(path, "pt"):  # compares the length of the file with what its header says
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: corrupt ({error}); take another checkpoint") from error
+
+
 # ---- writing
 
 

@@ -14,7 +14,7 @@ from hf_paretokd.inference.ctranslate import convert
 from hf_paretokd.layout import CONVERTED_WEIGHTS, MANIFEST, PROOF
 from hf_paretokd.models.files import load_checkpoint, save_model, save_tokenizer
 from hf_paretokd.runs.recipe import command_line_recipe
-from hf_paretokd.runs.run import run_around
+from hf_paretokd.runs.run import check_model, run_around
 from hf_paretokd.utils.files import check_apart, publish, save_json
 
 
@@ -25,12 +25,14 @@ def export_checkpoint(model: str, output: Path, quantization: str, overwrite: bo
         RecipeError: the output is, contains or lies inside the model, or nothing says where test text is.
         DataError, ModelError, ExportError: no test text, no model, or the converted model fails the proof.
     """
+    check_model(model)
     check_apart(output, [model])
     check_replaceable(output, overwrite)
     run = run_around(model, overrides)
     if run is None and not overrides:
         raise RecipeError(f"{model}: is in no run folder; say where test text is: --data.pairs de-en --data.data_dir …")
     recipe = run.recipe if run else command_line_recipe(overrides)
+    check_apart(output, [recipe.data.data_dir])
     original, tokenizer = load_checkpoint(model)
     texts = run.text("test") if run else load_text(recipe.data, "test")
     by_language: dict[str, tuple[list[str], list[str]]] = {}

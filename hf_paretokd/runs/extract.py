@@ -45,6 +45,7 @@ def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: 
     main = next(iter(find_members(Path(source)).values()), source)
     run = Run(source)
     recipe = optional(lambda: run.recipe) if run.layout.recipe.is_file() else None
+    check_apart(output, [recipe.data.data_dir if recipe else None])
     teacher, tokenizer = load_checkpoint(main)
     method, pairs = (recipe.method, recipe.data.parsed_pairs) if recipe else ("", ())
     written = save_students(teacher, tokenizer, wanted, output, method, pairs, overwrite)

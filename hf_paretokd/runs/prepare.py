@@ -1,33 +1,35 @@
 """From a recipe to a trainer: the run folder, the text, the tokenizer, the models; and what is written when it has trained."""
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from datasets import DatasetDict
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainerCallback
 
 from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.encoding import encode_split
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.tokenizer import train_tokenizer
-from hf_paretokd.errors import ModelError, TrainingError
+from hf_paretokd.errors import ModelError, RecipeError, TrainingError
 from hf_paretokd.hub.card import check_card_languages
 from hf_paretokd.hub.upload import check_names
-from hf_paretokd.layout import IDENTITY, STUDENTS, RunLayout, checkpoint_step
+from hf_paretokd.layout import IDENTITY, LOCK, STUDENTS, RunLayout, checkpoint_step
 from hf_paretokd.models.building import build_model
+from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import load_config, load_tokenizer, usable_length
+from hf_paretokd.models.slicing import config_depth
 from hf_paretokd.runs.fields import field_defaults, typed_fields
 from hf_paretokd.runs.recipe import Recipe, load_recipe
 from hf_paretokd.runs.run import Run, read_baseline
 from hf_paretokd.training.checkpointing import checkpoint_folders
 from hf_paretokd.training.identity import Identity, deciding_arguments, differences
 from hf_paretokd.training.trainer import TranslationTrainer
-from hf_paretokd.utils.files import check_apart, load_json
+from hf_paretokd.utils.files import check_apart, claimed, load_json
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,16 @@ class StartOfRun(TrainerCallback):
         self.recipe, self.overwrite = recipe, overwrite
         self.layout = RunLayout(recipe.run_folder)
         self.begun = False
+        self.claims = ExitStack()
+
+    def claim(self) -> None:
+        """Takes the folder for this training, in the main process.
+
+        Raises:
+            TrainingError: it cannot be written, or another process is training there.
+        """
+        if PartialState().is_main_process:
+            self.claims.enter_context(claimed(self.layout.folder))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Begins the run."""
@@ -81,50 +93,76 @@ class StartOfRun(TrainerCallback):
             shutil.rmtree(self.layout.tokenizer, ignore_errors=True)
             self.layout.new_tokenizer.rename(self.layout.tokenizer)
 
-    def take_back(self) -> None:
-        """Leaves the folder as it was, if the training has not begun."""
+    def release(self) -> None:
+        """Lets others have the folder; one in which no training has begun is left as it was."""
         if not self.begun and PartialState().is_main_process:
             shutil.rmtree(self.layout.new_tokenizer, ignore_errors=True)
-            if self.layout.folder.is_dir() and not any(self.layout.folder.iterdir()):
-                self.layout.folder.rmdir()
+            if self.layout.folder.is_dir() and [path.name for path in self.layout.folder.iterdir()] == [LOCK]:
+                shutil.rmtree(self.layout.folder)
+        self.claims.close()
 
 
 def prepare(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> Prepared:
     """Reads and encodes the text, and settles which pairs are high-resource; nothing of a run that is there is changed.
 
     Raises:
-        TrainingError, RecipeError, DataError, TokenizerError: as `check_start`, `load_text`, `prepare_tokenizer`.
+        TrainingError, RecipeError, DataError, TokenizerError: as `check_start`, `check_folder`, `load_text`,
+            `prepare_tokenizer`.
     """
-    check_start(recipe, resume, overwrite)
+    check_start(recipe)
     start = StartOfRun(recipe, overwrite and not resume)
     try:
+        start.claim()
+        check_folder(recipe, resume, overwrite)
         texts = {split: load_text(recipe.data, split) for split in ("train", "validation")}
         tokenizer = prepare_tokenizer(recipe, texts["train"], start, resume)
-        shape = load_config(recipe.model.from_pretrained) if recipe.model.from_pretrained else recipe.model
+        for split in set(recipe.evaluation.splits) - set(texts):
+            load_text(recipe.data, split)  # whatever is wrong with it is better known now
+        named = recipe.model.from_pretrained
+        shape = load_config(named) if named else recipe.model
+        full = config_depth(shape.to_dict() if isinstance(shape, PreTrainedConfig) else asdict(shape))
+        check_depths(recipe.evaluation.depths or (), full)
         target_tags, max_length = recipe.data.target_tags, recipe.data.max_length or usable_length(shape, tokenizer)
         encoded = {split: encode_split(text, tokenizer, target_tags, max_length) for split, text in texts.items()}
         recipe.split_by_size({str(pair): len(text) for pair, text in texts["train"].items()})
     except BaseException:
-        start.take_back()
+        start.release()
         raise
     return Prepared(recipe, texts, encoded, tokenizer, start)
 
 
-def check_start(recipe: Recipe, resume: bool, overwrite: bool) -> None:
-    """Raises an error if a training could not begin, or its result not be kept; better known now than after it.
+def check_depths(depths: Sequence[str], full: Depth) -> None:
+    """Raises a RecipeError if a student that is to be scored is no slice of the model."""
+    for text in depths:
+        try:
+            Depth.parse(text).within(full)
+        except ModelError as error:
+            raise RecipeError(f"evaluation.depths: {error}") from error
+
+
+def check_start(recipe: Recipe) -> None:
+    """Raises an error if the result of a training could not be kept; better known now than after it.
 
     Raises:
-        TrainingError: the folder cannot be written, or holds a run that neither `resume` nor `overwrite` allows to touch.
-        RecipeError, UploadError: a baseline has no results, or the models could not be uploaded under the name given.
+        RecipeError, UploadError: a baseline has no results, the run would be written over what it reads, or the models could
+            not be uploaded under the name given.
     """
     if recipe.training.push_to_hub:
         check_names([recipe.training.hub_model_id or ""])
         check_card_languages(recipe.data.parsed_pairs, recipe.card.languages)
     for baseline in recipe.evaluation.baselines:
         read_baseline(baseline)
-    layout, state = RunLayout(recipe.run_folder), PartialState()
     models = (recipe.model.from_pretrained, recipe.tokenizer.from_pretrained)
-    check_apart(layout.folder, [recipe.data.data_dir, *models, *recipe.evaluation.baselines], "training.output_dir")
+    check_apart(recipe.run_folder, [recipe.data.data_dir, *models, *recipe.evaluation.baselines], "training.output_dir")
+
+
+def check_folder(recipe: Recipe, resume: bool, overwrite: bool) -> None:
+    """Raises an error if a training could not begin with what is in the run folder.
+
+    Raises:
+        TrainingError: it holds a run that neither `resume` nor `overwrite` allows to touch, or another one than is resumed.
+    """
+    layout, state = RunLayout(recipe.run_folder), PartialState()
     finished = layout.results.exists() and not (resume and goes_on(layout))
     started = layout.recipe.exists()
     state.wait_for_everyone()  # everyone has looked before the main process changes anything
@@ -136,15 +174,6 @@ def check_start(recipe: Recipe, resume: bool, overwrite: bool) -> None:
         raise TrainingError(f"{foreign[0]}: is there already, but {layout.folder} is no run; choose another output_dir")
     if resume and started:
         check_resumed(recipe, layout)
-    if state.is_main_process:
-        try:
-            layout.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=layout.folder):
-                pass
-        except OSError as error:
-            raise TrainingError(
-                f"training.output_dir: {layout.folder} cannot be written ({error.strerror}); choose another"
-            ) from error
     state.wait_for_everyone()
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hf_paretokd.errors import RecipeError
+from hf_paretokd.errors import ModelError, RecipeError
 from hf_paretokd.hub.card import check_card_languages, render_card
 from hf_paretokd.hub.upload import Upload, check_names, push, repository_of
+from hf_paretokd.layout import CONFIG, MEMBERS, WEIGHTS
 from hf_paretokd.models.depth import Depth
+from hf_paretokd.models.files import check_weights
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.cards import Names, card_facts
 from hf_paretokd.runs.run import Run
@@ -52,6 +54,7 @@ def planned_uploads(
             if depth not in {member.depth for member in members}:
                 raise RecipeError(f"--depths: {opened.folder} has no model {depth}")
         members = [member for member in members if member.depth in wanted]
+    check_whole(opened.folder, [opened.members[member] for member in members])
     uploads = []
     for member in members:
         repository, place = names(member)
@@ -61,6 +64,17 @@ def planned_uploads(
     if layout == "subfolders" and uploads[0].path_in_repo:
         uploads.append(Upload(None, to, uploads[0].card))
     return uploads
+
+
+def check_whole(run: Path, chosen: Sequence[Path]) -> None:
+    """Raises a ModelError if weights are missing from the run, or those of a chosen model are cut off."""
+    for config in (path / CONFIG for pattern in MEMBERS for path in run.glob(pattern)):
+        if config.is_file() and not config.with_name(WEIGHTS).is_file():
+            raise ModelError(
+                f"{config.with_name(WEIGHTS)}: is missing; write the model anew (paretokd extract, or the training)"
+            )
+    for folder in chosen:
+        check_weights(folder)
 
 
 def push_run(

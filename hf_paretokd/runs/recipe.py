@@ -209,6 +209,8 @@ def build_recipe(raw: Mapping[str, Any], where: str = "recipe", trainable: bool 
             raise RecipeError(
                 f"{where}: training.{name}: a secret would be written into the run folder; use `hf auth login` or HF_TOKEN"
             )
+    for name in set(registry.method_names()) - {method}:  # they lie idle, but not misspelt
+        typed_fields(registry.trainer_of(name).config_class, raw.get(name) or {}, f"{where}: {name}")
     if trainable:
         recipe.training  # noqa: B018 (made now, so that what is wrong with it is said now)
     else:

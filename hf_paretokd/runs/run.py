@@ -4,6 +4,7 @@ import errno
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import FolderReadOnly, ModelError, ParetoKDError, RecipeError, TrainingError
 from hf_paretokd.evaluation.contamination import Contamination
 from hf_paretokd.evaluation.latency import Cost, Protocol, read_costs
+from hf_paretokd.evaluation.plots import Decision
 from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, read_results
 from hf_paretokd.evaluation.significance import Comparison
 from hf_paretokd.evaluation.translations import read_translations
@@ -26,12 +28,26 @@ from hf_paretokd.models.slicing import extract_student
 from hf_paretokd.runs.comet import comet_rows
 from hf_paretokd.runs.recipe import Recipe, load_recipe
 from hf_paretokd.training.checkpointing import checkpoint_folders
-from hf_paretokd.utils.files import load_json, read_rows
+from hf_paretokd.utils.files import load_json, read_rows, typed_json
 from hf_paretokd.utils.machine import fastest_device
 
 Value = TypeVar("Value")
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What is read of `trainer_state.json`."""
+
+    log_history: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """What is read of `distillation_weights.json`."""
+
+    history: list[Decision]
 
 
 class Run:
@@ -93,7 +109,8 @@ class Run:
             yield
         except OSError as error:
             kind = FolderReadOnly if error.errno in READ_ONLY else TrainingError
-            raise kind(f"{self.folder}: cannot be written ({error.strerror or error})") from error
+            place = self.folder if kind is FolderReadOnly else error.filename or self.folder
+            raise kind(f"{place}: cannot be written ({error.strerror or error})") from error
 
     # ---- Models ---------------------------------------------------------------------------------------------------
 
@@ -283,13 +300,13 @@ class Run:
         """The lines of the training log, from the run or its last checkpoint."""
         folders = [self.folder, *reversed(checkpoint_folders(self.layout.checkpoints))]
         path = next((folder / TRAINER_STATE for folder in folders if (folder / TRAINER_STATE).is_file()), None)
-        return optional(lambda: load_json(path)["log_history"]) or [] if path else []
+        return optional(lambda: typed_json(Logged, path).log_history, path) or [] if path else []
 
     @cached_property
-    def weights_history(self) -> list[dict[str, Any]]:
+    def weights_history(self) -> list[Decision]:
         """The distillation weights over time, of peers that weight each other's lessons."""
         path = self.layout.weights_history
-        return optional(lambda: load_json(path)["history"]) or [] if path.is_file() else []
+        return optional(lambda: typed_json(Weighted, path).history, path) or [] if path.is_file() else []
 
     def forget_figures(self) -> None:
         """Has the figures read anew, because they have been written."""
@@ -313,12 +330,26 @@ def find_members(folder: Path) -> dict[Member, Path]:
     return {member: found[member] for member in sorted(found, key=order)}
 
 
-def optional(read: Callable[[], Value]) -> Value | None:
-    """What is read of a file that reports and cards can do without; None, with a warning, where it is damaged."""
+def check_model(name: str | Path) -> None:
+    """Raises a ModelError if a run is named where a model is meant."""
+    folder = Path(name)
+    if RunLayout(folder).recipe.is_file():
+        models = [str(path) for path in find_members(folder).values()]
+        there = f"name one of its models: {', '.join(models)}" if models else "that has no models yet"
+        raise ModelError(f"{folder}: is a run; {there}")
+
+
+def optional(read: Callable[[], Value], path: Path | None = None) -> Value | None:
+    """What is read of a file that reports and cards can do without; None, with a warning, where it is damaged.
+
+    Args:
+        read: reads it.
+        path: the file, where errors do not name it.
+    """
     try:
         return read()
-    except (ParetoKDError, KeyError, TypeError) as error:
-        logger.warning("left out: %s", error)
+    except (ParetoKDError, OSError, ValueError) as error:
+        logger.warning("left out: %s%s", f"{path}: " if path else "", " ".join(str(error).split()))
         return None
 
 

@@ -17,6 +17,7 @@ from hf_paretokd.training.contract import check_arguments
 
 logger = logging.get_logger(__name__)
 SMOOTHING_VARIANTS = ("torch", "fairseq")
+PRECISIONS = ("no", "bf16", "fp16")
 
 
 @dataclass
@@ -104,6 +105,11 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             self.load_best_model_at_end = False  # nothing tells which would be best, or it is not there
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # else bf16 and two processes refuse a CPU
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION")  # what `accelerate launch` or its configuration says
+        if launched not in (None, *PRECISIONS):
+            raise TrainingError(
+                f"ACCELERATE_MIXED_PRECISION: {launched!r}, from the launcher or its configuration, is not one of "
+                f"{', '.join(PRECISIONS)}"
+            )
         chosen = self.bf16 is not None or self.fp16
         if chosen:
             self.bf16 = bool(self.bf16)
@@ -131,6 +137,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         ):
             if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
                 raise TrainingError(f"{name}: {getattr(self, name)} is out of range ({low} to {high})")
+        if self.max_steps != -1 and self.max_steps < 1:
+            raise TrainingError(f"max_steps: {self.max_steps} is not 1 or more; leave it out to train for num_train_epochs")
         for temperature in self.temperatures:
             if not temperature > 0:
                 raise TrainingError(f"temperatures: {temperature:g} is not positive")

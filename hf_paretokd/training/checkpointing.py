@@ -3,7 +3,8 @@
 import math
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,16 @@ from hf_paretokd.models.joint import JointModel
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.callbacks import CheckpointEvents
 from hf_paretokd.training.stock import StockTrainer
-from hf_paretokd.utils.files import WRITE_ERRORS, damage, discarded_on_error, load_json, publish, save_json, whole_files
+from hf_paretokd.utils.files import (
+    WRITE_ERRORS,
+    claimed,
+    damage,
+    discarded_on_error,
+    load_json,
+    publish,
+    save_json,
+    whole_files,
+)
 from hf_paretokd.utils.interruption import StopRequest
 
 logger = logging.get_logger(__name__)
@@ -96,11 +106,17 @@ class CheckpointedTrainer(StockTrainer):
 
         Raises:
             ModelError: the checkpoint named is not whole.
-            TrainingError: it belongs to another training, or a checkpoint could not be written.
+            TrainingError: it belongs to another training, a checkpoint could not be written, or another process is training
+                in the run folder.
             TrainingInterrupted: SIGTERM or Ctrl-C came; the training was saved and can be resumed.
         """
-        folder = self._starting_point(resume_from_checkpoint)
         others = {"trial": trial, "ignore_keys_for_eval": ignore_keys_for_eval}
+        with claimed(self.layout.folder) if self.is_world_process_zero() else nullcontext():
+            return self._start(resume_from_checkpoint, extend, others)
+
+    def _start(self, resume_from_checkpoint: str | bool | None, extend: int, others: Mapping[str, Any]) -> TrainOutput:
+        """Training, in a run folder that is this process's own."""
+        folder = self._starting_point(resume_from_checkpoint)
         if extend < 0:
             raise TrainingError(f"extend: a training can be made longer, not shorter ({extend})")
         if folder is None:

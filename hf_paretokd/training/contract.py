@@ -58,6 +58,7 @@ REFUSED = {
     "deepspeed": "sharded models are not written as plain checkpoints yet; one process a GPU (torchrun) holds whole ones",
     "parallelism_config": "models are trained whole; one process a GPU (torchrun)",
     "predict_with_generate": "nothing is translated during validation yet; score models afterwards (paretokd evaluate)",
+    "resume_from_checkpoint": "give it to train(resume_from_checkpoint=…), or paretokd train RUN --resume",
     "include_num_input_tokens_seen": "source and target tokens are counted and logged by themselves",
 }
 IDLE = {  # without meaning here; a warning when set
@@ -83,7 +84,6 @@ IDLE = {  # without meaning here; a warning when set
     "hub_strategy": "models are pushed when they are finished",
     "hub_always_push": "models are pushed when they are finished",
     "hub_revision": "models are pushed to the main branch",
-    "resume_from_checkpoint": "give it to train(), or paretokd train --resume",
     "do_train": "call train()",
     "do_eval": "call evaluate()",
     "do_predict": "call predict()",

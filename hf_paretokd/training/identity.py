@@ -87,6 +87,7 @@ def identity_of(
     more: Mapping[str, Any],
     kept: Mapping[str, Any],
     data: tuple[str, Mapping[str, str]],
+    validation: Mapping[str, str],
     precision: str,
 ) -> Identity:
     """The record of a training about to begin.
@@ -99,6 +100,7 @@ def identity_of(
         more: what else decides, by the method's own account.
         kept: see `Identity`.
         data: hashes of the whole training text and of that of each pair.
+        validation: hashes of the validation text of each pair, by which checkpoints are compared and weights searched.
         precision: the one that is really used: `no`, `bf16` or `fp16`.
     """
     whole, by_pair = data
@@ -109,6 +111,7 @@ def identity_of(
         **shapes(models),
         "tokenizer": vocabulary_hash(tokenizer) if tokenizer is not None else None,
         "text": by_pair,
+        "validation text": validation,
         **more,
     }
     circumstances = {name: getattr(args, name) for name in CIRCUMSTANCES}
@@ -143,18 +146,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What is another than it was, each with its old and new value: `learning_rate was 0.001, now 0.002`."""
     found = []
     for name in dict.fromkeys((*old, *new)):
-        if name == "text":
-            found += text_differences(old.get(name) or {}, new.get(name) or {})
+        if name in ("text", "validation text"):
+            found += text_differences(name, old.get(name) or {}, new.get(name) or {})
         elif old.get(name) != new.get(name):
             found.append(f"{name} was {shown(old.get(name))}, now {shown(new.get(name))}")
     return found
 
 
-def text_differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """The same for hashes of text by pair."""
-    found = [f"the pair {pair} is gone" for pair in old if pair not in new]
-    found += [f"the pair {pair} is new" for pair in new if pair not in old]
-    found += [f"the text of {pair} was {old[pair]}, now {new[pair]}" for pair in old if pair in new and old[pair] != new[pair]]
+def text_differences(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """The same for hashes of text by pair, whose order counts where they are drawn from."""
+    what = "the pair" if name == "text" else f"the {name} of"
+    found = [f"{what} {pair} is gone" for pair in old if pair not in new]
+    found += [f"{what} {pair} is new" for pair in new if pair not in old]
+    found += [f"the {name} of {pair} was {old[pair]}, now {new[pair]}" for pair in old if new.get(pair, old[pair]) != old[pair]]
+    if name == "text" and not found and list(old) != list(new):
+        found.append(f"the order of pairs, by which they are drawn, was {', '.join(old)}, now {', '.join(new)}")
     return found
 
 

@@ -11,10 +11,10 @@ def data_hashes(pairs: Mapping[str, Dataset]) -> tuple[str, dict[str, str]]:
     """Eight hexadecimal digits that depend on all token ids of the training text, and the same for each pair.
 
     Args:
-        pairs: token ids (`input_ids`, `labels`) of each pair.
+        pairs: token ids (`input_ids`, `labels`) of each pair; their order counts, because draws depend on it.
     """
     whole, by_pair = hashlib.sha256(), {}
-    for name in sorted(pairs):
+    for name in pairs:
         own = hashlib.sha256()
         whole.update(f"{name}:{len(pairs[name])}\n".encode())
         for column in ("input_ids", "labels"):

@@ -122,6 +122,11 @@ class TranslationTrainer(PushingTrainer):
         self.updates_per_pass = batches / self.micro_batches  # at τ = 1
         if args.max_steps <= 0 and batches:
             args.max_steps = math.ceil(args.num_train_epochs * self.updates_per_pass)
+        if args.eval_strategy != "no" and batches and args.eval_delay > args.max_steps:
+            raise TrainingError(
+                f"eval_delay: {args.eval_delay:g} updates, after which there is no validation left of "
+                f"{args.max_steps} updates; lower it, or set eval_strategy to no"
+            )
         self._clock, self._window = Clock(self), LogWindow(self)
         self.given_optimizer = (others.get("optimizers") or (None,))[0]
         self.skipped_updates = 0  # whose loss or gradient was infinite or not a number
@@ -179,6 +184,7 @@ class TranslationTrainer(PushingTrainer):
 
     def _train(self, start: Path | None, **kwargs: Any) -> TrainOutput:
         """Training, with compiled layers if they are wanted."""
+        self.identity  # noqa: B018 (made now, by the arguments as they were given)
         if not self.args.torch_compile:
             return super()._train(start, **kwargs)
         models = [model for _, model in self.model.named_models()]
@@ -302,9 +308,9 @@ class TranslationTrainer(PushingTrainer):
         signature = {"method": self.method, **shape, **self.args.signature_fields(), "bf16": precision == "bf16"}
         if precision not in ("no", "bf16"):
             signature["precision"] = precision
-        models, data = self.model.models(), data_hashes(self.train_pairs)
-        more, kept = self.deciding(), self.kept_when_extended()
-        return identity_of(self.args, models, self.processing_class, signature, more, kept, data, precision)
+        models, more, kept = self.model.models(), self.deciding(), self.kept_when_extended()
+        data, (_, validation) = data_hashes(self.train_pairs), data_hashes(self.eval_pairs)
+        return identity_of(self.args, models, self.processing_class, signature, more, kept, data, validation, precision)
 
     def deciding(self) -> dict[str, Any]:
         """What else decides a training of this method, beside its arguments."""
@@ -409,13 +415,16 @@ class TranslationTrainer(PushingTrainer):
 
     def check_resumable(self, folder: Path, state: TrainerState, extend: int = 0) -> None:
         """Raises a TrainingError unless this is the training that the checkpoint is of, `extend` updates longer."""
+        recorded = (folder / IDENTITY).is_file()
+        if recorded and (method := Identity(**load_json(folder / IDENTITY)).decides["method"]) != self.method:
+            raise TrainingError(f"{folder}: is of another training: method was {method}, now {self.method}; start a new run")
         position = load_sampler(self.streams, folder)[0].number
         if position != state.global_step * self.micro_batches:
             raise TrainingError(
                 f"{folder}: its updates took {position / max(state.global_step, 1):g} micro-batches each, now "
                 f"they would take {self.micro_batches} (processes × gradient_accumulation_steps); keep the product as it was"
             )
-        if not (folder / IDENTITY).is_file():
+        if not recorded:
             if extend:
                 raise TrainingError(f"extend: {folder} holds no record of its training (an older version's) to be made longer")
             logger.warning(f"{folder}: holds no record of its training (an older version's); only a recipe tells what it is of")
@@ -431,6 +440,11 @@ class TranslationTrainer(PushingTrainer):
             )
         if taken := differences(saved.circumstances, now.circumstances):
             logger.warning(f"{folder}: goes on under other circumstances: {'; '.join(taken)}")
+        if extend and saved.decides["max_steps"] > max(state.global_step, saved.planned):
+            raise TrainingError(
+                f"extend: {folder} is at update {state.global_step} of {saved.decides['max_steps']}, to which the training was "
+                "made longer already; resume it to its end first"
+            )
         longer = saved.extended(state.global_step, extend) if extend else saved
         self.args.max_steps = longer.decides["max_steps"]
         self.take_identity(dataclasses.replace(longer, circumstances=now.circumstances))

@@ -10,10 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 
 from hf_paretokd.errors import ModelError, RecipeError, TrainingError
-from hf_paretokd.layout import MANIFEST
+from hf_paretokd.layout import LOCK, MANIFEST
 
 Row = TypeVar("Row")
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)  # torch.save raises RuntimeError where a disk is full
@@ -168,7 +170,7 @@ def write_rows(rows: Iterable[Any], path: Path) -> None:
 
 
 def read_rows(kind: type[Row], path: Path) -> list[Row] | None:
-    """Reads what `write_rows` wrote; None if there is no such file.
+    """Reads what `write_rows` wrote, each value of its type; None if there is no such file.
 
     Raises:
         TrainingError: the file is damaged.
@@ -176,9 +178,46 @@ def read_rows(kind: type[Row], path: Path) -> list[Row] | None:
     if not path.is_file():
         return None
     try:
-        return [kind(**row) for row in json.loads(path.read_text("utf-8"))]
-    except (ValueError, TypeError) as error:
-        raise TrainingError(f"{path}: cannot be read ({error}); remove it and paretokd evaluate the run") from error
+        return typed_json(list[kind], path, finite=True)  # type: ignore[valid-type]
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise TrainingError(f"{path}: cannot be read ({reason}); remove it and paretokd evaluate the run") from error
+
+
+def typed_json(kind: Any, path: Path, finite: bool = False) -> Any:
+    """The content of a JSON file as a type; dataclasses in it are made, keys that they do not know are left out.
+
+    Args:
+        kind: the type.
+        path: the file.
+        finite: refuse NaN and infinities.
+
+    Raises:
+        OSError, ValueError: it cannot be read, is no JSON, or has values of other types.
+    """
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no number")
+
+    return TypeAdapter(kind).validate_python(json.loads(path.read_text("utf-8"), parse_constant=refuse if finite else None))
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Has a folder, made if need be, for this process alone; whoever has it may claim it again.
+
+    Raises:
+        TrainingError: another process has it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.resolve() / LOCK, timeout=0, is_singleton=True).acquire()
+    except Timeout as error:
+        raise TrainingError(f"{folder}: another process is training there; wait for it, or choose another folder") from error
+    except OSError as error:
+        raise TrainingError(f"output_dir: {folder} cannot be written ({error.strerror}); choose another") from error
+    with lock:
+        yield
 
 
 @contextmanager

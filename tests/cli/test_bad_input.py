@@ -269,7 +269,7 @@ CASES = {
     "an output that is a file": (
         write("new", "mine"),
         NEW,
-        ("training.output_dir", "new"),
+        ("output_dir", "new cannot be written"),
     ),
     "a depth that is a path": (None, (*NEW, "--evaluation.depths", "../../2-2"), ("../../2-2",)),
     "a secret": (None, (*NEW, "--hub_token", "hf_abcdefgh"), ("training.hub_token", "hf auth login")),
@@ -554,8 +554,115 @@ CASES |= {
 }
 
 
+# found by eyes that had not seen the code before
+WEIGHTS = "run/students/2-2/model.safetensors"
+TO = ("push", "{place}/run", "--to", "anna/x", "--dry-run")
+REPORT = ("report", "{place}/run")
+
+
+def results(change):
+    """The results of the run with something done to their rows."""
+
+    def spoil(content):
+        rows = json.loads(content)
+        change(rows)
+        return json.dumps(rows)
+
+    return write("run/results.json", spoil)
+
+
+CASES |= {
+    "pairs in another order": (
+        both(
+            lambda place: shutil.copytree(place / "text/bs-en", place / "text/hr-en"),
+            *(
+                lambda place, split=split: (place / f"text/hr-en/{split}.bs").rename(place / f"text/hr-en/{split}.hr")
+                for split in ("train", "validation", "test")
+            ),
+        ),
+        (*LONGER, "--data.pairs", "hr-en", "bs-en"),
+        ("is of another training", "the pair hr-en is new"),
+    ),
+    "another validation text": (
+        both(write("text/bs-en/validation.bs", LINES), write("text/bs-en/validation.en", LINES)),
+        LONGER,
+        ("is of another training", "the validation text of bs-en was"),
+    ),
+    "another method": (None, (*LONGER, "--method", "plain"), ("is of another training", "method was all_in_one, now plain")),
+    "a resume that is no field": (
+        None,
+        (*NEW, "--resume_from_checkpoint", "{place}/run"),
+        ("resume_from_checkpoint: give it to train(", "--resume"),
+    ),
+    "validation after the end": (None, (*NEW, "--eval_delay", "9"), ("eval_delay: 9 updates", "no validation left of 4")),
+    "a scored depth too deep": (None, (*AGAIN, "--evaluation.depths", "9-9"), ("evaluation.depths: depth 9-9", "only 2-2")),
+    "a scored depth that is none": (None, (*AGAIN, "--evaluation.depths", "2"), ("evaluation.depths: depth '2'",)),
+    "no test text": (remove("text/bs-en/test.bs"), AGAIN, ("its other side test.bs[.gz] is missing",)),
+    "no updates": (None, (*NEW, "--max_steps", "0"), ("max_steps: 0 is not 1 or more", "num_train_epochs")),
+    "updates below none": (None, (*NEW, "--max_steps", "-7"), ("max_steps: -7 is not 1 or more",)),
+    "a misspelt field of a method that lies idle": (
+        write("recipe.yaml", lambda text: text + b"pareto_mutual: {stratgy: uni}\n"),
+        NEW,
+        ("recipe.yaml: pareto_mutual: unknown field 'stratgy'", "did you mean 'strategy'"),
+    ),
+    "a folder for a recipe": (None, ("train", "{place}/text", "--resume"), ("text: is no run (recipe.yaml is missing)",)),
+    "a push without weights": (remove(WEIGHTS), TO, ("2-2/model.safetensors: is missing", "paretokd extract")),
+    "a push of cut weights": (write(WEIGHTS, lambda all_: all_[:-9]), TO, ("2-2/model.safetensors: corrupt",)),
+    "a run for a model to translate": (None, ("translate", "{place}/run"), ("run: is a run; name one of its models", "2-2")),
+    "a run for a model to export": (
+        None,
+        ("export", "{place}/run", "--to", "ctranslate2", "--output", "{place}/new"),
+        ("run: is a run; name one of its models", "2-2"),
+    ),
+    "a quantization of nothing": (
+        SOURCE,
+        ("translate", MODEL, "{place}/in.txt", "--quantization", "int8"),
+        ("--quantization int8: needs --engine ctranslate2",),
+    ),
+    "packed text under a plain name": (
+        write("in.txt", gzip.compress(LINES.encode())),
+        ("translate", MODEL, "{place}/in.txt"),
+        ("in.txt: is packed (gzip); unpack it first, or name it .gz",),
+    ),
+    "UTF-32": (write("in.txt", LINES.encode("utf-32")), ("translate", MODEL, "{place}/in.txt"), ("in.txt: is UTF-32", "iconv")),
+    "a program for a text": (
+        write("in.txt", b"\x7fELF\0\0\n"),
+        ("translate", MODEL, "{place}/in.txt"),
+        ("in.txt: is no UTF-8 text",),
+    ),
+    "an export into the text": (None, (*EXPORT, "{place}/text/out", *TEXT), ("--output", "lies inside", "text")),
+    "an extract into the text": (None, (*EXTRACT, "{place}/text/out"), ("--output", "lies inside")),
+    "results without a value": (
+        results(lambda rows: rows[-1].update(value=None)),
+        REPORT,
+        ("results.json: cannot be read", "value"),
+    ),
+    "results with a word": (
+        results(lambda rows: rows[-1].update(value="good")),
+        REPORT,
+        ("results.json: cannot be read", "value"),
+    ),
+    "results that are no number": (
+        results(lambda rows: rows[-1].update(value=float("nan"))),
+        REPORT,
+        ("results.json: cannot be read", "NaN is no number"),
+    ),
+    "results of no depth": (
+        results(lambda rows: rows[-1].update(depth="deep")),
+        REPORT,
+        ("results.json: cannot be read", "'deep'"),
+    ),
+    "no results at all": (results(list.clear), REPORT, ("results.json: holds no results",)),
+    "plots that are a file": (
+        both(remove("run/plots"), write("run/plots", "mine")),
+        REPORT,
+        ("run/plots: cannot be written",),
+    ),
+}
+
+
 def test_there_are_enough_cases():
-    assert len(CASES) >= 176
+    assert len(CASES) >= 204
 
 
 @pytest.mark.parametrize("name", CASES)

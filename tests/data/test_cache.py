@@ -6,6 +6,7 @@ import pytest
 
 from hf_paretokd.data import cache
 from hf_paretokd.data.cache import digest
+from hf_paretokd.errors import DataError
 
 
 def test_the_same_text_is_encoded_once(texts, tokenizer, monkeypatch):
@@ -66,6 +67,10 @@ def test_a_damaged_cache_is_found_said_and_made_anew(monkeypatch, tmp_path, how,
 def test_a_cache_that_cannot_be_written_leaves_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     monkeypatch.setattr(cache, "publish", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DataError, match=r"token ids cannot be kept there .No space left on device.; set HF_DATASETS_CACHE"):
         cache.cached_dataset("key", lambda: datasets.Dataset.from_dict({"input_ids": [[1]]}))
     assert list((tmp_path / "hf_paretokd").iterdir()) == []
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file")
+    with pytest.raises(DataError, match="file: token ids cannot be kept there"):
+        cache.cached_dataset("key", lambda: datasets.Dataset.from_dict({"input_ids": [[1]]}))

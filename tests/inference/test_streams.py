@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from hf_paretokd.errors import DataError
+from hf_paretokd.errors import DataError, RecipeError
+from hf_paretokd.inference.lines import translate_file
 from hf_paretokd.inference.streams import LineWriter, open_sink, open_source
 
 LINES = [b"one\n", b"two \xc3\xa9\n", b"three"]
@@ -37,6 +38,13 @@ def test_sources_of_all_kinds(tmp_path, monkeypatch):
         ("text.gz", CONTENT, "text.gz: cannot be read after line 0"),
         ("marked", "eins\nzwei\n".encode("utf-16"), "marked: is UTF-16; convert it first"),
         ("unmarked", "eine Zeile Text\n".encode("utf-16-le"), "unmarked: is UTF-16"),
+        ("wide", "eins\nzwei\n".encode("utf-32"), "wide: is UTF-32; convert it first"),
+        ("wide-unmarked", "eine Zeile Text\n".encode("utf-32-be"), "wide-unmarked: is UTF-32"),
+        ("cyrillic", "Два человека идут\n".encode("utf-16-le"), "cyrillic: is no UTF-8 text"),
+        ("misnamed", gzip.compress(CONTENT), "misnamed: is packed .gzip.; unpack it first"),
+        ("archive", b"PK\x03\x04\x14\0", "archive: is packed; unpack it first"),
+        ("program", b"\x7fELF\x02\x01\x01\0\n", "program: is no UTF-8 text"),
+        ("late", b"one\ntwo\nthr\0ee\n", "late: is no UTF-8 text"),
         ("other", "eine Zeile Text\n".encode("utf-16-be"), "other: is UTF-16"),
     ],
 )
@@ -111,3 +119,19 @@ def test_a_command_whose_streams_are_closed(tmp_path):
     assert found.returncode == 1
     assert "standard input: is closed; name a file" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_standard_input_is_not_emptied_by_its_own_output(tmp_path):
+    source = tmp_path / "lines"
+    source.write_bytes(CONTENT)
+    before = os.dup(0)
+    try:
+        with source.open("rb") as file:
+            os.dup2(file.fileno(), 0)
+        for words in ((None,), ("-",)):
+            with pytest.raises(RecipeError, match=r"--output: .*lines is /dev/stdin, which is read here"):
+                translate_file("no model", *words, output=str(source))
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+    assert source.read_bytes() == CONTENT

@@ -147,7 +147,7 @@ with hub:
     # … and at the end of a recipe
     words = ["--output_dir", str(output.parent / "recipe"), "--evaluation.splits", "[]"]
     recipe = load_recipe(run / "recipe.yaml", [*words, "--push_to_hub", "true", "--hub_model_id", "anna/recipe"])
-    check_start(recipe, resume=False, overwrite=False)
+    check_start(recipe)
     trainer.args.hub_model_id = "anna/recipe"
     hub.faults = [Fault("POST", "/api/models/anna/recipe-2-2/commit", 99, 403)]
     try:

@@ -4,13 +4,15 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 import yaml
 from commands import TINY, run
 
 from hf_paretokd.cli import main as main_module
-from hf_paretokd.errors import TokenizerError
+from hf_paretokd.errors import TokenizerError, TrainingError
 from hf_paretokd.evaluation.results import read_results
 from hf_paretokd.runs.prepare import Prepared, prepare
 from hf_paretokd.runs.recipe import load_recipe
@@ -80,7 +82,28 @@ def test_a_run_that_is_to_be_overwritten_lives_until_the_new_training_begins(unf
     assert run(monkeypatch, "train", unfinished / "recipe.yaml", *QUICK, *other, *place) == 0
     assert json.loads((tmp_path / "run" / "teacher" / "config.json").read_text())["vocab_size"] == 600
     assert before.keys() & content(tmp_path / "run").keys() >= {"recipe.yaml", "tokenizer/vocab.json"}
-    assert not list((tmp_path / "run").glob(".*"))
+    assert [path.name for path in (tmp_path / "run").glob(".*")] == [".lock"]
+
+
+HOLD = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]).acquire(); print('held', flush=True); sys.stdin.read()"
+
+
+def test_two_processes_do_not_train_in_one_folder(unfinished, recipe_file, tmp_path, monkeypatch, capsys):
+    shutil.copytree(unfinished / "run", tmp_path / "run")
+    place = ["--output_dir", tmp_path / "run"]
+    before = content(tmp_path / "run")
+    other = [sys.executable, "-c", HOLD, tmp_path / "run" / ".lock"]
+    with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        for words in (["--resume"], ["--overwrite"], ["--extend", "4"]):
+            assert run(monkeypatch, "train", unfinished / "recipe.yaml", *QUICK, *words, *place) == 1
+            said = capsys.readouterr().err.replace("\n", " ")
+            assert f"{tmp_path / 'run'}: another process is training there; wait for it" in said
+        with pytest.raises(TrainingError, match="another process is training there"):
+            prepare(load_recipe(unfinished / "recipe.yaml", [*QUICK, f"--output_dir={tmp_path / 'run'}"]), resume=True)
+        process.stdin.close()
+    assert content(tmp_path / "run") == before
+    assert run(monkeypatch, "train", tmp_path / "run", "--resume") == 0
 
 
 def test_checkpoints_without_a_record_are_compared_by_the_recipe(unfinished, tmp_path, monkeypatch, capsys):
@@ -129,7 +152,7 @@ def test_a_run_goes_on_without_its_recipe_wherever_it_lies(unfinished, tmp_path,
     assert (tmp_path / "new" / "results.json").is_file()
 
 
-def test_an_extension_that_was_cut_off_goes_on_and_is_made_once(unfinished, tmp_path, monkeypatch):
+def test_an_extension_that_was_cut_off_goes_on_and_is_made_once(unfinished, tmp_path, monkeypatch, capsys):
     folder = shutil.copytree(unfinished / "run", tmp_path / "run")
     assert run(monkeypatch, "train", folder, "--resume") == 0
     original = TranslationTrainer.training_step
@@ -142,6 +165,10 @@ def test_an_extension_that_was_cut_off_goes_on_and_is_made_once(unfinished, tmp_
     with monkeypatch.context() as patch:
         patch.setattr(TranslationTrainer, "training_step", stopped)
         assert run(patch, "train", folder, "--extend", "3") == main_module.CTRL_C
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert f"stopped by Ctrl-C after update 6, which is saved; resume to go on: paretokd train {folder} --resume" in said
+    assert run(monkeypatch, "train", folder, "--extend", "3") == 1
+    assert "is at update 6 of 7, to which the training was made longer already" in capsys.readouterr().err.replace("\n", " ")
     assert run(monkeypatch, "train", folder, "--resume") == 0
     record = json.loads((folder / "checkpoints" / "checkpoint-7" / "training.json").read_text())
     assert record["extensions"] == [[4, 3]]
@@ -171,5 +198,5 @@ def test_what_was_prepared_is_taken_back_by_a_call_of_ones_own(recipe_file, tmp_
     prepared = prepare(load_recipe(recipe_file, QUICK))
     assert isinstance(prepared, Prepared)
     assert not (recipe.run_folder / "recipe.yaml").exists()
-    prepared.start.take_back()
+    prepared.start.release()
     assert not recipe.run_folder.exists()

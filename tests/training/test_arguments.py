@@ -124,6 +124,14 @@ def test_a_precision_that_was_chosen_beats_the_launcher_and_one_that_was_not_yie
     assert (args.bf16, args.fp16) == (expected == "bf16", expected == "fp16")
 
 
+@pytest.mark.parametrize("launched", ["fp8", "foo", ""])
+def test_a_launcher_that_wants_what_there_is_not_is_refused(tmp_path, monkeypatch, launched):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    for fields in ({}, {"bf16": True}):
+        with pytest.raises(TrainingError, match=rf"ACCELERATE_MIXED_PRECISION: {launched!r}, .* is not one of no, bf16, fp16"):
+            PlainConfig(output_dir=str(tmp_path), **fields)
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 def test_the_signature_names_the_precision_that_was_used(new_trainer, monkeypatch, bf16):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no" if bf16 else "bf16")

@@ -64,7 +64,7 @@ def test_every_field_that_decides_is_tried_above(halfway):
     """Those of other methods, and what has tests of its own, aside."""
     record = json.loads((halfway.checkpoint(2) / "training.json").read_text())
     tried = {name for fields, _ in CHANGES for name in fields}
-    elsewhere = {"temperatures", "micro-batches of an update", "tokenizer", "text", "method", "precision"}
+    elsewhere = {"temperatures", "micro-batches of an update", "tokenizer", "text", "validation text", "method", "precision"}
     elsewhere |= {"optim_args", "optim_target_modules"}  # like lr_scheduler_kwargs
     elsewhere |= {"mutual_weight", "detach_threshold", "stage2_reset", "detach_at_threshold", "sample_with_replacement"}
     elsewhere |= {"detach_senior", "share_prefix"}  # like kd_weight
@@ -92,8 +92,17 @@ def test_other_text_is_refused_pair_by_pair(new_trainer, encoded):
         ({**train, "fr-en": train["fr-en"].select(range(700))}, "the text of fr-en was [0-9a-f]{8}, now [0-9a-f]{8}"),
         ({"fr-en": train["fr-en"]}, "the pair bs-en is gone"),
         ({**train, "xx-en": train["bs-en"]}, "the pair xx-en is new"),
+        (dict(reversed(train.items())), "the order of pairs, by which they are drawn, was fr-en, bs-en, now bs-en, fr-en"),
     ):
         other["train"] = datasets.DatasetDict(data)
+        with pytest.raises(TrainingError, match=message):
+            new_trainer(max_steps=2, eval_steps=1, data=other).train(resume_from_checkpoint=True)
+    validation = encoded["validation"]
+    for data, message in (
+        ({**validation, "fr-en": validation["fr-en"].select(range(5))}, "the validation text of fr-en was [0-9a-f]{8}, now"),
+        ({"fr-en": validation["fr-en"]}, "the validation text of bs-en is gone"),
+    ):
+        other = {**encoded, "validation": datasets.DatasetDict(data)}
         with pytest.raises(TrainingError, match=message):
             new_trainer(max_steps=2, eval_steps=1, data=other).train(resume_from_checkpoint=True)
 
