@@ -16,6 +16,7 @@ from hf_paretokd.errors import TrainingInterrupted as TrainingInterrupted
 from hf_paretokd.errors import UploadError as UploadError
 from hf_paretokd.evaluation.metrics import Chrf as Chrf
 from hf_paretokd.evaluation.metrics import SacreBleu as SacreBleu
+from hf_paretokd.evaluation.metrics import TranslationMetrics as TranslationMetrics
 from hf_paretokd.inference.decoding import translate as translate
 from hf_paretokd.inference.pipeline import TranslationPipeline as TranslationPipeline
 from hf_paretokd.inference.pipeline import register_translation_pipeline as register_translation_pipeline

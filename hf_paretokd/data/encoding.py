@@ -1,6 +1,6 @@
 """Cleaned text to token ids: one `datasets.DatasetDict` a split, keyed by language pair."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -104,11 +104,13 @@ def encode_rows(text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str
             bar.update(len(sources))
 
 
-def as_pairs(dataset: datasets.Dataset | Pairs | None) -> dict[str, datasets.Dataset]:
+def as_pairs(
+    dataset: datasets.Dataset | Pairs | None, columns: Sequence[str] = ("input_ids", "labels")
+) -> dict[str, datasets.Dataset]:
     """A dictionary keyed by pair; a lone data set gets the name `corpus`.
 
     Raises:
-        DataError: a data set is empty or lacks the columns `input_ids` and `labels`.
+        DataError: a data set is empty or lacks one of the columns.
     """
     if dataset is None:
         return {}
@@ -119,7 +121,7 @@ def as_pairs(dataset: datasets.Dataset | Pairs | None) -> dict[str, datasets.Dat
                 f"data set {name}: is a {type(each).__name__}; give a datasets.Dataset of token ids, as encode_split makes or "
                 "Dataset.from_list and from_generator"
             )
-        lacking = {"input_ids", "labels"} - set(each.column_names)
+        lacking = set(columns) - set(each.column_names)
         if lacking:
             raise DataError(f"data set {name}: column {sorted(lacking)[0]!r} is missing; encode_split makes the right ones")
         if len(each) == 0:
@@ -131,7 +133,8 @@ def trimmed(dataset: datasets.Dataset) -> datasets.Dataset:
     """Rows without their padding: what the `attention_mask` leaves out of `input_ids`, and -100 at the end of `labels`."""
     table = dataset.with_format("arrow")
     masked = "attention_mask" in dataset.column_names and any(holds(batch["attention_mask"], 0) for batch in table.iter(10_000))
-    if not masked and not any(holds(batch["labels"], IGNORED) for batch in table.iter(10_000)):
+    labelled = "labels" in dataset.column_names
+    if not masked and not (labelled and any(holds(batch["labels"], IGNORED) for batch in table.iter(10_000))):
         return dataset
     return dataset.map(without_padding, remove_columns=["attention_mask"] if masked else [], desc="trimming padded rows")
 
@@ -145,13 +148,13 @@ def holds(column: Any, value: int) -> bool:
 
 def without_padding(row: dict[str, Any]) -> dict[str, list[int]]:
     """One row, trimmed."""
-    ids, labels = row["input_ids"], list(row["labels"])
-    while labels and labels[-1] == IGNORED:
-        labels.pop()
-    return {
-        "input_ids": [each for each, kept in zip(ids, row.get("attention_mask") or [1] * len(ids), strict=True) if kept],
-        "labels": labels,
-    }
+    ids, columns = row["input_ids"], {}
+    columns["input_ids"] = [each for each, kept in zip(ids, row.get("attention_mask") or [1] * len(ids), strict=True) if kept]
+    if "labels" in row:
+        columns["labels"] = labels = list(row["labels"])
+        while labels and labels[-1] == IGNORED:
+            labels.pop()
+    return columns
 
 
 def check_no_padding(pairs: Pairs, pad_id: int) -> None:

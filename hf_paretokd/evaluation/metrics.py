@@ -5,8 +5,12 @@ from typing import Any
 
 import datasets
 import evaluate
+import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
+from transformers import EvalPrediction, PreTrainedTokenizerBase
+
+from hf_paretokd.utils.text import one_line
 
 CHARACTER_LANGUAGES = {"ja", "ko", "th", "lo", "km", "my"}  # no spaces or clitics; `13a` would count whole phrases
 
@@ -66,4 +70,45 @@ def scorers(language: str) -> dict[str, BLEU | CHRF]:
     return {"bleu": SacreBleu().scorer(bleu_tokenizer(language)), "chrf": Chrf().scorer()}
 
 
-__all__ = ["Chrf", "SacreBleu", "bleu_tokenizer", "scorers"]
+class PairPrediction(EvalPrediction):
+    """What `compute_metrics` is given: ids [rows, longest], filled up with -100, and the language pair, as `de-en`."""
+
+    def __init__(self, predictions: np.ndarray, label_ids: np.ndarray, pair: str) -> None:
+        super().__init__(predictions, label_ids)
+        self.pair = pair
+
+
+class TranslationMetrics:
+    """A `compute_metrics` for `predict_with_generate`: BLEU and chrF by sacrebleu, between 0 and 100.
+
+    ```python
+    trainer = PlainTrainer(model, PlainConfig(predict_with_generate=True, metric_for_best_model="bleu"),
+                           compute_metrics=TranslationMetrics(tokenizer), …)
+    ```
+
+    It serves the stock `Seq2SeqTrainer` as well, which tells no pair: name the target language there.
+
+    Args:
+        tokenizer: of the models.
+        language: target language, by which BLEU splits words; default: that of the pair.
+    """
+
+    names = ("bleu", "chrf")
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, language: str | None = None) -> None:
+        self.tokenizer, self.language = tokenizer, language
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        """`bleu` and `chrf` of translations against labels."""
+        pair = getattr(prediction, "pair", "")
+        made, wanted = (self.texts(ids) for ids in (prediction.predictions, prediction.label_ids))
+        found = scorers(self.language or pair.rpartition("-")[2])
+        return {name: found[name].corpus_score(made, [wanted]).score for name in self.names}
+
+    def texts(self, ids: Any) -> list[str]:
+        """Text of ids, special tokens and padding left out."""
+        known = np.where(np.asarray(ids) < 0, self.tokenizer.pad_token_id, ids)
+        return [one_line(text) for text in self.tokenizer.batch_decode(known, skip_special_tokens=True)]
+
+
+__all__ = ["Chrf", "PairPrediction", "SacreBleu", "TranslationMetrics", "bleu_tokenizer", "scorers"]

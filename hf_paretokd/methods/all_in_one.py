@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, get_scheduler
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, get_scheduler
 
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import TrainingError
@@ -25,7 +25,7 @@ from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import depth_states
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.identity import Identity
-from hf_paretokd.training.trainer import Source, TranslationTrainer, loaded_models
+from hf_paretokd.training.trainer import TranslationTrainer, lone
 
 RESETS = ("optimizer", "scheduler", "best_metric")
 DRAWS = ("update", "micro_batch")
@@ -219,14 +219,9 @@ class AllInOneTrainer(TranslationTrainer):
     )
     config_class = AllInOneConfig
 
-    def __init__(
-        self,
-        model: Source,
-        args: AllInOneConfig,
-        processing_class: PreTrainedTokenizerBase | None = None,
-        **kwargs: Any,
-    ) -> None:
-        (teacher,), tokenizer = loaded_models([model], processing_class)
+    def joint_model(self, models: Sequence[PreTrainedModel], args: Any) -> AllInOneModel:
+        """The teacher, its students and their losses."""
+        teacher = lone(models)
         self.candidates = candidate_depths(model_depth(teacher), args.candidates)
         if not args.sample_with_replacement and args.num_students > len(self.candidates):
             raise TrainingError(
@@ -234,7 +229,10 @@ class AllInOneTrainer(TranslationTrainer):
             )
         if args.share_prefix and (args.gradient_checkpointing or getattr(args, "activation_checkpointing", None)):
             raise TrainingError("share_prefix: activation checkpointing needs independent passes; set share_prefix to false")
-        super().__init__(AllInOneModel(teacher, args), args, processing_class=tokenizer, **kwargs)
+        return AllInOneModel(teacher, args)
+
+    def set_up(self) -> None:
+        """Settles where the stages meet."""
         self.border = self.planned_border()
         self.add_callback(StageBorder(self))
 

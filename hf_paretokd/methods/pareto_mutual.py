@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
 from hf_paretokd.errors import DataError, ModelError, TrainingError
 from hf_paretokd.hub.card import MethodFacts
@@ -31,7 +31,6 @@ from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel, Passes
 from hf_paretokd.models.states import last_states
 from hf_paretokd.training.arguments import TranslationConfig
-from hf_paretokd.training.trainer import Source, loaded_models
 from hf_paretokd.utils.files import load_json, save_json
 
 STRATEGIES = ("uni", "bi", "auto", "dynamic", "vanilla", "lsmd", "fixed", "auto_official")
@@ -192,17 +191,14 @@ class ParetoMutualTrainer(WeightedTrainer):
     )
     config_class = ParetoMutualConfig
 
-    def __init__(
-        self,
-        model: Sequence[Source],
-        args: ParetoMutualConfig,
-        processing_class: PreTrainedTokenizerBase | Sequence[PreTrainedTokenizerBase] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        given = [model] if isinstance(model, str) or not isinstance(model, Sequence) else list(model)
-        peers, tokenizer = loaded_models(given, common_tokenizer(processing_class))
-        check_models(peers, len(args.temperatures))
-        super().__init__(ParetoMutualModel(peers, args), args, processing_class=tokenizer, **kwargs)
+    def joint_model(self, models: Sequence[PreTrainedModel], args: Any) -> ParetoMutualModel:
+        """The peers and their losses."""
+        check_models(models, len(args.temperatures))
+        return ParetoMutualModel(models, args)
+
+    def set_up(self) -> None:
+        """Makes the rule and what it measures by."""
+        args, peers = self.args, self.model.models()
         self.bests: list[tuple[float, int] | None] = [None] * len(peers)  # (figure, update) of each peer's best validation
         interval = args.update_interval or max(1, round(self.updates_per_pass))
         self.rule = self.build_rule()
@@ -353,18 +349,3 @@ def check_models(peers: Sequence[PreTrainedModel], wanted: int) -> None:
         values = [getattr(peer.config, name) for peer in peers]
         if len(set(values)) > 1:
             raise ModelError(f"peers have different vocabularies: {name} is {' and '.join(map(str, values))}")
-
-
-def common_tokenizer(
-    tokenizers: PreTrainedTokenizerBase | Sequence[PreTrainedTokenizerBase] | None,
-) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of all peers.
-
-    Raises:
-        ModelError: several were given, and they are not the same.
-    """
-    if not isinstance(tokenizers, Sequence):
-        return tokenizers
-    if any(other.get_vocab() != tokenizers[0].get_vocab() for other in tokenizers[1:]):
-        raise ModelError("peers have different tokenizers: teachers and students must speak of the same vocabulary")
-    return tokenizers[0]

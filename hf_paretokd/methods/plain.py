@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.losses import JointLoss
@@ -14,7 +14,7 @@ from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel, Passes
 from hf_paretokd.models.states import last_states
 from hf_paretokd.training.arguments import TranslationConfig
-from hf_paretokd.training.trainer import Source, TranslationTrainer, loaded_models
+from hf_paretokd.training.trainer import TranslationTrainer, lone
 
 
 @dataclass
@@ -55,12 +55,6 @@ class PlainTrainer(TranslationTrainer):
     facts = MethodFacts("Plain training", papers=PACKAGE)
     config_class = PlainConfig
 
-    def __init__(
-        self,
-        model: Source,
-        args: PlainConfig,
-        processing_class: PreTrainedTokenizerBase | None = None,
-        **kwargs: Any,
-    ) -> None:
-        (loaded,), tokenizer = loaded_models([model], processing_class)
-        super().__init__(PlainModel(loaded, args), args, processing_class=tokenizer, **kwargs)
+    def joint_model(self, models: Sequence[PreTrainedModel], args: Any) -> PlainModel:
+        """The model and its loss."""
+        return PlainModel(lone(models), args)

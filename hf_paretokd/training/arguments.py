@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from hf_paretokd.training.contract import check_arguments
 
 logger = logging.get_logger(__name__)
 SMOOTHING_VARIANTS = ("torch", "fairseq")
+LOSSES = re.compile("loss|nll")  # in the names of figures that are better where they are smaller
 PRECISIONS = ("no", "bf16", "fp16")
 
 
@@ -50,7 +52,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         logging_steps: updates between two log lines.
         load_best_model_at_end: end with the best checkpoint.
         metric_for_best_model: validation figure that decides which is best.
-        greater_is_better: whether larger figures are better.
+        greater_is_better: whether larger figures are better; default: unless its name says loss or nll.
         torch_compile: compile the layers, with `torch_compile_backend` and `torch_compile_mode`.
         ddp_find_unused_parameters: left off: every parameter is used.
         ignore_data_skip: left on: the stream starts where it stopped.
@@ -87,7 +89,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     logging_steps: float = 100
     load_best_model_at_end: bool = True
     metric_for_best_model: str | None = "loss"
-    greater_is_better: bool | None = False
+    greater_is_better: bool | None = None
     ddp_find_unused_parameters: bool | None = False
     ignore_data_skip: bool = True
     logging_nan_inf_filter: bool = False
@@ -103,6 +105,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             self.save_steps = self.eval_steps or 500
         if "no" in (self.eval_strategy, self.save_strategy):
             self.load_best_model_at_end = False  # nothing tells which would be best, or it is not there
+        if self.greater_is_better is None and self.metric_for_best_model:
+            self.greater_is_better = not LOSSES.search(self.metric_for_best_model)
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # else bf16 and two processes refuse a CPU
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION")  # what `accelerate launch` or its configuration says
         if launched not in (None, *PRECISIONS):

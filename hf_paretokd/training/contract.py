@@ -27,6 +27,7 @@ HONOURED = (  # as in transformers; with other defaults where `TranslationConfig
     *("disable_tqdm", "report_to", "run_name", "project"),
     *("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
     *("eval_strategy", "eval_steps", "eval_delay", "eval_on_start"),
+    *("predict_with_generate", "generation_max_length", "generation_num_beams"),
     *("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
     *("save_strategy", "save_steps", "save_total_limit", "save_on_each_node"),
     "restore_callback_states_from_checkpoint",
@@ -57,22 +58,19 @@ REFUSED = {
     "fsdp_config": "sharded models are not written as plain checkpoints yet; one process a GPU (torchrun) holds whole ones",
     "deepspeed": "sharded models are not written as plain checkpoints yet; one process a GPU (torchrun) holds whole ones",
     "parallelism_config": "models are trained whole; one process a GPU (torchrun)",
-    "predict_with_generate": "nothing is translated during validation yet; score models afterwards (paretokd evaluate)",
+    "generation_config": "set generation_num_beams and generation_max_length, or the model's own generation configuration",
     "resume_from_checkpoint": "give it to train(resume_from_checkpoint=…), or paretokd train RUN --resume",
     "include_num_input_tokens_seen": "source and target tokens are counted and logged by themselves",
 }
 IDLE = {  # without meaning here; a warning when set
     "bf16_full_eval": "validation runs in the precision of the training",
     "fp16_full_eval": "validation runs in the precision of the training",
-    "prediction_loss_only": "validation finds out losses",
-    "generation_max_length": "nothing is translated during validation yet",
-    "generation_num_beams": "nothing is translated during validation yet",
-    "generation_config": "nothing is translated during validation yet",
+    "prediction_loss_only": "validation finds out losses, and translates where predict_with_generate asks for it",
     "eval_do_concat_batches": "validation keeps no logits",
     "eval_use_gather_object": "validation keeps no logits",
     "eval_accumulation_steps": "validation keeps no logits",
-    "include_for_metrics": "validation finds out losses",
-    "batch_eval_metrics": "validation finds out losses",
+    "include_for_metrics": "compute_metrics is given translations, labels and the pair",
+    "batch_eval_metrics": "compute_metrics is given all translations of a pair",
     "label_names": "labels are called labels",
     "length_column_name": "lengths are counted",
     "dataloader_drop_last": "the stream of micro-batches has no end",
@@ -98,6 +96,8 @@ PARAMETERS = {
     "eval_dataset": "the same",
     "processing_class": "the tokenizer; saved with every model",
     "callbacks": "as in the Trainer",
+    "model_init": "what makes models, of a trial or of nothing, in place of `model`; then every train() begins anew",
+    "compute_metrics": "from translations and labels of a pair to figures, with predict_with_generate; default: BLEU and chrF",
     "optimizers": "an optimizer over `trainer.model.parameters()`, and a schedule; (None, None) makes them",
     "optimizer_cls_and_kwargs": "as in the Trainer",
 }
@@ -105,8 +105,6 @@ REFUSED_PARAMETERS = {
     "data_collator": "micro-batches are padded as they are read; give token ids without padding",
     "compute_loss_func": "the loss is what a method is; derive from a method's joint model",
     "preprocess_logits_for_metrics": "logits are never kept",
-    "compute_metrics": "nothing is translated during validation yet; score models afterwards (paretokd evaluate)",
-    "model_init": "not supported yet; make a trainer for every trial",
 }
 
 _warned: set[str] = set()
@@ -130,7 +128,7 @@ def check_arguments(args: Seq2SeqTrainingArguments) -> None:
             logger.warning(f"{item.name}: means nothing here; {IDLE[item.name]}")
 
 
-def check_parameters(given: dict[str, Any]) -> None:
+def check_parameters(given: dict[str, Any], args: Seq2SeqTrainingArguments) -> None:
     """Refuses parameters of the trainer that mean something else here.
 
     Raises:
@@ -139,6 +137,8 @@ def check_parameters(given: dict[str, Any]) -> None:
     for name, reason in REFUSED_PARAMETERS.items():
         if given.pop(name, None) is not None:
             raise TrainingError(f"{name}: {reason}")
+    if given.get("compute_metrics") is not None and not args.predict_with_generate:
+        raise TrainingError("compute_metrics: needs predict_with_generate; logits are never kept")
     unknown = set(given) - set(PARAMETERS)
     if unknown:
         raise TypeError(f"the trainer has no parameter {sorted(unknown)[0]!r}")

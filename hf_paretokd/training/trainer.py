@@ -5,7 +5,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerState
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import PredictionOutput, TrainOutput, set_seed
 from transformers.utils import logging
 
 from hf_paretokd.data.batches import IGNORED, PairBatches, side_lengths
@@ -33,7 +33,7 @@ from hf_paretokd.data.sampling import (
     expected_sampling,
 )
 from hf_paretokd.data.seeds import derive_seed
-from hf_paretokd.errors import DataError, TrainingError
+from hf_paretokd.errors import DataError, ModelError, TrainingError
 from hf_paretokd.hub.upload import check_names
 from hf_paretokd.layout import IDENTITY, PROGRESS
 from hf_paretokd.models.building import prepare_for_training
@@ -46,8 +46,9 @@ from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.callbacks import Clock, LogWindow
 from hf_paretokd.training.checkpointing import MEANINGLESS, load_sampler, save_sampler
 from hf_paretokd.training.contract import check_parameters
+from hf_paretokd.training.generation import GeneratingTrainer, padded
 from hf_paretokd.training.identity import Identity, differences, identity_of
-from hf_paretokd.training.push import PushingTrainer
+from hf_paretokd.training.search import SEARCH, initial_models, trial_arguments
 from hf_paretokd.training.signature import data_hashes
 from hf_paretokd.training.validation import metrics_of_peers, validation_sums
 from hf_paretokd.utils.allocator import keep_freed_memory
@@ -58,19 +59,20 @@ logger = logging.get_logger(__name__)
 Source = PreTrainedModel | str | os.PathLike[str]  # a model, or the folder or Hub id of one
 
 
-class TranslationTrainer(PushingTrainer):
+class TranslationTrainer(GeneratingTrainer):
     """A `Seq2SeqTrainer` over streams of token micro-batches, for models that compute their own losses.
 
-    A method is a subclass: it names its `method`, `facts` and `config_class`, builds a joint model, and says which depths are
+    A method is a subclass: it names its `method`, `facts` and `config_class`, makes a joint model, and says which depths are
     validated and what is added to a micro-batch.
 
     Args:
-        model: the joint model; methods build it from the user's.
+        model: a model, its folder or Hub id; a list of them where peers are trained.
         args: the method's configuration.
         train_dataset: token ids (`input_ids`, `labels`) of one pair, or a dictionary of them keyed by pair.
         eval_dataset: the same for validation.
-        processing_class: the tokenizer; saved with every model.
+        processing_class: the tokenizer; saved with every model. Default: that of the first model that is named.
         callbacks: as in the Trainer.
+        model_init: what makes the models, from a trial or from nothing, in place of `model`; every `train()` begins anew.
         others: further parameters of the Trainer, see `contract.PARAMETERS`.
 
     Raises:
@@ -78,32 +80,48 @@ class TranslationTrainer(PushingTrainer):
     """
 
     config_class: ClassVar[type[TranslationConfig]]
+    trial: Any = None  # of a hyper-parameter search
 
     def __init__(
         self,
-        model: JointModel,
-        args: TranslationConfig,
+        model: Source | Sequence[Source] | None = None,
+        args: TranslationConfig | None = None,
         train_dataset: datasets.Dataset | Pairs | None = None,
         eval_dataset: datasets.Dataset | Pairs | None = None,
-        processing_class: PreTrainedTokenizerBase | None = None,
+        processing_class: PreTrainedTokenizerBase | Sequence[PreTrainedTokenizerBase] | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        model_init: Callable[..., Any] | None = None,
         **others: Any,
     ) -> None:
-        check_parameters(others)
-        args = copy.copy(args)  # the caller's stays as it is
+        args = copy.copy(args) if args is not None else self.config_class()  # the caller's stays as it is
+        check_parameters(others, args)
+        texts = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
+        self.given = {**texts, "model": model, "processing_class": processing_class, "callbacks": callbacks, **others}
+        self.given |= {"args": copy.copy(args), "model_init": model_init}
         if args.n_gpu > 1:
             raise TrainingError(f"{args.n_gpu} GPUs in one process: use torchrun or accelerate launch, one process a GPU")
+        if (model is None) == (model_init is None):
+            raise TrainingError("model: give a model, or model_init that makes one, and not both")
+        if model_init is not None:
+            if self.given.get("optimizers", (None, None)) != (None, None):
+                raise TrainingError(
+                    "optimizers: of new models, as model_init makes them, an optimizer made before knows nothing"
+                )
+            set_seed(args.seed)
+            model = initial_models(model_init, self.trial)
+        models, tokenizer = loaded_models(listed(model), common_tokenizer(processing_class))
+        joint = self.joint_model(models, args)
         if args.device.type == "cpu":
             keep_freed_memory()
         self.train_pairs, self.eval_pairs = as_pairs(train_dataset), as_pairs(eval_dataset)
-        for _, each in model.named_models():
+        for each in models:
             prepare_for_training(each)
             if args.device.type == "cpu":
                 each.set_attn_implementation("eager")  # sdpa is slow there under bf16 autocast
-            if processing_class is not None:
-                check_vocabulary(each, processing_class)
+            if tokenizer is not None:
+                check_vocabulary(each, tokenizer)
             check_lengths(each, {**self.train_pairs, **self.eval_pairs})
-        check_no_padding({**self.train_pairs, **self.eval_pairs}, model.config.pad_token_id)
+        check_no_padding({**self.train_pairs, **self.eval_pairs}, joint.config.pad_token_id)
         train_batches = build_pair_batches(self.train_pairs, args.max_tokens)
         self.eval_batches = build_pair_batches(self.eval_pairs, args.max_tokens)
         sizes = {name: batches.sentences for name, batches in train_batches.items()}
@@ -131,20 +149,105 @@ class TranslationTrainer(PushingTrainer):
         self.given_optimizer = (others.get("optimizers") or (None,))[0]
         self.skipped_updates = 0  # whose loss or gradient was infinite or not a number
         super().__init__(
-            model=model,
+            model=joint,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            processing_class=processing_class,
+            processing_class=tokenizer,
             callbacks=[self._clock, self._window, *(callbacks or [])],
             **others,
         )
+        self.model_init: Any = model_init
         if self.eval_pairs:
-            depths, peers = self.validation_depths(), len(model.models())
+            depths, peers = self.validation_depths(), len(models)
             nothing = [torch.ones(len(self.eval_pairs), len(depths), 3)] * peers
-            check_best_metric(args, list(metrics_of_peers(nothing, list(self.eval_pairs), depths)))
+            known = metrics_of_peers(nothing, list(self.eval_pairs), depths)
+            if args.predict_with_generate:
+                known |= self.generation_names()
+            if not self.figures_unknown:
+                check_best_metric(args, list(known))
         if args.push_to_hub:
             check_names(list(self.repositories(args.hub_model_id or "").values()))
+        self.set_up()
+
+    def joint_model(self, models: Sequence[PreTrainedModel], args: Any) -> JointModel:
+        """The module that is trained: the models and their losses.
+
+        Raises:
+            ModelError, TrainingError: the models do not fit each other, or the configuration.
+        """
+        raise NotImplementedError
+
+    def set_up(self) -> None:
+        """What a method adds when everything else stands."""
+
+    # ---- Beginning anew -------------------------------------------------------------------------------------------
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+        extend: int = 0,
+    ) -> TrainOutput:
+        """As `CheckpointedTrainer.train`; with `model_init` a second training, or one for a trial, begins with new models."""
+        if self.model_init is not None and (self.begun or trial is not None):
+            self.begin_anew(trial)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval, extend)
+
+    def begin_anew(self, trial: Any) -> None:
+        """Makes models, streams and all that depends on arguments again, with the arguments of a trial if there is one."""
+        given, search = self.given, {name: getattr(self, name) for name in SEARCH if hasattr(self, name)}
+        args = given["args"] if trial is None else trial_arguments(given["args"], trial, self.hp_space, self.hp_name)
+        self.trial = trial
+        self.__dict__.pop("identity", None)
+        TranslationTrainer.__init__(self, **{**given, "args": args})
+        self.given = given
+        for name, value in search.items():
+            setattr(self, name, value)
+
+    def call_model_init(self, trial: Any = None) -> JointModel:
+        """The models that `model_init` has made when the trainer was made, or began anew."""
+        return self.model
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Any], dict[str, Any]] | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] | None = None,
+        backend: Any = None,
+        hp_name: Callable[[Any], str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """A search by optuna; every trial is a training of its own, in `run-N` below the run folder.
+
+        Args:
+            hp_space: from a trial to arguments of the configuration, which are checked like any others.
+            compute_objective: from a validation's figures to one; default: that of `metric_for_best_model`.
+            n_trials: how many.
+            direction: default: `maximize` where `greater_is_better`, else `minimize`.
+            backend: `optuna`, or None.
+            hp_name: from a trial to the name of its folder.
+            kwargs: of optuna.
+
+        Raises:
+            TrainingError: there is no `model_init` or no `hp_space`, or a trial's arguments do not fit.
+        """
+        if self.model_init is None:
+            raise TrainingError("hyperparameter_search: every trial begins with new models; give model_init in place of model")
+        if hp_space is None:
+            raise TrainingError(
+                "hyperparameter_search: hp_space is missing, such as "
+                "lambda trial: {'learning_rate': trial.suggest_float('learning_rate', 1e-4, 1e-2, log=True)}"
+            )
+        if backend not in (None, "optuna"):
+            raise TrainingError(f"hyperparameter_search: backend {backend!r} is not supported here; leave it out for optuna")
+        args = self.given["args"]
+        figure = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
+        objective = compute_objective or (lambda metrics: metrics[figure])
+        towards = direction or ("maximize" if args.greater_is_better else "minimize")
+        return super().hyperparameter_search(hp_space, objective, n_trials, towards, "optuna", hp_name, **kwargs)
 
     # ---- Data -----------------------------------------------------------------------------------------------------
 
@@ -358,16 +461,21 @@ class TranslationTrainer(PushingTrainer):
 
         Returns:
             `eval_loss`, the mean over pairs of the mean over depths (AIO Eq. 9); `eval_nll`; `eval_loss_E-D` for every
-            depth and `eval_loss_xx-yy` for every pair, if there are several. Several peers have all of these each, as
-            `eval_peer1_loss` …, and the names without a peer hold the means over peers.
+            depth and `eval_loss_xx-yy` for every pair, if there are several. With `predict_with_generate` also what
+            `compute_metrics` finds out of the translations of the whole models (teacher, model, peers): `eval_bleu`, the mean
+            over pairs, `eval_bleu_xx-yy` …. Several peers have all of these each, as `eval_peer1_loss` …, and the names without
+            a peer hold the means over peers.
+
+        Raises:
+            DataError: there is no text.
+            TrainingError: `gen_kwargs` holds more than `num_beams` and `max_length`.
         """
         pairs = self.eval_pairs if eval_dataset is None else as_pairs(eval_dataset)
-        batches = self.eval_batches if eval_dataset is None else build_pair_batches(pairs, self.args.max_tokens)
         if not pairs:
             raise DataError("validation needs an eval_dataset")
-        depths = self.validation_depths()
-        sums = [self.cross_entropies(model, pairs, batches, depths) for _, model in self.model.named_models()]
-        figures = metrics_of_peers(sums, list(pairs), depths)
+        figures = self.losses(pairs, self.eval_batches if eval_dataset is None else None)
+        if self.args.predict_with_generate:
+            figures |= self.generation_metrics(pairs, self.translations(pairs, gen_kwargs))
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         due = self.control.should_log, self.control.should_evaluate, self.control.should_save
         ending = self.control.should_training_stop
@@ -378,6 +486,47 @@ class TranslationTrainer(PushingTrainer):
         if not self.between_updates:  # asked for by a callback: what was due is still to be done
             self.control.should_log, self.control.should_evaluate, self.control.should_save = due
         return metrics
+
+    def losses(self, pairs: Pairs, batches: Mapping[str, PairBatches] | None = None) -> dict[str, float]:
+        """The cross-entropies of text, as `evaluate` names them."""
+        depths = self.validation_depths()
+        batches = batches or build_pair_batches(pairs, self.args.max_tokens)
+        sums = [self.cross_entropies(model, pairs, batches, depths) for _, model in self.model.named_models()]
+        return metrics_of_peers(sums, list(pairs), depths)
+
+    def predict(
+        self,
+        test_dataset: datasets.Dataset | Pairs,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "test",
+        **gen_kwargs: Any,
+    ) -> PredictionOutput:
+        """Translations of token ids by the first model (teacher, model or first peer), whatever `predict_with_generate` says.
+
+        Args:
+            test_dataset: `input_ids` of one pair, or a dictionary of them; with `labels` there are figures, too.
+            ignore_keys: taken for compatibility, without effect.
+            metric_key_prefix: of the figures' names.
+            gen_kwargs: `num_beams` and `max_length`.
+
+        Returns:
+            `predictions` and `label_ids` [rows, longest], filled up with -100, pair after pair; and `metrics`, as `evaluate`
+            finds them out.
+
+        Raises:
+            DataError, TrainingError: as `evaluate`.
+        """
+        pairs = as_pairs(test_dataset, ("input_ids",))
+        if not pairs:
+            raise DataError("predict needs a test_dataset")
+        made = self.translations(pairs, gen_kwargs)
+        labels, metrics = None, {}
+        if all("labels" in dataset.column_names for dataset in pairs.values()):
+            labels = padded(row for dataset in pairs.values() for row in dataset["labels"])
+            figures = self.losses(pairs) | self.generation_metrics(pairs, made)
+            metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, metrics)
+        return PredictionOutput(padded(row for name in pairs for row in made[0][name]), labels, metrics)
 
     def stopped_by_validation(self) -> None:
         """Called when a validation ends the training for want of progress, as by `EarlyStoppingCallback`."""
@@ -470,6 +619,37 @@ def check_lengths(model: PreTrainedModel, pairs: Pairs) -> None:
             raise DataError(
                 f"{name}: a sentence has {longest} tokens, the model's position table only {limit}; lower data.max_length"
             )
+
+
+def listed(model: Any) -> list[Source]:
+    """A model, or several, as a list."""
+    return list(model) if isinstance(model, Sequence) and not isinstance(model, str) else [model]
+
+
+def lone(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
+    """The one model of a method that trains one.
+
+    Raises:
+        ModelError: there are several.
+    """
+    if len(models) != 1:
+        raise ModelError(f"{len(models)} models were given, but one is trained; give that one")
+    return models[0]
+
+
+def common_tokenizer(
+    tokenizers: PreTrainedTokenizerBase | Sequence[PreTrainedTokenizerBase] | None,
+) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of all models.
+
+    Raises:
+        ModelError: several were given, and they are not the same.
+    """
+    if not isinstance(tokenizers, Sequence):
+        return tokenizers
+    if any(other.get_vocab() != tokenizers[0].get_vocab() for other in tokenizers[1:]):
+        raise ModelError("peers have different tokenizers: teachers and students must speak of the same vocabulary")
+    return tokenizers[0]
 
 
 def loaded_models(

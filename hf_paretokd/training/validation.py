@@ -69,7 +69,11 @@ def validation_metrics(sums: Tensor, pairs: Sequence[str], depths: Sequence[Dept
 
 def metrics_of_peers(sums: Sequence[Tensor], pairs: Sequence[str], depths: Sequence[Depth]) -> dict[str, float]:
     """`validation_metrics` on average over the models, and those of each, as `peer1_loss` …, if there are several."""
-    figures = [validation_metrics(each, pairs, depths) for each in sums]
+    return merged_figures([validation_metrics(each, pairs, depths) for each in sums])
+
+
+def merged_figures(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Figures of every model, by name: their means, and those of each peer, as `peer1_loss` …, if there are several."""
     metrics = {name: sum(each[name] for each in figures) / len(figures) for name in figures[0]}
     if len(figures) > 1:
         metrics |= {f"peer{peer}_{name}": value for peer, each in enumerate(figures, 1) for name, value in each.items()}

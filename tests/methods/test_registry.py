@@ -15,7 +15,7 @@ from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel, Passes
 from hf_paretokd.models.states import last_states
 from hf_paretokd.training.arguments import TranslationConfig
-from hf_paretokd.training.trainer import TranslationTrainer
+from hf_paretokd.training.trainer import TranslationTrainer, lone
 
 # ---- the method: what CONTRIBUTING describes in four steps
 
@@ -55,8 +55,8 @@ class ToyTrainer(TranslationTrainer):
     facts = MethodFacts("Toy training", tag="toy-kd", prose="Trained as a toy.", papers=("@misc{toy}",))
     config_class = ToyConfig
 
-    def __init__(self, model, args, **kwargs):
-        super().__init__(ToyModel(model, args), args, **kwargs)
+    def joint_model(self, models, args):
+        return ToyModel(lone(models), args)
 
 
 # ---- and nothing else
