@@ -140,6 +140,7 @@ def new_trainer(new_model, encoded, tokenizer, tmp_path, trainer_defaults):
         own.pop("method", None)
         if method == "pareto_mutual":
             own.setdefault("strategy", "bi")
+            own.setdefault("distill_at_once", "update_interval" not in {**own, **fields})
         defaults = {
             "output_dir": str(tmp_path / folder),
             "max_steps": 6,

@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_paretokd import AllInOneConfig, AllInOneTrainer, ParetoMutualConfig, ParetoMutualTrainer
+from hf_paretokd.inference.decoding import decode_all, decoder_of
 from hf_paretokd.methods.all_in_one import LossRules
+from hf_paretokd.training.generation import padded
 
 MICRO_BATCHES = 4
 METHODS = {
@@ -75,7 +77,11 @@ def main(folder: Path, name: str, methods: Iterable[str] = METHODS) -> None:
         noted = decisions(trainer.model.rules) if method == "all_in_one" else []
         trainer.train()
         (folder / f"{name}-{method}-decisions-{config.process_index}.json").write_text(json.dumps(noted))
+        rows = data["validation"]["bs-en"]
+        predicted = trainer.predict(rows, num_beams=1, max_length=9).predictions.tolist()
         if trainer.is_world_process_zero():
+            decoder = decoder_of(models[0], tokenizer, "transformers")
+            alone = padded(decode_all(decoder, rows["input_ids"], 9, 1, 300)).tolist()
             weights = {
                 f"{peer}.{key}": value.clone()
                 for peer, model in enumerate(models)
@@ -86,6 +92,8 @@ def main(folder: Path, name: str, methods: Iterable[str] = METHODS) -> None:
             report = {
                 "processes": trainer.accelerator.num_processes,
                 "dropout": models[0].config.dropout,
+                "predicted": predicted,
+                "alone": alone,
                 "log": trainer.state.log_history,
                 "history": trainer.rule.history if method != "all_in_one" else [],
             }

@@ -8,8 +8,8 @@ train() { name=$1; shift; [ -f "runs/$name/results.json" ] || paretokd train rec
 TEXT=$1
 train tatoeba8-plain-1 --method plain
 train tatoeba8-plain-5 --method plain --temperatures 5
-train tatoeba8-vanilla --strategy vanilla --temperatures 1 1
-train tatoeba8-bi --strategy bi
+train tatoeba8-vanilla --strategy vanilla --temperatures 1 1 --distill_at_once true
+train tatoeba8-bi --strategy bi --distill_at_once true
 train tatoeba8-uni --strategy uni
 train tatoeba8-auto
 for name in vanilla bi uni auto; do

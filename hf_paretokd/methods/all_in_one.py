@@ -236,6 +236,11 @@ class AllInOneTrainer(TranslationTrainer):
         self.border = self.planned_border()
         self.add_callback(StageBorder(self))
 
+    @property
+    def summed_losses(self) -> int:
+        """Those of the teacher and of K students."""
+        return self.args.num_students + 1
+
     def planned_border(self) -> int | None:
         """The update before which stage two is to begin by the arguments; None when there is one stage."""
         start, updates = self.args.mutual_start, self.args.max_steps

@@ -50,14 +50,15 @@ class ParetoMutualConfig(TranslationConfig):
         distillation_weight: α of `uni`, `bi` and `vanilla`.
         weights_file: for `fixed` a JSON or YAML file with a list `weights` of mappings from pairs to α, one a peer; for
             `lsmd` the folder of an `auto` run.
-        update_interval: T, updates between two decisions of `uni` or searches; default: one epoch, the updates in which
-            sampling at τ = 1 sees the corpus once.
+        update_interval: T, updates between two decisions (those of `bi` and `vanilla` are all alike); default: one epoch,
+            the updates in which sampling at τ = 1 sees the corpus once.
         step_size: µ₀ of the searches (PMD Eq. 12).
         step_size_decay: µ = µ₀·√(max(0, 1 − decay·t/T_max)); 0, 0.8, 1.2 and 1 are the paper's schedules 1 to 4 (PMD Tab. 3).
         trial_share: ρ, share of an epoch that every trial of a search trains for.
         smoothed_validation: decide by cross-entropies with the label smoothing of training, as the official code does.
         teacher_dropout: leave the teachers' dropout on, as the official code does.
         warmup_without_kd: updates during which α counts as 0 and nothing is decided; 4 epochs in the official code.
+        distill_at_once: have `bi` and `vanilla` distil from the first update rather than from the first decision (PMD Alg. 1).
         uni_tolerance: in nats per token; with it every peer learns a pair unless it is better than the worst other by more;
             0.05 bits = 0.0347 nats in the official code.
     """
@@ -75,6 +76,7 @@ class ParetoMutualConfig(TranslationConfig):
     smoothed_validation: bool = False
     teacher_dropout: bool = False
     warmup_without_kd: int = 0
+    distill_at_once: bool = False
     uni_tolerance: float = 0.0
 
     def __post_init__(self) -> None:
@@ -222,7 +224,7 @@ class ParetoMutualTrainer(WeightedTrainer):
         if args.strategy in SEARCHES:
             kind = DynamicWeights if args.strategy == "dynamic" else AutomaticWeights
             return kind(pairs, peers, args.step_size, args.step_size_decay)
-        return BidirectionalWeights(pairs, peers, args.distillation_weight)
+        return BidirectionalWeights(pairs, peers, args.distillation_weight, args.distill_at_once)
 
     def check_validation(self) -> None:
         """Raises a DataError if a pair cannot be validated."""
@@ -237,10 +239,11 @@ class ParetoMutualTrainer(WeightedTrainer):
         """Raises a TrainingError if the rule could never decide anything."""
         first = max(interval, self.args.warmup_without_kd)
         if first >= self.args.max_steps:
+            at_once = ", or set distill_at_once" if self.args.strategy in ("bi", "vanilla") else ""
             source = "" if self.args.update_interval else f" (one epoch is {self.updates_per_pass:.0f} updates)"
             raise TrainingError(
                 f"update_interval: the first decision would come after update {first}{source}, but the run ends after "
-                f"{self.args.max_steps}; lower update_interval or warmup_without_kd, or raise max_steps"
+                f"{self.args.max_steps}; lower update_interval or warmup_without_kd, or raise max_steps{at_once}"
             )
         if self.args.strategy in SEARCHES and self.trials.trial_updates < 1:
             raise TrainingError(

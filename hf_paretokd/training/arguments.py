@@ -30,7 +30,9 @@ class TranslationConfig(Seq2SeqTrainingArguments):
 
     Args:
         output_dir: the run's folder.
-        max_grad_norm: norm to which the gradient of each model is cut; None or 0 leaves it as it is.
+        max_grad_norm: norm to which the gradient of each model's loss per token is cut, with All-in-One KD that of the mean
+            over the losses of teacher and students; None or 0 leaves it as it is. `clipped` in the log is the share of updates
+            that were cut.
         max_tokens: budget of a micro-batch: rows × longest side, padding and `</s>` included.
         temperatures: τ of P(ℓ) ∝ N_ℓ^(1/τ), by which micro-batches are drawn from the language pairs; one for each model
             that is trained on a stream of its own (PMD Eq. 2).

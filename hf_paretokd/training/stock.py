@@ -110,7 +110,8 @@ class StockTrainer(Seq2SeqTrainer):
         return self.clip(model)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Tensor | float | None = None) -> Tensor:
-        return self.checked_gradient(model, torch.as_tensor(super()._get_grad_norm(model, grad_norm)))
+        known = self.clip(model) if grad_norm is None else grad_norm  # without a limit nobody has asked for it yet
+        return self.checked_gradient(model, torch.as_tensor(super()._get_grad_norm(model, known)))
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best = super()._determine_best_metric(metrics, trial)

@@ -360,20 +360,26 @@ class TranslationTrainer(GeneratingTrainer):
         counts = [[(batch["labels"] != IGNORED).sum() for batch in sample["batches"]] for sample in samples]
         return self.accelerator.reduce(torch.tensor(counts).sum(0).to(device), reduction="sum")
 
+    @property
+    def summed_losses(self) -> int:
+        """How many models' losses per token are summed in the gradient of a peer; norms are of the gradient of their mean."""
+        return 1
+
     def clip_gradients(self, peers: Sequence[int]) -> list[Tensor]:
-        """Clips the gradient of each of these peers (counted from 0) by itself and returns their norms."""
+        """Clips the gradient of each of these peers (counted from 0) by itself and returns their norms before that."""
         self.accelerator.unscale_gradients()
-        models = [model for _, model in self.model.named_models()]
-        limit = self.args.max_grad_norm or math.inf
-        return [torch.nn.utils.clip_grad_norm_(models[peer].parameters(), limit) for peer in peers]
+        models, summed = [model for _, model in self.model.named_models()], self.summed_losses
+        limit = summed * (self.args.max_grad_norm or math.inf)
+        return [torch.nn.utils.clip_grad_norm_(models[peer].parameters(), limit) / summed for peer in peers]
 
     def clip(self, model: torch.nn.Module) -> Any:
         """Clips every peer by itself; returns the norm of all."""
-        if len(self.streams) == 1:
-            return super().clip(model)
         norms = self.clip_gradients(range(len(self.streams)))
         for peer, norm in enumerate(norms, 1):
-            self._window.add(f"peer{peer}_grad_norm", torch.stack([norm.detach(), torch.ones_like(norm)]))
+            prefix, one = f"peer{peer}_" if len(norms) > 1 else "", torch.ones_like(norm)
+            self._window.add(f"{prefix}clipped", torch.stack([(norm > (self.args.max_grad_norm or math.inf)).to(one), one]))
+            if prefix:
+                self._window.add(f"{prefix}grad_norm", torch.stack([norm.detach(), one]))
         return torch.stack(norms).norm()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

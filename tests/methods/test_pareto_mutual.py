@@ -266,6 +266,23 @@ def test_resume_goes_on_where_it_stopped(new_trainer, new_model, strategy):
     assert [entry["update"] for entry in resumed.rule.history] == [entry["update"] for entry in whole.rule.history]
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected", "decided"),
+    [
+        ({"update_interval": 2}, [0, 0, 0.4, 0.4, 0.4, 0.4], [0, 2]),
+        ({"update_interval": 2, "warmup_without_kd": 3}, [0, 0, 0, 0, 0.4, 0.4], [0, 4]),
+        ({"distill_at_once": True}, [0.4] * 6, [0]),
+        ({"strategy": "vanilla", "temperatures": [1.0, 1.0], "update_interval": 3}, [0, 0, 0, 0.4, 0.4, 0.4], [0, 3]),
+    ],
+)
+def test_both_directions_are_taught_from_the_first_decision_on(new_trainer, fields, expected, decided):
+    trainer = new_trainer(**{"strategy": "bi", **fields})
+    trainer.train()
+    lines = [line for line in trainer.state.log_history if "peer1_alpha" in line]
+    assert [line["peer1_alpha"] for line in lines] == pytest.approx(expected) == [line["peer2_alpha"] for line in lines]
+    assert [entry["update"] for entry in trainer.rule.history] == decided
+
+
 def test_everything_is_logged_and_saved(new_trainer):
     trainer = new_trainer(strategy="auto", update_interval=2, trial_share=0.03)
     trainer.train()
@@ -315,6 +332,7 @@ def test_one_to_many_learns_by_tags(texts, tmp_path, new_model, tokenizer):
     config = ParetoMutualConfig(
         output_dir=str(tmp_path / "run"),
         strategy="bi",
+        distill_at_once=True,
         max_steps=4,
         max_tokens=400,
         eval_steps=4,

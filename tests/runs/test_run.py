@@ -63,7 +63,7 @@ def test_models_are_loaded_when_asked_for_and_once(folder):
     ("words", "models"),
     [
         (["--model.encoder_layers", "3"], 3),  # the teacher and two students
-        (["--method", "pareto_mutual", "--data.pairs", "fr-en", "bs-en", "--strategy", "bi"], 2),
+        (["--method", "pareto_mutual", "--data.pairs", "fr-en", "bs-en", "--strategy", "bi", "--distill_at_once"], 2),
     ],
 )
 def test_what_comes_after_a_training_loads_every_model_once(recipe_file, monkeypatch, words, models):

@@ -333,3 +333,32 @@ def test_training_prints_nothing_but_the_trainers_own_lines(new_trainer, capsys)
     printed = capsys.readouterr().out.splitlines()
     assert printed
     assert all(line.startswith("{'") for line in printed), "one dictionary a line, as transformers prints its log"
+
+
+@pytest.mark.parametrize(("method", "summed"), [("plain", 1), ("all_in_one", 3), ("pareto_mutual", 1)])
+def test_the_gradient_is_cut_at_the_limit_of_the_mean_over_models(new_trainer, method, summed):
+    """By plain steps of size one, whose length is that of the gradient."""
+
+    def step(limit):
+        fields = {"optim": "sgd", "learning_rate": 1.0, "lr_scheduler_type": "constant", "warmup_steps": 0, "max_steps": 1}
+        stages = {"mutual_start": 0.0} if method == "all_in_one" else {}
+        trainer = new_trainer(method, folder=f"{limit}", max_grad_norm=limit, eval_strategy="no", **fields, **stages)
+        before = [weights_of(model) for _, model in trainer.model.named_models()]
+        trainer.train()
+        after = [weights_of(model) for _, model in trainer.model.named_models()]
+        (line,) = (line for line in trainer.state.log_history if "grad_norm" in line)
+        return [old - new for old, new in zip(before, after, strict=True)], line
+
+    free, log = step(0)
+    peers = [f"peer{peer}_" for peer in range(1, len(free) + 1)] if len(free) > 1 else [""]
+    for gradient, prefix in zip(free, peers, strict=True):
+        assert log[f"{prefix}grad_norm"] == pytest.approx(gradient.norm().item() / summed, rel=1e-4)
+        assert log[f"{prefix}clipped"] == 0
+    cut, log = step(0.1)
+    for gradient, whole, prefix in zip(cut, free, peers, strict=True):
+        torch.testing.assert_close(gradient, whole * 0.1 * summed / whole.norm(), rtol=1e-3, atol=1e-6)
+        assert log[f"{prefix}clipped"] == 1
+
+
+def weights_of(model):
+    return torch.cat([parameter.detach().flatten().clone() for parameter in model.parameters()])

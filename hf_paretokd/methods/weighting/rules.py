@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import yaml
 
@@ -37,7 +37,7 @@ class WeightRule:
         weight: α at the beginning.
     """
 
-    changes: ClassVar[bool] = False
+    changes = False
 
     def __init__(self, pairs: Sequence[str], peers: int, weight: float) -> None:
         self.weights: Weights = [dict.fromkeys(pairs, weight) for _ in range(peers)]
@@ -61,7 +61,20 @@ class WeightRule:
 
 
 class BidirectionalWeights(WeightRule):
-    """BI-PMD (PMD Eq. 6): α everywhere, from the first update. With equal temperatures this is vanilla mutual distillation."""
+    """BI-PMD (PMD Eq. 6): α everywhere; 0 before the first decision (PMD Alg. 1), or at once.
+
+    With equal temperatures this is vanilla mutual distillation.
+    """
+
+    def __init__(self, pairs: Sequence[str], peers: int, weight: float, at_once: bool = False) -> None:
+        super().__init__(pairs, peers, weight if at_once else 0.0)
+        self.weight, self.changes = weight, not at_once
+
+    def update(self, measure: Any, update: int, max_updates: int) -> None:
+        """Sets α, at the first decision; there is nothing to measure."""
+        if any(value != self.weight for mine in self.weights for value in mine.values()):
+            self.weights = [dict.fromkeys(mine, self.weight) for mine in self.weights]
+            self.record(update)
 
 
 class FixedWeights(WeightRule):

@@ -117,7 +117,14 @@ def test_unidirectional_weights_per_pair():
 
 def test_bidirectional_weights_and_saved_state():
     rule = BidirectionalWeights(PAIRS, 2, 0.4)
-    assert rule.weights == [dict.fromkeys(PAIRS, 0.4)] * 2
+    assert rule.weights == [dict.fromkeys(PAIRS, 0.0)] * 2, "nobody learns before the first decision"
+    for update in (3, 6):
+        rule.update(None, update, 10)
+        assert rule.weights == [dict.fromkeys(PAIRS, 0.4)] * 2
+    assert [entry["update"] for entry in rule.history] == [0, 3]
+    at_once = BidirectionalWeights(PAIRS, 2, 0.4, at_once=True)
+    assert at_once.weights == rule.weights
+    assert (rule.changes, at_once.changes) == (True, False)
     other = AutomaticWeights(PAIRS, 2, 1.0, 0.0)
     other.update(Scripted(trials=[FIGURE_3, FIGURE_3]), 5, 10)
     restored = AutomaticWeights(PAIRS, 2, 1.0, 0.0)
