@@ -53,6 +53,7 @@ TEACHER, MODEL, PEER, STUDENT = "teacher", "model", "peer", "student"  # the kin
 PEERS, STUDENTS = "peers", "students"
 MEMBERS = (TEACHER, MODEL, f"{PEERS}/[0-9]*", f"{STUDENTS}/*-*", f"{PEERS}/[0-9]*/{STUDENTS}/*-*")  # patterns of their folders
 
+PLOTS = ("latency", "size", "training", "validation", "frontier", "weights")
 PICTURE, LINES = ".png", ".txt"  # endings of plots and of kept text
 # ---- kept translations
 SOURCE, REFERENCE = "source", "reference"
@@ -166,12 +167,27 @@ class RunLayout:
         """Measured times and sizes; engines other than transformers have files of their own."""
         return self.folder / ("latency.json" if engine == "transformers" else f"latency-{engine}-{quantization}.json")
 
-    def written_by_runs(self) -> tuple[list[Path], list[str]]:
-        """All folders, and patterns of all files, that a run may have written and a new one in its place replaces."""
+    @property
+    def folders(self) -> list[Path]:
+        """All folders that a run may have made, whether they are there or not."""
         members = [self.folder / name for name in (TEACHER, MODEL, STUDENTS, PEERS)]
-        folders = [self.checkpoints, self.tokenizer, *members, self.plots, self.translations]
+        return [self.checkpoints, self.tokenizer, *members, self.plots, self.translations]
+
+    @property
+    def own_files(self) -> list[str]:
+        """Patterns of the files in the run folder itself that a run may have written."""
         files = [self.recipe, self.results, self.frontier, self.weights_history, self.comparisons, self.contamination]
-        return folders, [*(path.name for path in (*files, self.trainer_state, self.report)), "latency*.json"]
+        return [*(path.name for path in (*files, self.trainer_state, self.report)), "latency*.json"]
+
+    @property
+    def written(self) -> list[str]:
+        """Patterns of all that a run may have written, below the run folder, and a new run in its place replaces."""
+        models = (*PLAIN_CHECKPOINT, CARD)
+        inside = [f"{folder}/{name}" for folder in (self.tokenizer.name, *MEMBERS) for name in models]
+        kept = [f"{self.translations.name}/*.*-*/*{ending}" for ending in (LINES, ".json")]
+        pictures = [f"{self.plots.name}/{name}{PICTURE}" for name in PLOTS]
+        checkpoints = [f"{self.checkpoints.name}/{name}" for name in (f"{CHECKPOINT}-*", self.unfinished.name)]
+        return [*self.own_files, *inside, *kept, *pictures, *checkpoints]
 
 
 def checkpoint_step(folder: str) -> int | None:

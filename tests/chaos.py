@@ -243,7 +243,7 @@ def training(folder: Path, method: str, output: Path, place: str | None, number:
 def fingerprint(trainer: CheckpointedTrainer) -> dict[str, object]:
     """Everything that must come out equal: weights of every model, Adam's state, the log without times, the best."""
     weights = {name: digest(model.state_dict()) for name, model in trainer.model.named_models()}
-    times = ("seconds", "loader_wait", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss")
+    times = ("seconds", "loader_wait", "train_runtime", "train_samples_per_second", "train_steps_per_second")
     times += COUNTED
     log = [{key: value for key, value in line.items() if key not in times} for line in trainer.state.log_history]
     best = (trainer.state.best_metric, trainer.state.best_global_step)
@@ -380,7 +380,7 @@ def changed(folder: Path, name: str, old: object) -> dict[str, object]:
     """What `new_trainer` has to be told for one field of the record to be another."""
     peer, field = (int(name.split()[1]) - 1, name.split()[2]) if name.startswith("peer ") else (0, name)
     made = folder / f"other-{field}"
-    if field in (*SHAPES, "model_type", "vocab_size", "tokenizer"):
+    if field in (*SHAPES, "configuration", "model_type", "vocab_size", "tokenizer"):
         if not made.exists():
             make_other(folder, field, made)
         if field in ("vocab_size", "tokenizer"):  # which all models share
@@ -414,6 +414,8 @@ def make_other(folder: Path, field: str, made: Path) -> None:
     if field == "model_type":
         kept = {name: value for name, value in model.config.to_dict().items() if name not in ("model_type", "architectures")}
         model = BartForConditionalGeneration(BartConfig(**kept))
+    if field == "configuration":
+        model.config.scale_embedding = not model.config.scale_embedding
     model.save_pretrained(made)
 
 

@@ -61,7 +61,14 @@ def train(words: list[str]) -> None:
     if "--help" in words:
         show.line(describe_fields(path, fields))
         return
-    train_recipe(load_recipe(path, fields), **how)
+    recipe = load_recipe(path, fields)
+    elsewhere = recipe.run_folder.resolve() != folder.folder.resolve()
+    if folder.recipe.is_file() and elsewhere and (how["resume"] or how["extend"]):
+        raise RecipeError(f"--output_dir: {words[0]} goes on where it is; move or copy the folder, or leave --output_dir out")
+    own = RunLayout(recipe.run_folder)
+    if path.is_file() and own.recipe.resolve() == path.resolve() and not (own.checkpoints.exists() or own.results.exists()):
+        raise RecipeError(f"{path}: is where the run would write its own recipe; move it, or choose another output_dir")
+    train_recipe(recipe, **how)
 
 
 def start_options(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -69,13 +76,16 @@ def start_options(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--overwrite", action="store_true")
-    parser.add_argument("--extend")
+    parser.add_argument("--extend", action="append", nargs="?", const="", default=[])
     options, fields = parser.parse_known_args(words)
-    if options.extend is not None:
-        if not options.extend.isdecimal() or int(options.extend) < 1:
-            raise RecipeError(f"--extend: {options.extend!r} is not a number of further updates")
-        options.extend = int(options.extend)
-    return {**vars(options), "extend": options.extend or 0}, fields
+    extend = 0
+    for number in options.extend:
+        if not number.isdecimal() or int(number) < 1:
+            raise RecipeError(f"--extend: {number!r} is not a number of further updates")
+        extend += int(number)
+    if len(options.extend) + options.resume + options.overwrite > 1 + bool(extend and options.resume):
+        raise RecipeError("give one of --resume, --overwrite and --extend, once")
+    return {"resume": options.resume, "overwrite": options.overwrite, "extend": extend}, fields
 
 
 def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False, extend: int = 0) -> "Run | None":
@@ -219,7 +229,7 @@ def extract(words: list[str]) -> None:
     parser.add_argument("depths", nargs="+", help="encoder-decoder layers, such as 6-2")
     parser.add_argument("--output", type=Path, required=True, help="folder for E-D subfolders")
     parser.add_argument("--overwrite", action="store_true", help="replace students that are there")
-    for path in extract_depths(**vars(parser.parse_args(words))):
+    for path in extract_depths(**vars(parser.parse_intermixed_args(words))):
         show.line(str(path))
 
 
@@ -298,6 +308,7 @@ def translate(words: list[str]) -> None:
     parser.add_argument("model", help="a checkpoint, or a folder that `paretokd export` wrote")
     parser.add_argument("source", nargs="?", help="a text file, also .gz or a pipe (default, or -: standard input)")
     parser.add_argument("--output", help="a file, packed if it is called .gz (default, or -: standard output)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the content of the output")
     parser.add_argument("--to", help="target language of lines without a tag such as >>de<<; none leaves them as they are")
     parser.add_argument("--engine", choices=ENGINES, help="default: transformers, or what the folder was exported for")
     parser.add_argument("--quantization", choices=QUANTIZATIONS, help="if CTranslate2 has to convert first (default: float32)")
@@ -306,7 +317,7 @@ def translate(words: list[str]) -> None:
     parser.add_argument("--bad_lines", choices=BAD_LINES, default="stop", help="unknown tags, control tokens (default: stop)")
     parser.add_argument("--buffer", type=int, default=256, help="lines translated together; 1 answers each line at once")
     parser.add_argument("--max_tokens", type=int, default=4096, help="source tokens in a batch")
-    options = parser.parse_args(words)
+    options = parser.parse_intermixed_args(words)
     check_model(options.model)
     translate_file(**vars(options))
 

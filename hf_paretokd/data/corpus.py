@@ -143,6 +143,13 @@ def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Ro
     return read_aligned(*find_aligned(Path(config.data_dir), name, pair))
 
 
+def text_places(config: DataConfig) -> list[Path]:
+    """The folders and files that the text is read from, so far as it is read from here."""
+    named = (filled(config, split, pair) for split in ("train", "validation", "test") for pair in config.parsed_pairs)
+    files = {Path(config.data_dir or ".") / name for name in named if format_of(name)}
+    return [*([Path(config.data_dir)] if config.data_dir else []), *sorted(files)]
+
+
 def check_pair_values(
     values: Mapping[str, Any], pairs: Sequence[str], where: str, kind: type, fits: Callable[[Any], bool]
 ) -> None:

@@ -33,6 +33,8 @@ def write_students(
             than a student.
     """
     full = model_depth(teacher)
+    if folder.exists() and not folder.is_dir():
+        raise ModelError(f"{folder}: is a file; give another output folder")
     wanted = list(dict.fromkeys(Depth.parse(depth) for depth in ([depths] if isinstance(depths, str) else depths)))
     for depth in wanted:
         depth.within(full)

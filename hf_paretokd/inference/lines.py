@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from hf_paretokd.errors import DataError, ModelError, RecipeError, TokenizerErro
 from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
-from hf_paretokd.inference.streams import STANDARD, open_sink, open_source, source_name
+from hf_paretokd.inference.streams import STANDARD, check_free, open_sink, open_source, source_name
 from hf_paretokd.inference.targets import Targets
 from hf_paretokd.layout import CONVERTED_WEIGHTS
 from hf_paretokd.models.files import check_vocabulary, load_model, load_tokenizer, usable_length
@@ -191,7 +191,14 @@ def line_translator(
     return LineTranslator(tokenizer, decoder, limit, targets, num_beams, long, bad_lines, max_tokens)
 
 
-def translate_file(model: str, source: str | None = None, output: str | None = None, buffer: int = 256, **options: Any) -> None:
+def translate_file(
+    model: str,
+    source: str | None = None,
+    output: str | None = None,
+    buffer: int = 256,
+    overwrite: bool = False,
+    **options: Any,
+) -> None:
     """Translates a file or standard input to a file or standard output, line by line, with a progress bar.
 
     Args:
@@ -199,11 +206,13 @@ def translate_file(model: str, source: str | None = None, output: str | None = N
         source: see `open_source`.
         output: see `open_sink`.
         buffer: lines translated together.
+        overwrite: replace what is in the output, once the first lines are translated.
         options: of `line_translator`.
 
     Raises:
         RecipeError: a number is below 1, or the output is or lies inside what is read.
-        DataError: source or output cannot be used, or a line is bad and `bad_lines` is `stop`.
+        DataError: source or output cannot be used, or a line is bad and `bad_lines` is `stop`; what was in the output stays if
+            that happens before anything is translated.
         ModelError, TokenizerError: as `line_translator`.
     """
     for name, value in {"buffer": buffer, **options}.items():
@@ -211,12 +220,15 @@ def translate_file(model: str, source: str | None = None, output: str | None = N
             raise RecipeError(f"--{name}: {value} is not 1 or more")
     if output and output != STANDARD:
         check_apart(output, ("/dev/stdin" if source in (None, STANDARD) else source, model))
+        check_free(output, overwrite)
     with ExitStack() as stack:
         lines, total = open_source(source)
         translator = line_translator(model, **options)
-        sink = stack.enter_context(open_sink(output))
         bar = stack.enter_context(tqdm(total=total, unit=" lines", desc="translating", file=sys.stderr))
-        for line in translator.translate(lines, buffer, source_name(source)):
+        made = translator.translate(lines, buffer, source_name(source))
+        first = list(islice(made, 1))
+        sink = stack.enter_context(open_sink(output))
+        for line in chain(first, made):
             sink.write(line)
             bar.update()
             if bar.n % buffer == 0:

@@ -154,6 +154,13 @@ class LineWriter:
             raise DataError(f"{self.name}: cannot be written ({error.strerror}); {there}") from error
 
 
+def check_free(output: str, overwrite: bool) -> None:
+    """Raises a DataError if a file with content is where the output is to go and is not to be replaced."""
+    path = Path(output)
+    if not overwrite and path.is_file() and path.stat().st_size:
+        raise DataError(f"{path}: exists already; give --overwrite or another --output")
+
+
 @contextmanager
 def open_sink(output: str | None) -> Iterator[LineWriter]:
     """A file, packed if it is called `.gz`, or standard output (None or `-`), which stays open.

@@ -40,7 +40,7 @@ class Targets:
         known = tuple(target_tags(tokenizer))
         default = "" if language == NONE or len(known) < 2 else None
         if language and language != NONE:
-            default = target_tag(language)
+            default = target_tag(language.removeprefix(">>").removesuffix("<<"))
             check_tags(tokenizer, [default])
         return cls(known, default, hasattr(tokenizer, "supported_language_codes"))
 

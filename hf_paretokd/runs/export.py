@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_paretokd.data.corpus import load_text
+from hf_paretokd.data.corpus import load_text, text_places
 from hf_paretokd.errors import ExportError, ModelError, RecipeError
 from hf_paretokd.evaluation.proof import Proof, Sentences, prove
 from hf_paretokd.inference.ctranslate import convert
@@ -15,7 +15,7 @@ from hf_paretokd.layout import CONVERTED_WEIGHTS, MANIFEST, PROOF
 from hf_paretokd.models.files import load_checkpoint, save_model, save_tokenizer
 from hf_paretokd.runs.recipe import command_line_recipe
 from hf_paretokd.runs.run import check_model, run_around
-from hf_paretokd.utils.files import check_apart, publish, save_json
+from hf_paretokd.utils.files import check_apart, listed, publish, save_json
 
 
 def export_checkpoint(model: str, output: Path, quantization: str, overwrite: bool, overrides: Sequence[str]) -> Proof:
@@ -32,7 +32,7 @@ def export_checkpoint(model: str, output: Path, quantization: str, overwrite: bo
     if run is None and not overrides:
         raise RecipeError(f"{model}: is in no run folder; say where test text is: --data.pairs de-en --data.data_dir …")
     recipe = run.recipe if run else command_line_recipe(overrides)
-    check_apart(output, [recipe.data.data_dir])
+    check_apart(output, text_places(recipe.data))
     original, tokenizer = load_checkpoint(model)
     texts = run.text("test") if run else load_text(recipe.data, "test")
     by_language: dict[str, tuple[list[str], list[str]]] = {}
@@ -51,6 +51,8 @@ def check_replaceable(output: Path, overwrite: bool) -> None:
     if not overwrite:
         raise ModelError(f"{output}: exists already; give --overwrite or another --output")
     exported = all((output / name).is_file() for name in (CONVERTED_WEIGHTS, PROOF, MANIFEST))
+    if exported and (more := {path.relative_to(output).as_posix() for path in output.rglob("*")} - listed(output) - {MANIFEST}):
+        raise ModelError(f"{output / min(more)}: is nothing that `paretokd export` wrote; move it, or give another --output")
     if not exported and (not output.is_dir() or any(output.iterdir())):
         raise ModelError(f"{output}: is nothing that `paretokd export` wrote and is not replaced; give another --output")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_paretokd.data.corpus import text_places
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.hub.students import write_students
 from hf_paretokd.methods.registry import DEFAULT, facts_of
@@ -45,7 +46,7 @@ def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: 
     main = next(iter(find_members(Path(source)).values()), source)
     run = Run(source)
     recipe = optional(lambda: run.recipe) if run.layout.recipe.is_file() else None
-    check_apart(output, [recipe.data.data_dir if recipe else None])
+    check_apart(output, text_places(recipe.data) if recipe else [])
     teacher, tokenizer = load_checkpoint(main)
     method, pairs = (recipe.method, recipe.data.parsed_pairs) if recipe else ("", ())
     written = save_students(teacher, tokenizer, wanted, output, method, pairs, overwrite)

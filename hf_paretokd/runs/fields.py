@@ -125,6 +125,8 @@ def typed(hint: Any, name: str, value: Any, where: str) -> Any:
         if isinstance(each, type) and issubclass(each, Enum) and isinstance(value, str) and value not in list(each):
             names = [member.value for member in each]
             raise RecipeError(f"{where}: field {name}: {value!r} is not one of {', '.join(names)}")
+    if isinstance(value, str) and "\0" in value:
+        raise RecipeError(f"{where}: field {name}: holds a NUL character")
     adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     for strict, form in forms(value):
         try:
@@ -180,7 +182,7 @@ def parsed_word(word: str, types: Sequence[Any], text: bool, name: str) -> Any:
         return word
     try:
         return read_yaml(word)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"--{name}: {word!r} is not a value in YAML or JSON") from error
 
 

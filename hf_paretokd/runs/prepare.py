@@ -11,7 +11,7 @@ from accelerate import PartialState
 from datasets import DatasetDict
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainerCallback
 
-from hf_paretokd.data.corpus import ParallelText, load_text
+from hf_paretokd.data.corpus import ParallelText, load_text, text_places
 from hf_paretokd.data.encoding import encode_split
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.tokenizer import train_tokenizer
@@ -27,9 +27,9 @@ from hf_paretokd.runs.fields import field_defaults, typed_fields
 from hf_paretokd.runs.recipe import Recipe, load_recipe
 from hf_paretokd.runs.run import Run, read_baseline
 from hf_paretokd.training.checkpointing import checkpoint_folders
-from hf_paretokd.training.identity import Identity, deciding_arguments, differences
+from hf_paretokd.training.identity import deciding_arguments, differences, read_identity
 from hf_paretokd.training.trainer import TranslationTrainer
-from hf_paretokd.utils.files import check_apart, claimed, load_json
+from hf_paretokd.utils.files import check_apart, claimed
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,11 @@ class StartOfRun(TrainerCallback):
             self.claims.enter_context(claimed(self.layout.folder))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Begins the run."""
+        """Begins the run; the recipe of one that is made longer says so."""
+        if args.max_steps != self.recipe.training.max_steps > 0:
+            method = self.recipe.method
+            home = method if "max_steps" in (self.recipe.raw.get(method) or {}) else "training"
+            self.recipe.raw[home] = {**(self.recipe.raw.get(home) or {}), "max_steps": args.max_steps}
         self.begin()
 
     def begin(self) -> None:
@@ -153,7 +157,7 @@ def check_start(recipe: Recipe) -> None:
     for baseline in recipe.evaluation.baselines:
         read_baseline(baseline)
     models = (recipe.model.from_pretrained, recipe.tokenizer.from_pretrained)
-    check_apart(recipe.run_folder, [recipe.data.data_dir, *models, *recipe.evaluation.baselines], "training.output_dir")
+    check_apart(recipe.run_folder, [*text_places(recipe.data), *models, *recipe.evaluation.baselines], "training.output_dir")
 
 
 def check_folder(recipe: Recipe, resume: bool, overwrite: bool) -> None:
@@ -164,17 +168,30 @@ def check_folder(recipe: Recipe, resume: bool, overwrite: bool) -> None:
     """
     layout, state = RunLayout(recipe.run_folder), PartialState()
     finished = layout.results.exists() and not (resume and goes_on(layout))
-    started = layout.recipe.exists()
+    started = layout.recipe.exists() or bool(resume and checkpoint_folders(layout.checkpoints))
+    files = (path for pattern in layout.own_files for path in layout.folder.glob(pattern))
+    foreign = [path for path in (*layout.folders, *files) if path.exists()]
+    around = next((each for each in layout.folder.resolve().parents if holds(RunLayout(each), layout.folder.resolve())), None)
     state.wait_for_everyone()  # everyone has looked before the main process changes anything
     if finished and not overwrite:
-        raise TrainingError(f"{layout.folder}: holds a finished run; give --overwrite to replace it, or another --output_dir")
+        raise TrainingError(
+            f"{layout.folder}: holds a finished run; give --extend UPDATES to train it longer, --overwrite to replace it, or "
+            "another --output_dir"
+        )
     if started and not (resume or overwrite):
         raise TrainingError(f"{layout.folder}: holds an unfinished run; give --resume to go on, or --overwrite to start anew")
-    if not started and (foreign := [path for path in written_paths(layout) if path.exists()]):
+    if around:
+        raise TrainingError(f"training.output_dir: {layout.folder} lies inside the run {around}; choose another")
+    if not started and foreign:
         raise TrainingError(f"{foreign[0]}: is there already, but {layout.folder} is no run; choose another output_dir")
-    if resume and started:
+    if resume and layout.recipe.exists():
         check_resumed(recipe, layout)
     state.wait_for_everyone()
+
+
+def holds(layout: RunLayout, folder: Path) -> bool:
+    """Whether a folder lies where a run keeps what it has written."""
+    return layout.recipe.is_file() and any(folder.is_relative_to(each) for each in layout.folders)
 
 
 def goes_on(layout: RunLayout) -> bool:
@@ -183,8 +200,8 @@ def goes_on(layout: RunLayout) -> bool:
     if newest is None or not (newest / IDENTITY).is_file():
         return False
     try:
-        planned = Identity(**load_json(newest / IDENTITY)).decides["max_steps"]
-    except (ModelError, TypeError, KeyError):
+        planned = read_identity(newest / IDENTITY).decides["max_steps"]
+    except ModelError:
         return False
     return planned > (checkpoint_step(newest.name) or 0)
 
@@ -201,10 +218,12 @@ def check_resumed(recipe: Recipe, layout: RunLayout) -> None:
 def described(recipe: Recipe, recorded: bool) -> dict[str, Any]:
     """What decides a run by its recipe, beside where text and models are; with a record only what is not in that."""
     sections = {"tokenizer": asdict(recipe.tokenizer)}
+    if not recipe.model.from_pretrained:
+        sections["model"] = {"initialisation": recipe.model.initialisation}
     if not recorded:
         kind = recipe.trainer_class.config_class
         arguments = {**field_defaults(kind), **typed_fields(kind, recipe.training_fields, "training")}
-        training = {name: arguments[name] for name in deciding_arguments(kind)}
+        training = {name: arguments[name] for name in (*deciding_arguments(kind), "bf16", "fp16")}
         sections |= {"data": asdict(recipe.data), "model": asdict(recipe.model), "training": training}
     found = {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
     for place in ("tokenizer.from_pretrained", "model.from_pretrained", "data.data_dir"):
@@ -213,18 +232,16 @@ def described(recipe: Recipe, recorded: bool) -> dict[str, Any]:
 
 
 def remove_run(layout: RunLayout) -> None:
-    """Deletes what a run may have written; whatever else is there is not ours to delete."""
-    for path in written_paths(layout):
-        if path.is_dir():
+    """Deletes what a run may have written, and folders that are empty then; whatever else is there is not ours to delete."""
+    for path in [path for pattern in layout.written for path in layout.folder.glob(pattern)]:
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def written_paths(layout: RunLayout) -> list[Path]:
-    """Folders that a run may have written, whether they are there or not, and files that are there."""
-    folders, files = layout.written_by_runs()
-    return [*folders, *(path for pattern in files for path in layout.folder.glob(pattern))]
+    for folder in layout.folders:
+        for path in sorted((path for path in (folder, *folder.rglob("*")) if path.is_dir()), reverse=True):
+            if not path.is_symlink() and not any(path.iterdir()):
+                path.rmdir()
 
 
 def prepare_tokenizer(

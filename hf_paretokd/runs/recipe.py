@@ -178,7 +178,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), trainable: bool
         raw = read_yaml(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such recipe") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: expected a mapping with the sections method, {', '.join(SECTIONS)} and training")

@@ -127,6 +127,9 @@ class TranslationConfig(Seq2SeqTrainingArguments):
                 logger.warning("bf16 autocast is on, because this machine has instructions for it; bf16=False is float32")
         if self.fp16 and self.use_cpu:
             raise TrainingError("fp16: a CPU does not train in it; set bf16, or leave both out, here and in the launcher")
+        for name in ("eval_steps", "save_steps", "logging_steps"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise TrainingError(f"{name}: {getattr(self, name):g} is not above 0; to switch it off set its strategy to no")
         super().__post_init__()
         if chosen and not (self.bf16 or self.fp16):
             self.mixed_precision = "no"  # the Trainer would ask the launcher once more

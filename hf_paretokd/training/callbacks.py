@@ -30,6 +30,7 @@ class Clock(TrainerCallback):
         self.start: float | None = None
         self.waited, self.asked = 0.0, 0.0
         self.counts, self.counted = [0.0] * len(COUNTED), [0.0] * len(COUNTED)  # in all, and up to the last question
+        self.loss: Tensor | float = 0.0  # the sum over all updates
 
     @property
     def seconds(self) -> float:
@@ -74,13 +75,19 @@ class Clock(TrainerCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold; to be called by all processes."""
-        return {"seconds": self.seconds, "counts": self.trainer.in_all(self.counts)}
+        return {"seconds": self.seconds, "counts": self.trainer.in_all(self.counts), "loss": self.total_loss()}
+
+    def total_loss(self) -> float:
+        """The sum of the losses of all updates; to be asked by all processes."""
+        loss = torch.as_tensor(self.loss, dtype=torch.float32, device=self.trainer.args.device)
+        return self.trainer.accelerator.reduce(loss, reduction="mean").item()
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Has the next training start at the saved time."""
         self.before = self.resumed = saved["seconds"]
         mine = float(self.trainer.is_world_process_zero())  # the sums were taken over all processes
         self.counts = self.counted = [mine * total for total in saved.get("counts", self.counts)]  # older ones have none
+        self.loss = saved.get("loss", 0.0)
 
 
 class LogWindow(TrainerCallback):

@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_paretokd.errors import ModelError
 from hf_paretokd.training.arguments import TranslationConfig, own_fields
 from hf_paretokd.training.signature import training_signature
+from hf_paretokd.utils.files import typed_json
 
 DECIDING = (  # arguments of all methods that decide what comes out, beside those of the method itself
     *("max_steps", "max_tokens", "temperatures", "seed", "label_smoothing_factor", "label_smoothing_variant"),
@@ -36,6 +39,10 @@ SHAPE = (  # of the models, as far as families name it so
     *("decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim", "dropout", "attention_dropout"),
     *("activation_dropout", "activation_function", "max_position_embeddings", "dropout_rate"),
 )
+ASIDE = (  # of configurations: what says nothing about what is computed
+    *("transformers_version", "architectures", "dtype", "torch_dtype", "use_cache", "return_dict", "output_hidden_states"),
+    *("output_attentions", "id2label", "label2id", "problem_type", "chunk_size_feed_forward", "name_or_path"),
+)
 LIBRARIES = ("hf_paretokd", "torch", "transformers", "accelerate")
 
 
@@ -59,7 +66,7 @@ class Identity:
 
     @property
     def text(self) -> str:
-        """The signature as one line: `method:all_in_one|depth:6-6|…|data:…|version:…`."""
+        """The signature as one line: `method:all_in_one|depth:6-6|…|data:…|record:…|version:…`."""
         return training_signature(self.signature)
 
     @property
@@ -117,8 +124,38 @@ def identity_of(
     circumstances = {name: getattr(args, name) for name in CIRCUMSTANCES}
     circumstances |= {"processes": args.world_size, "device": args.device.type}
     circumstances |= {name: version(name) for name in LIBRARIES}
-    signed = {**signature, "data": whole, "version": version("hf_paretokd")}
+    rest = digest(plain({**decides, "initial weights": [weights_hash(model) for model in models]}))
+    signed = {**signature, "data": whole, "record": rest, "version": version("hf_paretokd")}
     return Identity(plain(signed), plain(decides), plain(circumstances), plain(kept))
+
+
+def read_identity(path: Path) -> Identity:
+    """The record of a checkpoint.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        found: Identity = typed_json(Identity, path)
+        if not {"method", "max_steps"} <= set(found.decides):
+            raise ValueError("it says neither method nor max_steps")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); take another checkpoint") from error
+    return found
+
+
+def digest(value: Any) -> str:
+    """Eight hexadecimal digits of a value, as JSON has it."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:8]
+
+
+def weights_hash(model: PreTrainedModel) -> str:
+    """Eight hexadecimal digits of all parameters."""
+    found = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        found.update(name.encode())
+        found.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:8]
 
 
 def deciding_arguments(kind: type[TranslationConfig]) -> list[str]:
@@ -133,13 +170,14 @@ def shapes(models: Sequence[PreTrainedModel]) -> dict[str, Any]:
     for number, model in enumerate(models, 1):
         prefix = f"peer {number} " if len(models) > 1 else ""
         found |= {prefix + name: getattr(model.config, name) for name in SHAPE if hasattr(model.config, name)}
+        others = {name: value for name, value in model.config.to_dict().items() if name not in (*SHAPE, *ASIDE)}
+        found[prefix + "configuration"] = {name: value for name, value in others.items() if not name.startswith("_")}
     return found
 
 
 def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """Eight hexadecimal digits that depend on every entry and its id."""
-    entries = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=False)
-    return hashlib.sha256(entries.encode()).hexdigest()[:8]
+    return digest(sorted(tokenizer.get_vocab().items()))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -148,6 +186,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for name in dict.fromkeys((*old, *new)):
         if name in ("text", "validation text"):
             found += text_differences(name, old.get(name) or {}, new.get(name) or {})
+        elif name.endswith("configuration"):  # fields that one version of transformers has more than another are left aside
+            before, now = old.get(name) or {}, new.get(name) or {}
+            common = [each for each in before if each in now and before[each] != now[each]]
+            found += [f"{name}.{each} was {shown(before[each])}, now {shown(now[each])}" for each in common]
         elif old.get(name) != new.get(name):
             found.append(f"{name} was {shown(old.get(name))}, now {shown(new.get(name))}")
     return found

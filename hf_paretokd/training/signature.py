@@ -29,7 +29,7 @@ def data_hashes(pairs: Mapping[str, Dataset]) -> tuple[str, dict[str, str]]:
 
 
 def training_signature(fields: Mapping[str, Any]) -> str:
-    """`method:all_in_one|K:2|…|data:1f3a9c2b|version:0.1.0` from what a record has of it."""
+    """`method:all_in_one|K:2|…|data:1f3a9c2b|record:9e04d7c1|version:0.1.0` from what a record has of it."""
     return "|".join(f"{name}:{short(value)}" for name, value in fields.items())
 
 

@@ -47,7 +47,7 @@ from hf_paretokd.training.callbacks import Clock, LogWindow
 from hf_paretokd.training.checkpointing import MEANINGLESS, load_sampler, save_sampler
 from hf_paretokd.training.contract import check_parameters
 from hf_paretokd.training.generation import GeneratingTrainer, padded
-from hf_paretokd.training.identity import Identity, differences, identity_of
+from hf_paretokd.training.identity import Identity, differences, identity_of, read_identity
 from hf_paretokd.training.search import SEARCH, initial_models, trial_arguments
 from hf_paretokd.training.signature import data_hashes
 from hf_paretokd.training.validation import metrics_of_peers, validation_sums
@@ -334,7 +334,9 @@ class TranslationTrainer(GeneratingTrainer):
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """As in the Trainer; the loss of an update that will be skipped is not logged."""
         loss = super().training_step(*args, **kwargs)
-        return loss.nan_to_num(nan=0.0) if self.args.skip_nonfinite_updates else loss
+        loss = loss.nan_to_num(nan=0.0) if self.args.skip_nonfinite_updates else loss
+        self._clock.loss = self._clock.loss + loss.detach()
+        return loss
 
     def check_finite(self, figures: Tensor, what: str) -> None:
         """Raises a TrainingError if one of the figures is infinite or not a number."""
@@ -394,6 +396,7 @@ class TranslationTrainer(GeneratingTrainer):
             for name in MEANINGLESS:
                 logs.pop(name, None)
             logs |= {name: round(value, 1) for name, value in self._clock.mean_speeds().items()}
+            logs["train_loss"] = self._clock.total_loss() / max(self.state.global_step, 1)  # also of what came before a stop
         super().log(logs, start_time)
 
     def in_all(self, counts: Sequence[float]) -> list[float]:
@@ -431,7 +434,7 @@ class TranslationTrainer(GeneratingTrainer):
         return {}
 
     def signature(self) -> str:
-        """What has to be equal for two trainings to be the same: `method:all_in_one|depth:6-6|…|data:…|version:…`."""
+        """What has to be equal for two trainings to be the same: `method:all_in_one|depth:6-6|…|data:…|record:…|version:…`."""
         return self.identity.text
 
     def take_identity(self, saved: Identity) -> None:
@@ -570,21 +573,25 @@ class TranslationTrainer(GeneratingTrainer):
 
     def check_resumable(self, folder: Path, state: TrainerState, extend: int = 0) -> None:
         """Raises a TrainingError unless this is the training that the checkpoint is of, `extend` updates longer."""
-        recorded = (folder / IDENTITY).is_file()
-        if recorded and (method := Identity(**load_json(folder / IDENTITY)).decides["method"]) != self.method:
-            raise TrainingError(f"{folder}: is of another training: method was {method}, now {self.method}; start a new run")
+        saved = read_identity(folder / IDENTITY) if (folder / IDENTITY).is_file() else None
+        if saved and saved.decides["method"] != self.method:
+            was = saved.decides["method"]
+            raise TrainingError(f"{folder}: is of another training: method was {was}, now {self.method}; start a new run")
         position = load_sampler(self.streams, folder)[0].number
         if position != state.global_step * self.micro_batches:
             raise TrainingError(
                 f"{folder}: its updates took {position / max(state.global_step, 1):g} micro-batches each, now "
                 f"they would take {self.micro_batches} (processes × gradient_accumulation_steps); keep the product as it was"
             )
-        if not recorded:
+        if saved is None:
             if extend:
                 raise TrainingError(f"extend: {folder} holds no record of its training (an older version's) to be made longer")
-            logger.warning(f"{folder}: holds no record of its training (an older version's); only a recipe tells what it is of")
+            logger.warning(
+                f"{folder}: holds no record of its training (an older version's); only a recipe tells what it is of, and "
+                "nothing whether the text is the same"
+            )
             return
-        saved, now = Identity(**load_json(folder / IDENTITY)), self.identity
+        now = self.identity
         asked = dict(now.decides)
         if asked["max_steps"] == saved.planned:  # by its recipe, which says nothing of extensions
             asked["max_steps"] = saved.decides["max_steps"]

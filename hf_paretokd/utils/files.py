@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from hf_paretokd.errors import ModelError, RecipeError, TrainingError
@@ -56,6 +56,14 @@ def damage(folder: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} cannot be read ({error!r})"
     return None
+
+
+def listed(folder: Path) -> set[str]:
+    """The files that the manifest of a published folder names; none where it cannot be read."""
+    try:
+        return set(json.loads((folder / MANIFEST).read_text("utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def checksum(path: Path) -> str:
@@ -199,7 +207,11 @@ def typed_json(kind: Any, path: Path, finite: bool = False) -> Any:
     def refuse(name: str) -> None:
         raise ValueError(f"{name} is no number")
 
-    return TypeAdapter(kind).validate_python(json.loads(path.read_text("utf-8"), parse_constant=refuse if finite else None))
+    try:
+        return TypeAdapter(kind).validate_python(json.loads(path.read_text("utf-8"), parse_constant=refuse if finite else None))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}") from error
 
 
 @contextmanager

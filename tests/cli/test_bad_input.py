@@ -265,7 +265,7 @@ CASES = {
     "an unknown initialisation": (None, (*NEW, "--model.initialisation", "warm"), ("model.initialisation: 'warm'",)),
     "an unknown metric split": (None, (*NEW, "--evaluation.splits", "tset"), ("evaluation.splits: 'tset'",)),
     "a baseline without results": (None, (*NEW, "--evaluation.baselines", "{place}/text"), ("evaluation.baselines",)),
-    "a finished run again": (None, ("train", "{place}/recipe.yaml"), ("finished run; give --overwrite",)),
+    "a finished run again": (None, ("train", "{place}/recipe.yaml"), ("holds a finished run; give --extend", "--overwrite")),
     "an output that is a file": (
         write("new", "mine"),
         NEW,
@@ -384,7 +384,11 @@ CASES |= {
         ),
         "train into the text": (None, (*TRAIN, "{place}/text", "--overwrite"), ("training.output_dir", "is", "text")),
         "train below the text": (None, (*TRAIN, "{place}/text/run"), ("training.output_dir", "lies inside")),
-        "train around the text": (None, (*TRAIN, "{place}"), ("training.output_dir", "contains text")),
+        "train around the text": (
+            lambda place: shutil.copytree(place / "text", place / "big/text"),
+            (*TRAIN, "{place}/big", "--data.data_dir", "{place}/big/text"),
+            ("training.output_dir", "contains", "big/text, which is read here"),
+        ),
         "train over the model to start from": (
             None,
             (*TRAIN, "{place}/run", "--overwrite", "--model.from_pretrained", "{place}/run/teacher"),
@@ -555,6 +559,7 @@ CASES |= {
 
 
 # found by eyes that had not seen the code before
+SPLITS = ("train", "validation", "test")
 WEIGHTS = "run/students/2-2/model.safetensors"
 TO = ("push", "{place}/run", "--to", "anna/x", "--dry-run")
 REPORT = ("report", "{place}/run")
@@ -661,8 +666,96 @@ CASES |= {
 }
 
 
+TSV = write("run/all.tsv", "a\tb\n" * 40)
+CASES |= {
+    "text in the run that is replaced": (
+        TSV,
+        (*AGAIN, "--data.data_dir", "null", *(word for split in SPLITS for word in (f"--data.{split}", "{place}/run/all.tsv"))),
+        ("training.output_dir", "contains", "all.tsv, which is read here"),
+    ),
+    "a run inside a run": (None, (*TRAIN, "{place}/run/students/mine"), ("training.output_dir", "lies inside the run")),
+    "translating over a file": (
+        both(SOURCE, write("out.txt", "mine\n")),
+        (*TRANSLATE, "{place}/out.txt"),
+        ("out.txt: exists already; give --overwrite",),
+    ),
+    "translating over a file what is no text": (
+        both(write("in.txt", LINES.encode("utf-16")), write("out.txt", "mine\n")),
+        (*TRANSLATE, "{place}/out.txt", "--overwrite"),
+        ("in.txt: is UTF-16",),
+    ),
+    "translating over a file a first line that is bad": (
+        both(write("in.txt", "a </s> b\n"), write("out.txt", "mine\n")),
+        (*TRANSLATE, "{place}/out.txt", "--overwrite"),
+        ("in.txt:1: holds </s>",),
+    ),
+    "another initialisation": (
+        None,
+        (*LONGER, "--model.initialisation", "fairseq"),
+        ("model.initialisation was residual, now fairseq",),
+    ),
+    "another precision, without a record": (
+        both(
+            remove("run/checkpoints/checkpoint-4/training.json"),
+            write("run/checkpoints/checkpoint-4/manifest.json", without("training.json")),
+            remove("run/results.json"),
+        ),
+        ("train", "{place}/run", "--resume", "--bf16", "true"),
+        ("is of another training", "training.bf16 was False, now True"),
+    ),
+    "a record that is none": (
+        both(
+            write("run/checkpoints/checkpoint-4/training.json", "{}"),
+            write("run/checkpoints/checkpoint-4/manifest.json", without("training.json")),
+        ),
+        LONGER,
+        ("checkpoint-4/training.json: cannot be read",),
+    ),
+    "more than an export": (
+        both(
+            *(write(f"out/{name}", "{}") for name in ("model.bin", "proof.json", "notes.txt")),
+            write("out/manifest.json", '{"files": {"model.bin": {}, "proof.json": {}}}'),
+        ),
+        (*EXPORT, "{place}/out"),
+        ("out/notes.txt: is nothing that `paretokd export` wrote",),
+    ),
+    "a recipe in its own output": (
+        both(lambda place: (place / "own").mkdir(), link("own/recipe.yaml", "recipe.yaml", "hardlink_to")),
+        ("train", "{place}/own/recipe.yaml", "--output_dir", "{place}/own", "--overwrite"),
+        ("own/recipe.yaml: is where the run would write its own recipe",),
+    ),
+    "extracting onto a file": (
+        None,
+        ("extract", "{place}/run", "2-2", "--output", "{place}/recipe.yaml"),
+        ("recipe.yaml: is a file",),
+    ),
+    "a NUL in a path": (add_training('run_name: "a\\0b"'), PLAIN, ("field run_name: holds a NUL character",)),
+    "brackets without end": (write("recipe.yaml", "[" * 3000), NEW, ("recipe.yaml: not readable as YAML",)),
+    "a number without end": (add_training("max_steps: " + "9" * 5000), PLAIN, ("recipe.yaml: not readable as YAML",)),
+    "a run that is to go on elsewhere": (
+        None,
+        (*LONGER, "--output_dir", "{place}/new"),
+        ("--output_dir: ", "run goes on where it is"),
+    ),
+    "going on and beginning anew": (
+        None,
+        ("train", "{place}/run", "--resume", "--overwrite"),
+        ("give one of --resume, --overwrite",),
+    ),
+    "longer and anew": (None, (*LONGER, "--overwrite"), ("give one of --resume, --overwrite and --extend",)),
+    "longer twice": (None, (*LONGER, "--extend", "3"), ("give one of --resume, --overwrite and --extend, once",)),
+    "longer by nothing": (None, LONGER[:-1], ("--extend: '' is not a number of further updates",)),
+    "validation never": (None, (*NEW, "--eval_steps", "0"), ("eval_steps: 0 is not above 0", "strategy to no")),
+    "translations by something else": (
+        None,
+        (*NEW, "--generation_config", "x"),
+        ("generation_config: set generation_num_beams",),
+    ),
+}
+
+
 def test_there_are_enough_cases():
-    assert len(CASES) >= 204
+    assert len(CASES) >= 225
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -63,9 +63,10 @@ def test_a_quantization_that_costs_quality_is_not_exported(trained, tokenizer, s
 
     monkeypatch.setattr(module.ctranslate, "ctranslate_decoder", worse)
     (tmp_path / "out").mkdir()
-    for name in ("mine", "model.bin", "proof.json", "manifest.json"):  # an export of before
+    for name in ("model.bin", "proof.json"):  # an export of before
         (tmp_path / "out" / name).write_text("kept")
+    (tmp_path / "out" / "manifest.json").write_text('{"files": {"model.bin": {}, "proof.json": {}}}')
     texts = [Sentences("en", sentences, references)]
     with pytest.raises(ExportError, match=r"int8 loses \d+\.\d+ BLEU on 150 sentences"):
         export_model(trained, tokenizer, texts, tmp_path / "out", "int8", overwrite=True)
-    assert (tmp_path / "out" / "mine").read_text() == "kept", "what was there stays if the new one fails"
+    assert (tmp_path / "out" / "model.bin").read_text() == "kept", "what was there stays if the new one fails"

@@ -200,3 +200,33 @@ def test_what_was_prepared_is_taken_back_by_a_call_of_ones_own(recipe_file, tmp_
     assert not (recipe.run_folder / "recipe.yaml").exists()
     prepared.start.release()
     assert not recipe.run_folder.exists()
+
+
+def test_a_run_that_is_replaced_takes_nothing_with_it(unfinished, tmp_path, monkeypatch):
+    folder = shutil.copytree(unfinished / "run", tmp_path / "run")
+    mine = ["checkpoints/mine.txt", "students/mine.txt", "plots/mine.png", "translations/mine.txt", "teacher/other/mine.txt"]
+    for name in mine:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("mine")
+    method = ["--method", "plain", "--max_steps", "1"]
+    assert run(monkeypatch, "train", folder, *QUICK, *method, "--overwrite") == 0
+    assert [(folder / name).read_text() for name in mine] == ["mine"] * len(mine)
+    assert not list(folder.glob("teacher/*.json"))
+    assert [path.name for path in (folder / "checkpoints").glob("checkpoint-*")] == ["checkpoint-1"]
+    assert not (folder / "peers").exists()
+
+
+def test_a_run_without_its_recipe_goes_on_by_the_one_it_was_made_of(unfinished, tmp_path, monkeypatch):
+    folder = shutil.copytree(unfinished / "run", tmp_path / "run")
+    (folder / "recipe.yaml").unlink()
+    assert run(monkeypatch, "train", unfinished / "recipe.yaml", *QUICK, "--output_dir", folder, "--resume") == 0
+    assert (folder / "recipe.yaml").is_file()
+    assert (folder / "results.json").is_file()
+
+
+def test_the_recipe_of_a_run_that_was_made_longer_says_so(unfinished, tmp_path, monkeypatch):
+    folder = shutil.copytree(unfinished / "run", tmp_path / "run")
+    assert run(monkeypatch, "train", folder, "--extend", "3") == 0
+    assert load_recipe(folder / "recipe.yaml").training.max_steps == 7
+    assert run(monkeypatch, "train", folder, "--extend", "1") == 0
+    assert load_recipe(folder / "recipe.yaml").training.max_steps == 8

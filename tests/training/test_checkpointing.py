@@ -40,8 +40,8 @@ def weights(trainer):
 
 
 def figures(trainer):
-    kept = ("loss", "grad_norm", "nll", "loss_kd", "eval_loss", "peer1_kd", "step")
-    return [{name: line[name] for name in kept if name in line} for line in trainer.state.log_history[1:-1]]
+    kept = ("loss", "grad_norm", "nll", "loss_kd", "eval_loss", "peer1_kd", "step", "train_loss")
+    return [{name: line[name] for name in kept if name in line} for line in trainer.state.log_history[1:]]
 
 
 class At(TrainerCallback):

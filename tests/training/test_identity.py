@@ -1,13 +1,14 @@
 """A resumed training is the one that its checkpoint is of, or it is refused by name."""
 
 import json
+import re
 
 import datasets
 import pytest
 import torch
 
-from hf_paretokd.errors import TrainingError
-from hf_paretokd.training.identity import differences
+from hf_paretokd.errors import ModelError, TrainingError
+from hf_paretokd.training.identity import differences, read_identity
 from hf_paretokd.training.trainer import logger
 
 
@@ -69,7 +70,7 @@ def test_every_field_that_decides_is_tried_above(halfway):
     elsewhere |= {"mutual_weight", "detach_threshold", "stage2_reset", "detach_at_threshold", "sample_with_replacement"}
     elsewhere |= {"detach_senior", "share_prefix"}  # like kd_weight
     shape = {name for name in record["decides"] if name.startswith(("d_", "encoder_", "decoder_", "activation", "attention"))}
-    shape |= {"model_type", "vocab_size", "dropout", "max_position_embeddings"}
+    shape |= {"model_type", "vocab_size", "dropout", "max_position_embeddings", "configuration"}
     assert set(record["decides"]) - shape == (tried - {"bf16"}) | elsewhere
 
 
@@ -143,3 +144,37 @@ def test_differences_name_old_and_new():
         "a was 1, now 1.5",
         "d was nothing, now True",
     ]
+
+
+def test_another_configuration_is_refused_by_the_name_of_its_field(halfway, new_trainer, new_model):
+    model = new_model()
+    model.config.scale_embedding = not model.config.scale_embedding
+    message = "configuration.scale_embedding was (True|False), now (True|False)"
+    with pytest.raises(TrainingError, match=message):
+        new_trainer("all_in_one", model=model, eval_steps=1, save_steps=1).train(resume_from_checkpoint=True)
+    old, new = {"configuration": {"a": 1, "b": 2}}, {"configuration": {"a": 1, "c": 3}}
+    assert differences(old, new) == [], "fields that another version of transformers has are no change"
+
+
+def test_equal_signatures_mean_equal_trainings(new_trainer, new_model):
+    """Also in what they do not name."""
+    signatures = [new_trainer(folder=f"{number}", **fields).signature() for number, fields in enumerate(({}, {}))]
+    assert len(set(signatures)) == 1
+    others = [
+        {"weight_decay": 0.1},
+        {"warmup_steps": 3},
+        {"optim": "adafactor"},
+        {"model": new_model(dropout=0.3)},
+        {"model": new_model(seed=9)},
+    ]
+    others = [new_trainer(folder=f"other-{number}", **fields).signature() for number, fields in enumerate(others)]
+    assert len({signatures[0], *others}) == 6
+    short = {re.sub(r"\|record:[0-9a-f]{8}", "", each) for each in (signatures[0], *others)}
+    assert len(short) == 1, "what a reader sees at once is the same"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"signature": {}, "decides": {}, "circumstances": {}}', "{"])
+def test_a_record_that_is_none_is_named(tmp_path, content):
+    (tmp_path / "training.json").write_text(content)
+    with pytest.raises(ModelError, match=r"training.json: cannot be read .*; take another checkpoint"):
+        read_identity(tmp_path / "training.json")
