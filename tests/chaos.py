@@ -243,7 +243,7 @@ def training(folder: Path, method: str, output: Path, place: str | None, number:
 def fingerprint(trainer: CheckpointedTrainer) -> dict[str, object]:
     """Everything that must come out equal: weights of every model, Adam's state, the log without times, the best."""
     weights = {name: digest(model.state_dict()) for name, model in trainer.model.named_models()}
-    times = ("seconds", "loader_wait", "train_runtime", "train_samples_per_second", "train_steps_per_second")
+    times = ("seconds", "loader_wait", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss")
     times += COUNTED
     log = [{key: value for key, value in line.items() if key not in times} for line in trainer.state.log_history]
     best = (trainer.state.best_metric, trainer.state.best_global_step)

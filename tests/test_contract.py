@@ -32,13 +32,16 @@ HOOKS = {  # overridden in training/stock.py: the parameters they are called wit
 }
 ATTRIBUTES = {"_tr_loss", "_globalstep_last_logged", "_created_lr_scheduler"}  # read and set in training/stock.py
 PUBLIC = {  # overridden anywhere, because their meaning has changed between releases: what they are given
+    "call_model_init": ["trial"],
     "compute_loss": ["model", "inputs", "return_outputs", "num_items_in_batch"],
     "create_scheduler": ["num_training_steps", "optimizer"],
     "evaluate": ["eval_dataset", "ignore_keys", "metric_key_prefix"],
     "get_batch_samples": ["epoch_iterator", "num_batches", "device"],
     "get_train_dataloader": [],
+    "hyperparameter_search": ["hp_space", "compute_objective", "n_trials", "direction", "backend", "hp_name"],
     "init_hf_repo": [],
     "log": ["logs", "start_time"],
+    "predict": ["test_dataset", "ignore_keys", "metric_key_prefix"],
     "push_to_hub": ["commit_message", "blocking", "token"],
     "save_model": ["output_dir", "_internal_call"],
     "save_state": [],

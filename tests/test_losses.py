@@ -198,3 +198,28 @@ def test_compiled_code_may_call_it(chosen):
     assert torch.equal(plain, compiled)
     for ours, theirs in zip(torch.autograd.grad(compiled, inputs), torch.autograd.grad(plain, inputs), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_every_model_that_counts_or_learns_is_measured():
+    states, head, _, _, targets = random_models(2)
+    expected = [smoothed_cross_entropy(F.linear(state, head.matrix, head.bias), targets, 0.1).item() for state in states]
+    learning = joint_loss(states, [head] * 2, targets, 0.1, [1.0, 0.0])
+    with torch.no_grad():
+        looking = joint_loss(states, [head] * 2, targets, 0.1, [1.0, 1.0])
+    for found in (learning, looking):
+        assert found.cross_entropy.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_terms_are_chosen_by_smoothed_entropies_and_there_may_be_none():
+    states, head, weight, bias, targets = random_models(2)
+    seen = []
+    found = joint_loss(states, [head] * 2, targets, 0.1, [1.0, 2.0], lambda entropies: seen.append(entropies) or ())
+    logits = [F.linear(state, head.matrix, head.bias) for state in states]
+    assert seen == [pytest.approx([smoothed_cross_entropy(each, targets, 0.1).item() for each in logits], rel=1e-5)]
+    expected = reference(states, head, targets, 0.1, [1.0, 2.0], ())
+    for ours, theirs in zip(
+        torch.autograd.grad(found.total, [weight, bias, *states]),
+        torch.autograd.grad(expected, [weight, bias, *states]),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

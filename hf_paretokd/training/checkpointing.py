@@ -151,7 +151,7 @@ class CheckpointedTrainer(StockTrainer):
             self.args.save_total_limit = self._checkpoints_kept
         for name in MEANINGLESS:
             output.metrics.pop(name, None)
-        output = output._replace(training_loss=output.metrics["train_loss"])
+        output = TrainOutput(output.global_step, output.metrics["train_loss"], output.metrics)
         asked = self.stopping or self.stop_request.received
         if asked and self.checkpoint(self.state.global_step).is_dir():  # else there is nothing to resume from
             raise TrainingInterrupted(

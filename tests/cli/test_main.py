@@ -22,7 +22,7 @@ def test_export_and_translate_as_commands(students, text_folder, tmp_path, monke
     assert "40 of 40 sentences equal to generate's" in capfd.readouterr().out
     (tmp_path / "in.txt").write_bytes(b"dans 3 heures\n\n\x07\nil y a 2 jours")
     for model in (tmp_path / "float32", students / "2-2"):
-        assert run(monkeypatch, "translate", model, tmp_path / "in.txt", "--output", tmp_path / "out.txt") == 0
+        assert run(monkeypatch, "translate", model, tmp_path / "in.txt", "--output", tmp_path / "out.txt", "--overwrite") == 0
         lines = (tmp_path / "out.txt").read_text().split("\n")
         assert len(lines) == 4
         assert lines[1:3] == ["", ""]
@@ -59,7 +59,7 @@ def test_a_run_from_text_to_scores(recipe_file, monkeypatch, capsys, tmp_path):
     assert "chrF" in output
 
     assert run(monkeypatch, "train", recipe_file, *TINY) == 1
-    assert "finished run; give --overwrite" in capsys.readouterr().err
+    assert "holds a finished run; give --extend" in capsys.readouterr().err
     assert run(monkeypatch, "train", recipe_file, *TINY, "--resume") == 1
 
     (folder / "results.json").unlink()

@@ -15,6 +15,9 @@ def test_every_sentence_once_in_each_pass_within_the_budget(lengths):
         assert all(len(each) * max(lengths[0][each].max(), lengths[1][each].max()) <= 500 for each in rows)
         passes.append([tuple(each) for each in rows])
     assert passes[0] != passes[1]
+    for rows in passes:
+        longest = [max(np.maximum(*lengths)[list(each)]) for each in rows]
+        assert longest != sorted(longest), "short and long ones in turn"
     assert set(passes[0]) != set(passes[1]), "batches are mixed anew, not only shuffled"
     again = PairBatches("de-en", lengths, 500, 1)
     assert tuple(again.draw(2 * len(again) + 5)) == passes[2][5], "a draw needs no history"
@@ -39,3 +42,4 @@ def test_collation(batch, encoded, tokenizer):
 def test_a_text_longer_than_the_budget_is_alone():
     assert cut_sorted([5, 6], 3) == [0, 1]
     assert cut_sorted([1, 1, 9], 3) == [0, 2]
+    assert cut_sorted([3, 3, 3, 3], 9) == [0, 3], "a budget is used up to its end"

@@ -33,6 +33,13 @@ def test_contamination_counts_sides_pairs_and_normalised_text():
     assert (found.sentences, found.example) == (6, "Ein Hund.")
 
 
+def test_lines_of_punctuation_alone_are_nothing_to_be_found():
+    """Also where training text has such lines: normalised, all of them are the same empty text."""
+    training = {DE_EN: text(DE_EN, "train", ("...", "!"), ("Ein Hund", "A dog"))}
+    (found,) = contamination(training, {DE_EN: text(DE_EN, "test", ("!!!", "???"), ("- - -", "A dog"))})
+    assert (found.normalised_sources, found.normalised_targets, found.normalised_both) == (0, 1, 0)
+
+
 def test_contamination_equals_comparing_everything_with_everything(texts, tmp_path):
     """On real phrases, half of them of the training text, some with the partner of another."""
     mixed = {}

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,12 @@ def test_equal_output_is_no_difference_and_poor_output_is_one(outputs):
     assert rows["bleu", "poor"].significant
     assert rows["bleu", "poor"].difference < -10
     assert {row.against for row in rows.values()} == {"teacher"}
+
+
+def test_the_level_of_significance():
+    row = Comparison("test", "de-en", "bleu", "a", "b", -0.5, 0.0499)
+    assert row.significant
+    assert not replace(row, p_value=0.0501).significant
 
 
 def test_comparisons_come_back_from_disk(tmp_path):

@@ -3,12 +3,14 @@ from collections import Counter
 
 import pytest
 import torch
-from reference import all_in_one_loss, gradients
+from reference import all_in_one_loss, gradients, kl, smoothed_cross_entropy
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_paretokd import AllInOneConfig, Depth, candidate_depths
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.methods.all_in_one import AllInOneModel, LossRules
+from hf_paretokd.models.head import output_head
+from hf_paretokd.models.states import depth_states
 from hf_paretokd.training import trainer as trainer_module
 
 ALPHA, BETA, ETA = 5.5, 0.5, 1.1
@@ -77,6 +79,9 @@ def test_sampling_statistics(new_model, new_trainer):
 
 def test_sampling_is_a_function_of_seed_and_update(new_trainer):
     assert new_trainer().sample_students(7) == new_trainer().sample_students(7)
+    first, second = new_trainer(), new_trainer(seed=43)
+    assert [first.sample_students(update) for update in range(20)] != [second.sample_students(update) for update in range(20)]
+    assert len({tuple(first.sample_students(update)) for update in range(20)}) > 3
     some = new_trainer(num_students=3, sample_with_replacement=False)
     assert all(len(set(some.sample_students(update))) == 3 for update in range(50))
     with pytest.raises(TrainingError, match="num_students"):
@@ -88,6 +93,8 @@ def test_students_per_update_or_micro_batch(new_trainer):
     assert trainer.joint_arguments(0, [])["students"] == trainer.joint_arguments(1, [])["students"]
     other = new_trainer(students_per="micro_batch")
     assert len({tuple(other.joint_arguments(number, [])["students"]) for number in range(20)}) > 3
+    trainer.state.global_step = 1
+    assert len({tuple(trainer.joint_arguments(number, [])["students"]) for number in range(20)}) == 1
 
 
 # ---- the loss (D-13, D-14, D-15) --------------------------------------------------------------------------------------
@@ -185,7 +192,8 @@ def test_one_stage_never_adds_or_always_has_the_mutual_term(new_trainer):
     assert never.border is None
 
 
-def test_two_stages(new_trainer):
+def test_two_stages(new_trainer, monkeypatch):
+    scripted_validations(monkeypatch, [9.0, 5.0, 4.0, 8.0, 7.0])  # the first checks the names
     trainer = new_trainer(mutual_start=0.5, max_steps=8, stage2_reset=["optimizer", "scheduler", "best_metric"])
     seen, best = [], {}
     begin, arguments = trainer.begin_stage_two, trainer.joint_arguments
@@ -207,8 +215,71 @@ def test_two_stages(new_trainer):
     rates = [rate for _, _, rate in seen]
     assert rates[4:] == rates[:4], "the schedule starts anew"
     assert best["state"] == 0, "Adam starts anew"
-    assert best["step"] in (2, 4)
-    assert trainer.state.best_global_step in (6, 8), "the best of stage one no longer counts"
+    assert best["step"] == 4
+    assert trainer.state.best_global_step == 8, "the best of stage one no longer counts"
+    scripted_validations(monkeypatch, [9.0, 5.0, 4.0, 8.0, 7.0])
+    kept = new_trainer(mutual_start=0.5, max_steps=8, folder="kept")
+    kept.train()
+    assert kept.state.best_global_step == 4, "it counts on unless it is reset"
+
+
+def test_what_stage_two_keeps(new_trainer):
+    """Without resets Adam's moments and the schedule go on."""
+    trainer = new_trainer(mutual_start=0.5, max_steps=8, stage2_reset=[], logging_steps=1)
+    begin, moments = trainer.begin_stage_two, []
+    trainer.begin_stage_two = lambda: (begin(), moments.append(len(trainer.optimizer.optimizer.state)))
+    trainer.train()
+    assert moments[0] > 0
+    rates = [line["learning_rate"] for line in trainer.state.log_history if "learning_rate" in line]
+    whole = new_trainer(mutual_start=0.0, max_steps=8, logging_steps=1, folder="whole")
+    whole.train()
+    assert rates == [line["learning_rate"] for line in whole.state.log_history if "learning_rate" in line]
+
+
+def test_each_stage_warms_up_for_its_share(new_trainer):
+    """A warm-up below 1 is a share: of 3 updates in stage one, of 9 in stage two."""
+    fields = {"mutual_start": 0.25, "max_steps": 12, "warmup_steps": 0.667, "lr_scheduler_type": "linear", "learning_rate": 1.0}
+    trainer = new_trainer(**fields)
+    schedule = trainer.create_scheduler(12, torch.optim.SGD([torch.zeros(1)], lr=1.0))
+    factors = [schedule.lr_lambdas[0](step) for step in range(12)]
+    first, second = math.ceil(0.667 * 3), math.ceil(0.667 * 9)
+    assert factors[:3] == pytest.approx([step / first if step < first else (3 - step) / (3 - first) for step in range(3)])
+    assert factors[3:] == pytest.approx([step / second if step < second else (9 - step) / (9 - second) for step in range(9)])
+
+
+def test_the_end_of_stage_one_is_validated_whenever_that_is(new_trainer):
+    trainer = new_trainer(mutual_start=0.375, max_steps=8, eval_steps=100, save_steps=100)
+    trainer.train()
+    assert [line["step"] for line in trainer.state.log_history if "eval_loss" in line] == [3, 8]
+    assert trainer.checkpoint(3).is_dir()
+    begun = new_trainer(mutual_start=0.375, max_steps=8, folder="other")
+    weights = []
+    for step in range(8):
+        begun.state.global_step = step
+        weights.append(begun.joint_arguments(step, [])["mutual_weight"])
+    assert weights == [0, 0, 0, BETA, BETA, BETA, BETA, BETA]
+
+
+@pytest.mark.parametrize(("eta", "rate"), [(math.inf, 0.0), (0.0, 1.0)])
+def test_figures_of_a_micro_batch_are_means_over_models_and_tokens(new_model, batch, tmp_path, eta, rate):
+    model = new_model(seed=5)
+    depths = [Depth(2, 2), Depth(3, 2), Depth(2, 2)]
+    joint = AllInOneModel(model, config(tmp_path, detach_threshold=eta))
+    logs = joint([batch], [0], students=depths, mutual_weight=BETA)["logs"]
+    figures = {name: (total / count).item() for name, (total, count) in logs.items()}
+    targets = batch["labels"][batch["labels"] != -100]
+    states = [next(depth_states(model, batch, [depth]))[1] for depth in (Depth(3, 3), *depths)]
+    head = output_head(model)
+    logits = [torch.nn.functional.linear(each, head.matrix, head.bias) for each in states]
+    entropies = [smoothed_cross_entropy(each, targets, 0.1).item() / len(targets) for each in logits]
+    assert figures["loss_teacher"] == pytest.approx(entropies[0], rel=1e-5)
+    assert figures["loss_students"] == pytest.approx(sum(entropies[1:]) / 3, rel=1e-5)
+    taught = [kl(logits[0], each).item() / len(targets) for each in logits[1:]]
+    assert figures["loss_kd"] == pytest.approx(sum(taught) / 3, rel=1e-4)
+    senior, junior = (1, 2) if entropies[1] <= entropies[2] else (2, 1)  # depths 2-2 and 3-2; the third is the first again
+    between = kl(logits[senior], logits[junior]).item() / len(targets)
+    assert figures["loss_mutual"] == pytest.approx(2 * between / 3, rel=1e-4)
+    assert figures["detach_rate"] == rate
 
 
 def test_stage_two_starts_from_the_best_of_stage_one(new_trainer, monkeypatch):

@@ -9,6 +9,7 @@ from reference import pareto_loss
 from transformers import TrainerCallback
 
 from hf_paretokd import ParetoMutualConfig, ParetoMutualTrainer, PlainConfig, PlainTrainer
+from hf_paretokd.data.sampling import SamplerState
 from hf_paretokd.errors import DataError, ModelError, RecipeError, TrainingError
 from hf_paretokd.losses import JointLoss
 from hf_paretokd.methods.pareto_mutual import ParetoMutualModel
@@ -264,6 +265,47 @@ def test_resume_goes_on_where_it_stopped(new_trainer, new_model, strategy):
     assert_same(whole.model.peers, resumed.model.peers)
     assert resumed.rule.weights == whole.rule.weights
     assert [entry["update"] for entry in resumed.rule.history] == [entry["update"] for entry in whole.rule.history]
+
+
+def test_every_peer_and_pair_has_its_own_weight_in_a_real_update(new_trainer, tmp_path):
+    """With `fixed` weights that are all different: what is lost in an update is what they say, by the figures logged."""
+    weights = [{"fr-en": 0.1, "bs-en": 0.3}, {"fr-en": 0.5, "bs-en": 0.8}]
+    (tmp_path / "weights.json").write_text(json.dumps({"weights": weights}))
+    trainer = new_trainer(
+        strategy="fixed",
+        weights_file=str(tmp_path / "weights.json"),
+        label_smoothing_factor=0.0,
+        eval_strategy="no",
+        max_steps=8,
+    )
+    drawn = [
+        [batch.pair for batch, _ in zip(stream.batches(SamplerState()), range(8), strict=False)] for stream in trainer.streams
+    ]
+    trainer.train()
+    lines = [line for line in trainer.state.log_history if "peer1_nll" in line]
+    assert {*drawn[0]} == {*drawn[1]} == {"fr-en", "bs-en"}
+    for step, line in enumerate(lines):
+        total = 0.0
+        for peer in (0, 1):
+            alpha = weights[peer][drawn[peer][step]]
+            assert line[f"peer{peer + 1}_alpha"] == pytest.approx(alpha)
+            total += (1 - alpha) * line[f"peer{peer + 1}_nll"] + alpha * line[f"peer{peer + 1}_kd"]
+        assert line["loss"] == pytest.approx(total, rel=1e-4)
+
+
+def test_peers_at_one_temperature_see_other_pairs_other_sentences_and_other_dropout(new_trainer):
+    trainer = new_trainer(strategy="vanilla", temperatures=[1.0, 1.0])
+    first, second = (
+        [batch for batch, _ in zip(stream.batches(SamplerState()), range(60), strict=False)] for stream in trainer.streams
+    )
+    assert [batch.pair for batch in first] != [batch.pair for batch in second]
+    for pair in ("fr-en", "bs-en"):
+        rows = [next(list(batch.rows) for batch in drawn if batch.pair == pair) for drawn in (first, second)]
+        assert rows[0] != rows[1], pair
+    seeds = [seed for number in range(5) for seed in trainer.dropout_seeds(number)]
+    assert len(set(seeds)) == 10
+    again = new_trainer(strategy="vanilla", temperatures=[1.0, 1.0], seed=43)
+    assert not set(seeds) & {seed for number in range(5) for seed in again.dropout_seeds(number)}
 
 
 @pytest.mark.parametrize(

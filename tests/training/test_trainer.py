@@ -1,9 +1,11 @@
 import math
 
+import datasets
 import pytest
 import torch
 
 from hf_paretokd import PlainConfig, PlainTrainer
+from hf_paretokd.data.sampling import SamplerState
 from hf_paretokd.errors import DataError, ModelError, TrainingError
 from hf_paretokd.models.files import load_model, save_model
 from hf_paretokd.training.callbacks import COUNTED
@@ -362,3 +364,23 @@ def test_the_gradient_is_cut_at_the_limit_of_the_mean_over_models(new_trainer, m
 
 def weights_of(model):
     return torch.cat([parameter.detach().flatten().clone() for parameter in model.parameters()])
+
+
+def test_pairs_are_drawn_by_their_sentences(new_trainer, encoded):
+    """However long these are, and so however many micro-batches they fill."""
+    train = encoded["train"]
+    lengths = [len(ids) for ids in train["fr-en"]["input_ids"]]
+    ranked = sorted(range(len(lengths)), key=lengths.__getitem__)
+    uneven = datasets.DatasetDict({"fr-en": train["fr-en"].select(ranked[-200:]), "bs-en": train["bs-en"].select(range(200))})
+    trainer = new_trainer(data={"train": uneven, "validation": encoded["validation"]}, temperatures=[2.0])
+    batches = {name: len(each) for name, each in trainer.streams[0].pairs.items()}
+    assert batches["fr-en"] > batches["bs-en"]
+    probabilities = trainer.streams[0].distribution.probabilities(SamplerState())
+    assert probabilities == pytest.approx({"fr-en": 0.5, "bs-en": 0.5})
+    assert trainer.updates_per_pass == sum(batches.values())
+
+
+def test_epochs_are_passes(new_trainer):
+    trainer = new_trainer(max_steps=-1, num_train_epochs=0.5, gradient_accumulation_steps=2)
+    batches = sum(len(each) for each in trainer.streams[0].pairs.values())
+    assert trainer.args.max_steps == math.ceil(0.5 * batches / 2)

@@ -1,0 +1,342 @@
+"""`make mutations`: the code that defines the methods is changed in one place at a time, and the tests have to notice.
+
+Every entry of the table is an edit of one file; a copy of the repository is changed, and the tests named for the file are run
+on it. Prints what was killed (a test failed), what survived, and what is undecided (no test could say).
+
+    python tests/mutations.py [--jobs 2] [--only losses] [--list]
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT = 240  # seconds of one run of tests
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One edit: `old` stands once in `file` and becomes `new`; `reason` says why a test cannot notice, if none can."""
+
+    file: str
+    old: str
+    new: str
+    tests: str
+    reason: str = ""
+
+
+LOSSES = [
+    ("smoothing * vocabulary / (vocabulary - 1)", "smoothing * vocabulary / (vocabulary + 1)"),
+    ('return smoothing if variant == "torch"', 'return smoothing if variant != "torch"'),
+    ("(1 - plan.epsilon) * nll +", "(1 + plan.epsilon) * nll +"),
+    ("+ plan.epsilon * sums[:, 1]", "- plan.epsilon * sums[:, 1]"),
+    ("sums[model, 1] -= chunk.sum() / vocabulary", "sums[model, 1] += chunk.sum() / vocabulary"),
+    ("sums[model, 1] -= chunk.sum() / vocabulary", "sums[model, 1] -= chunk.sum() / (vocabulary + 1)"),
+    ("sums[model, 0] -= chunk", "sums[model, 0] += chunk"),
+    ("slope.sub_(weight * plan.epsilon", "slope.add_(weight * plan.epsilon"),
+    ("-weight * (1 - plan.epsilon)", "-weight"),
+    ("if term.teacher == term.student:", "if term.teacher != term.student:"),
+    ("if term.cross_entropy else", "if not term.cross_entropy else"),
+    ("log_probs[term.teacher] - log_probs[term.student]", "log_probs[term.student] - log_probs[term.teacher]"),
+    ("pupil.add_(p_s, alpha=term.weight).sub_(p_t,", "pupil.add_(p_t, alpha=term.weight).sub_(p_s,"),
+    ("pupil.add_(p_s, alpha=term.weight)", "pupil.add_(p_s)"),
+    ("guide is not None and term.teacher_gradient", "guide is not None"),
+    ("product.sub_(p_t * divergence)", "product.sub_(p_t)"),
+    ("product.sub_(p_t * divergence), alpha=term.weight", "product.sub_(p_t * divergence)"),
+    ("divergences[index] += divergence.sum()", "divergences[index] -= divergence.sum()"),
+    ("(entropies * scale).sum() + (", "(entropies * scale).sum() - ("),
+    ("[t.weight for t in plan.terms]", "[1.0 for t in plan.terms]"),
+    ("(entropies * scale).sum()", "entropies.sum()"),
+    ("if plan.weights[model] or learning[model]", "if plan.weights[model] and learning[model]"),
+    ("state * head.scale", "state / head.scale"),
+    ("of_bias += slope.sum(0)", "of_bias -= slope.sum(0)"),
+    ("next(saved).mul_(total)", "next(saved)"),
+    ("prob * weight if model in compared else prob.mul_(weight)", "prob.mul_(weight)"),
+    ("return self.weight[: self.entries]", "return self.weight"),
+    ("of_states[span] = slope @ matrix", "of_states[span] = slope @ matrix * 2"),
+    ("add_product(of_weight[: len(matrix)], slope.T, states)", "pass"),
+    ("for span in spans if wanted or plan.terms else ()", "for span in spans if plan.terms else ()"),
+    ("tuple(choose(entropies.tolist()))", "tuple(choose(nll.tolist()))"),
+]
+ALL_IN_ONE = [
+    ("return ratio > self.detach_threshold", "return ratio >= self.detach_threshold"),
+    ("return ratio > self.detach_threshold", "return ratio < self.detach_threshold"),
+    ("ratio = student / teacher", "ratio = teacher / student"),
+    ("self.detach_at_threshold and ratio ==", "self.detach_at_threshold or ratio =="),
+    ("self.kd_weight / count", "self.kd_weight"),
+    ("not self.detached(entropies[student], entropies[0])", "self.detached(entropies[student], entropies[0])"),
+    ("self.detached(entropies[student], entropies[0])", "self.detached(entropies[student], entropies[-1])"),
+    ("mutual_weight * 2 / (count", "mutual_weight / (count"),
+    ("if entropies[second] >= entropies[first]", "if entropies[second] <= entropies[first]"),
+    ("weight, not self.detach_senior", "weight, self.detach_senior"),
+    ("Divergence(0, student,", "Divergence(student, 0,"),
+    ("float(position.count(index))", "1.0"),
+    ("position[1:], mutual_weight)", "position[:-1], mutual_weight)"),
+    ("sum(not term.teacher_gradient for", "sum(term.teacher_gradient for"),
+    (
+        '"loss_kd": (loss.divergences[:count].sum(), float(count * tokens))',
+        '"loss_kd": (loss.divergences[:count].sum(), float(tokens))',
+    ),
+    ("(loss.divergences[count:].sum()", "(loss.divergences[:count].sum()"),
+    ('"loss_teacher": (loss.cross_entropy[0]', '"loss_teacher": (loss.cross_entropy[-1]'),
+    ("(loss.cross_entropy[position[1:]].sum()", "(loss.cross_entropy.sum()"),
+    ("float((len(loss.terms) - count) * tokens)", "float(len(loss.terms) * tokens)"),
+    ("border = round(start * updates)", "border = round((1 - start) * updates)"),
+    ('derive_seed(self.args.seed, "students", key)', 'derive_seed("students", key)'),
+    ('derive_seed(self.args.seed, "students", key)', 'derive_seed(self.args.seed, "students")'),
+    ("        if self.args.sample_with_replacement:", "        if not self.args.sample_with_replacement:"),
+    ("self.args.mutual_start == 1 else self.border or 0", "self.args.mutual_start == 1 else 0"),
+    ("self.args.max_steps if self.args.mutual_start == 1 else", "0 if self.args.mutual_start == 1 else"),
+    ("if self.state.global_step >= start else", "if self.state.global_step > start else"),
+    ('if self.args.students_per == "update" else', 'if self.args.students_per != "update" else'),
+    ("first(step) if step < meeting", "first(step) if step <= meeting"),
+    ("second(step - meeting)", "second(step)"),
+    ("self._stage_factors(num_training_steps - border)", "self._stage_factors(num_training_steps)"),
+    ("self.args.get_warmup_steps(steps)", "self.args.get_warmup_steps(self.args.max_steps)"),
+    ("        self.load_best()\n", "        pass\n"),
+    ('if "optimizer" in self.args.stage2_reset', 'if "optimizer" not in self.args.stage2_reset'),
+    ('if "best_metric" in self.args.stage2_reset', 'if "best_metric" in ()'),
+    ('if "scheduler" in self.args.stage2_reset:', 'if "scheduler" not in self.args.stage2_reset:'),
+    ("control.should_evaluate = control.should_save = True", "control.should_save = True"),
+    ("return self.args.num_students + 1", "return self.args.num_students"),
+    ('"""All candidates (AIO Eq. 9)."""\n        return self.candidates', '"""All."""\n        return self.candidates[:1]'),
+    ("        self.border = saved.kept", "        saved.kept"),
+    ("wanted = [self.depth, *students]", "wanted = [students[0], *students]"),
+]
+DEPTH = [
+    ("for encoder in range(2,", "for encoder in range(1,"),
+    ("for decoder in range(2,", "for decoder in range(1,"),
+    ("min(encoder, full.decoder)", "full.decoder"),
+    ("self.encoder > full.encoder or", "self.encoder > full.encoder and"),
+]
+PARETO = [
+    ("weights[peer] or 0.0", "weights[0] or 0.0"),
+    ('mine[batch["pair"]] for', "next(iter(mine.values())) for"),
+    ("own = [1 - weight,", "own = [1.0,"),
+    ("weight / len(teachers)", "weight"),
+    ("teacher_gradient=False, cross_entropy=True", "teacher_gradient=False"),
+    ("if other is not student] if weight", "if other is student] if weight"),
+    ("teaching(teacher, self.teacher_dropout)", "teaching(teacher, True)"),
+    ("model.train(was_training and dropout)", "model.train(was_training)"),
+    ("self.state.global_step < self.args.warmup_without_kd", "self.state.global_step <= self.args.warmup_without_kd"),
+    ("state.global_step >= args.warmup_without_kd", "state.global_step > args.warmup_without_kd"),
+    ("if due and state.global_step < args.max_steps", "if due and state.global_step <= args.max_steps"),
+    ("sign * value > sign * best[0]", "sign * value < sign * best[0]"),
+    ("sign = 1 if self.args.greater_is_better else -1", "sign = -1 if self.args.greater_is_better else 1"),
+    ("self.checkpoint(self.best_step(peer) or 0)", "self.checkpoint(self.best_step(0) or 0)"),
+    ('"kd": (loss.divergences.sum(), float(len(loss.terms) * tokens))', '"kd": (loss.divergences.sum(), float(tokens))'),
+    ("        self.rule.load_state_dict(saved)", "        pass"),
+    ("states.append(last_states(teacher, batch))", "states.append(last_states(student, batch))"),
+    ("output_head(teacher).constant()", "output_head(student).constant()"),
+]
+RULES = [
+    ("mine > other", "mine < other"),
+    ("mine > other", "mine >= other"),
+    ("mine + self.tolerance >= other", "mine - self.tolerance >= other"),
+    ("max(losses[:peer] + losses[peer + 1 :])", "min(losses[:peer] + losses[peer + 1 :])"),
+    ("losses[peer + 1 :]", "losses[peer:]"),
+    ("weight if at_once else 0.0", "weight"),
+    ("{pair: candidates[action][pair] for", "{pair: weights[pair] for"),
+    ("        if step_size == 0:", "        if step_size < 0:"),
+    ("action: sum(found.values())", "action: max(found.values())"),
+    ("measure.trials(peer, ", "measure.trials(0, "),
+]
+ACTIONS = [
+    ("return min(order", "return max(order"),
+    ("TIE_ORDER = (KEEP, INCREASE, DECREASE)", "TIE_ORDER = (INCREASE, KEEP, DECREASE)"),
+    ("(1 - weight)) + step)", "(1 - weight)) - step)"),
+    ("weight in (0.0, 1.0)", "weight == 0.0"),
+    ("math.sqrt(max(0.0, 1 - decay * update / max_updates))", "max(0.0, 1 - decay * update / max_updates)"),
+    ("1 - decay * update", "1 + decay * update"),
+]
+OFFICIAL = [
+    ("CLIP = 0.98", "CLIP = 0.99"),
+    ("math.floor(share * length + 1e-9) + 1", "math.floor(share * length + 1e-9)"),
+    ("update % 2 == 0", "update % 2 == 1"),
+    ("if peer == 0 and", "if peer == 1 and"),
+    ("ORDER = (INCREASE, KEEP, DECREASE)", "ORDER = (KEEP, INCREASE, DECREASE)"),
+    ("if decay == 1.2 else max_epoch", "if decay != 1.2 else max_epoch"),
+    ("0.2 + 0.8 * root if", "0.8 * root if"),
+    ("dict.fromkeys(self.weights[peer], -step)", "dict.fromkeys(self.weights[peer], step)"),
+    ("1 + round(update / length)", "round(update / length)"),
+]
+TRIALS = [
+    ("0 if self.smoothed else 1", "1 if self.smoothed else 0"),
+    ("                snapshot.restore()", "                pass"),
+    ("        trainer.lr_scheduler.load_state_dict(position)", "        pass"),
+    ('(trainer.args.seed, peer, "trial", trainer.state.global_step)', '(trainer.args.seed, peer, "trial")'),
+    ('loss = outputs["losses"][peer] / tokens', 'loss = outputs["losses"][peer]'),
+    ("        trainer.clip_gradients([peer])", "        pass"),
+]
+SEEDS = [
+    ('"/".join(map(str, keys))', '"".join(map(str, keys))'),
+    ('int.from_bytes(digest[:8], "big")', 'int.from_bytes(digest[:8], "little")'),
+]
+SAMPLING = [
+    ("dtype=np.float64)) / temperature", "dtype=np.float64)) * temperature"),
+    ('uniform(*self.keys, "pair", state.number)', 'uniform(*self.keys, "pair")'),
+    ("position = state.draws.get(pair, 0)", "position = 0"),
+    ("{**state.draws, pair: position + 1}", "{pair: position + 1}"),
+    ("if number % processes == rank", "if number % processes != rank"),
+    ("passes = probability * micro_batches / len(stream.pairs[pair])", "passes = probability * micro_batches"),
+]
+BATCHES = [
+    ("[batches[index] for index in generator.permutation(len(batches))]", "batches"),
+    ("order = generator.permutation(self.sentences)", "order = np.arange(self.sentences)"),
+    ('"order", self.name, turn)', '"order", self.name)'),
+    ("(position - start + 1) * length > max_tokens", "(position - start) * length > max_tokens"),
+    ("(position - start + 1) * length > max_tokens", "(position - start + 1) * length >= max_tokens"),
+    ("np.maximum(*lengths), np.minimum(*lengths)", "np.minimum(*lengths), np.maximum(*lengths)"),
+    ("turn, position = divmod(number, len(self))", "turn, position = 0, number % len(self)"),
+    ("batch_first=True, padding_value=IGNORED", "batch_first=True, padding_value=pad_id"),
+    ("torch.arange(input_ids.shape[1]) < lengths", "torch.arange(input_ids.shape[1]) <= lengths"),
+]
+VALIDATION = [
+    (
+        "loss, nll = means.mean((0, 1)).tolist()",
+        "loss, nll = (sums[..., :2].sum((0, 1)) / sums[..., 2:].sum((0, 1))).tolist()",
+    ),
+    ("means[:, index, 0].mean()", "means[:, index, 1].mean()"),
+    ("means[index, :, 0].mean()", "means[index, :, 1].mean()"),
+    ("sum(each[name] for each in figures) / len(figures)", "sum(each[name] for each in figures)"),
+    ("[loss.cross_entropy.item(), loss.nll.item()", "[loss.nll.item(), loss.cross_entropy.item()"),
+]
+TRAINER = [
+    ("                args.seed,\n                peer,\n", "                args.seed,\n                0,\n"),
+    ("batches.rekeyed(args.seed, peer)", "batches.rekeyed(args.seed, 0)"),
+    ('derive_seed(self.args.seed, peer, "dropout", number)', 'derive_seed(self.args.seed, "dropout", number)'),
+    ('derive_seed(self.args.seed, peer, "dropout", number)', 'derive_seed(self.args.seed, peer, "dropout")'),
+    ("{name: batches.sentences for name, batches in train", "{name: len(batches) for name, batches in train"),
+    ('shares = outputs["losses"] / num_items_in_batch', 'shares = outputs["losses"] / num_items_in_batch.sum()'),
+    ("limit = summed * (self.args.max_grad_norm", "limit = (self.args.max_grad_norm"),
+    ("torch.tensor(counts).sum(0)", "torch.tensor(counts)[0]"),
+    ("(norm > (self.args.max_grad_norm or math.inf))", "(norm < (self.args.max_grad_norm or math.inf))"),
+    ("math.ceil(args.num_train_epochs * self.updates_per_pass)", "math.ceil(args.num_train_epochs)"),
+    ("self.updates_per_pass = batches / self.micro_batches", "self.updates_per_pass = batches"),
+]
+SLICING = [
+    ("nn.ModuleList(full[:count])", "nn.ModuleList(full[-count:])"),
+    ("zip(fields, (depth.encoder, depth.decoder)", "zip(fields, (depth.decoder, depth.encoder)"),
+    ("config.num_hidden_layers = depth.encoder", "config.num_hidden_layers = depth.decoder"),
+]
+STATES = [
+    ("        if norm is not None:", "        if norm is None:"),
+    ("layers[count - 1].register_forward_hook", "layers[0].register_forward_hook"),
+    ("real = labels != IGNORED", "real = labels != -1"),
+]
+SIGNIFICANCE = [
+    ("LEVEL = 0.05", "LEVEL = 0.5"),
+    ("self.p_value < LEVEL", "self.p_value > LEVEL"),
+    ("float(row.mean - row.ci)", "float(row.mean + row.ci)"),
+    ("1.0 if row.score == first else float(row.p_value)", "float(row.p_value)"),
+    ("scores[name].value - scores[first].value", "scores[first].value - scores[name].value"),
+]
+CONTAMINATION = [
+    ("if (short := normalised(line)) and short in", "if (short := normalised(line)) in"),
+    ('category(character)[0] in "LMN"', 'category(character)[0] in "LN"'),
+    (").casefold()", ")"),
+    ("(left, right, left and right)", "(left, right, left or right)"),
+]
+FRONTIER = [
+    ("left >= right for left", "left > right for left"),
+    ("other != own and all(", "all("),
+    ("- rise * (last.high - first.high) < 0", "- rise * (last.high - first.high) > 0"),
+]
+TABLE = {  # file below the package: its edits, and the tests that have to notice them
+    "losses.py": (LOSSES, "tests/test_losses.py"),
+    "methods/all_in_one.py": (ALL_IN_ONE, "tests/methods/test_all_in_one.py tests/training/test_trainer.py"),
+    "models/depth.py": (DEPTH, "tests/models/test_slicing.py tests/methods/test_all_in_one.py"),
+    "methods/pareto_mutual.py": (PARETO, "tests/methods/test_pareto_mutual.py"),
+    "methods/weighting/rules.py": (RULES, "tests/methods/weighting/test_rules.py"),
+    "methods/weighting/actions.py": (ACTIONS, "tests/methods/weighting/test_actions.py tests/methods/weighting/test_rules.py"),
+    "methods/weighting/auto_official.py": (
+        OFFICIAL,
+        "tests/methods/weighting/test_auto_official.py tests/methods/weighting/test_rules.py",
+    ),
+    "methods/weighting/trials.py": (TRIALS, "tests/methods/weighting"),
+    "data/seeds.py": (SEEDS, "tests/data/test_sampling.py tests/data/test_batches.py"),
+    "data/sampling.py": (SAMPLING, "tests/data/test_sampling.py"),
+    "data/batches.py": (BATCHES, "tests/data/test_batches.py tests/data/test_sampling.py"),
+    "training/validation.py": (VALIDATION, "tests/training/test_trainer.py tests/methods/test_pareto_mutual.py"),
+    "training/trainer.py": (TRAINER, "tests/training/test_trainer.py tests/methods/test_pareto_mutual.py"),
+    "models/slicing.py": (SLICING, "tests/models/test_slicing.py"),
+    "models/states.py": (STATES, "tests/models/test_states.py"),
+    "evaluation/significance.py": (SIGNIFICANCE, "tests/evaluation/test_significance.py"),
+    "evaluation/contamination.py": (CONTAMINATION, "tests/evaluation/test_contamination.py"),
+    "evaluation/frontier.py": (FRONTIER, "tests/evaluation/test_frontier.py"),
+}
+MUTATIONS = [
+    Mutation(f"hf_paretokd/{file}", *edit[:2], tests, *edit[2:]) for file, (edits, tests) in TABLE.items() for edit in edits
+]
+
+
+def changed(mutation: Mutation, root: Path = ROOT) -> str:
+    """The text of the file with the edit made; it has to be possible in one place only."""
+    text = (root / mutation.file).read_text("utf-8")
+    assert text.count(mutation.old) == 1, f"{mutation.file}: {mutation.old!r} stands {text.count(mutation.old)} times"
+    return text.replace(mutation.old, mutation.new)
+
+
+def outcome(mutation: Mutation, copy: Path) -> str:
+    """What the tests say of one edit, made in a copy of the repository and taken back."""
+    path = copy / mutation.file
+    before = path.read_bytes()
+    path.write_text(changed(mutation, copy), "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutation.tests.split()]
+    environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        code = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=TIMEOUT, check=False).returncode
+    except subprocess.TimeoutExpired:
+        return "undecided"
+    finally:
+        path.write_bytes(before)
+    return {0: "survived", 1: "killed"}.get(code, "undecided")
+
+
+def run(mutations: list[Mutation], jobs: int) -> list[tuple[Mutation, str]]:
+    """The outcome of every edit, printed as it comes."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        copies: Queue[Path] = Queue()
+        for number in range(jobs):
+            copy = Path(folder) / str(number)
+            for name in ("hf_paretokd", "tests", "recipes", "model_cards", "pyproject.toml", "docs", "README.md"):
+                place = ROOT / name
+                shutil.copytree(place, copy / name) if place.is_dir() else shutil.copy(place, copy / name)
+            copies.put(copy)
+
+        def judged(mutation: Mutation) -> tuple[Mutation, str]:
+            copy = copies.get()
+            try:
+                found = outcome(mutation, copy)
+            finally:
+                copies.put(copy)
+            print(f"{found:9}  {mutation.file}: {mutation.old!r} -> {mutation.new!r}", flush=True)
+            return mutation, found
+
+        return list(pool.map(judged, mutations))
+
+
+def main() -> int:
+    """Runs the table; 1 if an edit survived that is not explained."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--only", default="", help="files whose path holds this")
+    options = parser.parse_args()
+    found = run([each for each in MUTATIONS if options.only in each.file], options.jobs)
+    print(", ".join(f"{count} {kind}" for kind, count in Counter(kind for _, kind in found).items()), "of", len(found))
+    for mutation, kind in found:
+        if kind != "killed":
+            print(f"{kind}: {mutation.file}: {mutation.old!r} -> {mutation.new!r}: {mutation.reason or 'unexplained'}")
+    return int(any(kind == "survived" and not mutation.reason for mutation, kind in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
