@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quality chaos versions clean
+.PHONY: demo test quality chaos mutations versions clean
 
 # torch comes first and by itself: named with its exact version, pip takes the build that is at hand
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -26,6 +26,9 @@ quality: $(VENV)/installed
 
 chaos: $(VENV)/installed
 	$(BIN)/python tests/chaos.py $(ARGS)
+
+mutations: $(VENV)/installed
+	$(BIN)/python tests/mutations.py $(ARGS)
 
 versions: $(VENV)/installed
 	$(BIN)/python tests/versions.py --folder $(VENV)-versions $(ARGS)
