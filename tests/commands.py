@@ -50,4 +50,6 @@ def run(monkeypatch, *words):
     return cli.main()
 
 
+PATIENCE = 900  # seconds for a real process: no test is about speed, and machines may be loaded
+
 SHIPPED = sorted(path for path in Path(str(files("hf_paretokd.recipes"))).iterdir() if path.suffix == ".yaml")

@@ -254,5 +254,9 @@ def transformers_4(tmp_path_factory) -> Path:
     """A folder for PYTHONPATH with transformers 4: its three packages, which run on the torch that is there."""
     folder = tmp_path_factory.mktemp("transformers-4")
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), *OLD_STACK]
-    subprocess.run(command, check=True)
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        if "NewConnectionError" in made.stderr or "Could not find a version" in made.stderr:
+            pytest.skip("needs a package index, to install transformers 4 from")
+        pytest.fail(made.stderr)
     return folder

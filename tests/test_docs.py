@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import PATIENCE
 
 from hf_paretokd import LanguagePair, train_tokenizer
 from hf_paretokd.data.corpus import ParallelText
@@ -47,7 +48,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run(place: Path, *words: str, **more: str) -> str:
-    options = {"cwd": place, "env": environment(**more), "capture_output": True, "text": True, "timeout": 100}
+    options = {"cwd": place, "env": environment(**more), "capture_output": True, "text": True, "timeout": PATIENCE}
     done = subprocess.run(words, check=False, **options)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

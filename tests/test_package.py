@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from commands import PATIENCE
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,7 +52,7 @@ def test_the_wheel_starts_the_demo_elsewhere(installed, tmp_path, text_folder):
         "900",
     ]
     environment = {**os.environ, "PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     assert (tmp_path / "demo" / "run" / "students" / "2-2" / "model.safetensors").is_file()
     assert "Unseen phrases, students/2-2" in run.stdout
@@ -63,7 +64,7 @@ def test_the_wheel_starts_the_demo_elsewhere(installed, tmp_path, text_folder):
 def in_a_fresh_process(code: str) -> str:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert run.returncode == 0, run.stderr[-2000:]
     return run.stdout.strip()

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import command
+from commands import PATIENCE, command
 from conftest import SMALL
 from transformers import AutoModelForSeq2SeqLM, pipeline
 
@@ -105,7 +105,7 @@ def test_transformers_4_translates_without_this_package(students, sentences, tmp
         text=True,
         env={"PYTHONPATH": str(transformers_4), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         check=False,
-        timeout=100,
+        timeout=PATIENCE,
     )
     assert run.returncode == 0, run.stderr[-2000:]
     report = json.loads(run.stdout.strip().splitlines()[-1])
@@ -138,6 +138,6 @@ print(found)
 
 
 def test_the_task_is_there_however_the_pipelines_come_to_be_imported():
-    run = subprocess.run([sys.executable, "-c", HOOKED], capture_output=True, text=True, check=False, timeout=100)
+    run = subprocess.run([sys.executable, "-c", HOOKED], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.strip().splitlines()[-1] == "[True, True, True]"

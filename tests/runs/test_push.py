@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import command
+from commands import PATIENCE, command
 from huggingface_hub import ModelCard
 
 from hf_paretokd.runs.run import Run
@@ -24,7 +24,7 @@ def facts(folder, tmp_path_factory) -> dict:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE,
         check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]

@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 import yaml
-from commands import TINY
+from commands import PATIENCE, TINY
 from transformers import TrainerCallback
 
 from hf_paretokd.cli.main import INTERRUPTED
@@ -191,7 +191,7 @@ def test_the_command_exits_with_a_code_of_its_own(text_folder, tmp_path):
     command = [sys.executable, "-m", "hf_paretokd.cli", "train", str(recipe), *words]
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while "'loss'" not in log.read_text() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
         process.terminate()

@@ -10,6 +10,7 @@ from pathlib import Path
 import distributed_worker
 import pytest
 import torch
+from commands import PATIENCE
 from safetensors.torch import load_file
 
 WORKER = Path(distributed_worker.__file__)
@@ -53,7 +54,7 @@ def launched(folder: Path, launcher: str) -> Path:
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert run.returncode == 0, run.stderr[-3000:]
