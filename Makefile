@@ -15,8 +15,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed
 	$(BIN)/paretokd demo $(ARGS)
 
+# two workers: a file of tests stays in one of them
 test: $(VENV)/installed
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 quality: $(VENV)/installed
 	$(BIN)/pip install -q -c constraints.txt ruff mypy

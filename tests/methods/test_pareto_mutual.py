@@ -312,6 +312,7 @@ def test_peers_at_one_temperature_see_other_pairs_other_sentences_and_other_drop
     ("fields", "expected", "decided"),
     [
         ({"update_interval": 2}, [0, 0, 0.4, 0.4, 0.4, 0.4], [0, 2]),
+        ({"update_interval": 2, "warmup_without_kd": 2}, [0, 0, 0.4, 0.4, 0.4, 0.4], [0, 2]),
         ({"update_interval": 2, "warmup_without_kd": 3}, [0, 0, 0, 0, 0.4, 0.4], [0, 4]),
         ({"distill_at_once": True}, [0.4] * 6, [0]),
         ({"strategy": "vanilla", "temperatures": [1.0, 1.0], "update_interval": 3}, [0, 0, 0, 0.4, 0.4, 0.4], [0, 3]),
@@ -323,6 +324,12 @@ def test_both_directions_are_taught_from_the_first_decision_on(new_trainer, fiel
     lines = [line for line in trainer.state.log_history if "peer1_alpha" in line]
     assert [line["peer1_alpha"] for line in lines] == pytest.approx(expected) == [line["peer2_alpha"] for line in lines]
     assert [entry["update"] for entry in trainer.rule.history] == decided
+
+
+def test_nothing_is_decided_when_the_training_is_over(new_trainer):
+    trainer = new_trainer(strategy="uni", update_interval=3, max_steps=6)
+    trainer.train()
+    assert [entry["update"] for entry in trainer.rule.history] == [0, 3]
 
 
 def test_everything_is_logged_and_saved(new_trainer):
