@@ -25,6 +25,18 @@ def side_lengths(dataset: datasets.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return sources, targets
 
 
+def longest_side(dataset: datasets.Dataset) -> int:
+    """Tokens of the longest row of `input_ids` or, where there are any, `labels`."""
+    import pyarrow.compute
+
+    columns = [column for column in ("input_ids", "labels") if column in dataset.column_names]
+    return max(
+        pyarrow.compute.max(pyarrow.compute.list_value_length(batch[column])).as_py()
+        for column in columns
+        for batch in dataset.with_format("arrow").iter(10_000)
+    )
+
+
 class PairBatches:
     """Every sentence pair of one language pair in micro-batches, again and again in new seeded orders.
 

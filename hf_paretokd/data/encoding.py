@@ -157,11 +157,41 @@ def without_padding(row: dict[str, Any]) -> dict[str, list[int]]:
     return columns
 
 
+def check_known(pairs: Pairs, entries: int) -> None:
+    """Raises a DataError unless all columns hold lists of whole numbers below `entries`; `check_no_padding` is about -100."""
+    from pyarrow import compute, types
+
+    for name, each in pairs.items():
+        for column in (column for column in ("input_ids", "labels") if column in each.column_names):
+            least, most = 0, 0
+            for batch in each.with_format("arrow").iter(10_000):
+                rows = batch[column].combine_chunks()
+                if not hasattr(rows.type, "value_type") or not types.is_integer(rows.type.value_type):
+                    raise DataError(f"data set {name}: column {column!r} holds {rows.type}; give a list of token ids a row")
+                if (
+                    rows.null_count
+                    or rows.flatten().null_count
+                    or compute.any(compute.equal(compute.list_value_length(rows), 0)).as_py()
+                ):
+                    raise DataError(f"data set {name}: column {column!r} has rows without token ids; leave them out")
+                bounds = compute.min_max(rows.flatten())
+                least, most = min(least, bounds["min"].as_py()), max(most, bounds["max"].as_py())
+            if most >= entries or least < (IGNORED if column == "labels" else 0):
+                wrong = most if most >= entries else least
+                raise DataError(
+                    f"data set {name}: column {column!r} holds the id {wrong}, the model knows 0 to {entries - 1}; is it of "
+                    "another tokenizer?"
+                )
+
+
 def check_no_padding(pairs: Pairs, pad_id: int) -> None:
     """Raises a DataError if `<pad>` is among the labels, where it would be learnt, or -100 in their middle."""
     for name, each in pairs.items():
         for batch in each.with_format("arrow").iter(10_000):
-            for value, what in ((pad_id, "the padding token"), (IGNORED, "-100 before their end")):
+            labels = (
+                [(pad_id, "the padding token"), (IGNORED, "-100 before their end")] if "labels" in each.column_names else []
+            )
+            for value, what in labels:
                 if holds(batch["labels"], value):
                     raise DataError(
                         f"data set {name}: labels hold {what} ({value}); leave padding out: micro-batches are padded later"

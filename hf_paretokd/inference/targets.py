@@ -50,6 +50,7 @@ class Targets:
         Raises:
             TokenizerError: the tag is unknown, or there is none and the model has to be told.
         """
+        text = text.strip()
         match = TAG.match(text)
         if match and match[0] in self.known:
             return match[0], text[match.end() :].strip()

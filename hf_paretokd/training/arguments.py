@@ -131,6 +131,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise TrainingError(f"{name}: {getattr(self, name):g} is not above 0; to switch it off set its strategy to no")
         super().__post_init__()
+        if getattr(self.accelerator_config, "gradient_accumulation_kwargs", None):
+            raise TrainingError("accelerator_config: gradient_accumulation_kwargs is not used; set gradient_accumulation_steps")
         if chosen and not (self.bf16 or self.fp16):
             self.mixed_precision = "no"  # the Trainer would ask the launcher once more
         if self.label_smoothing_variant not in SMOOTHING_VARIANTS:
@@ -143,9 +145,18 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             ("learning_rate", 0, math.inf),
             ("weight_decay", 0, math.inf),
             ("loss_memory", 0, math.inf),
+            ("max_grad_norm", 0, math.inf),
+            ("gradient_accumulation_steps", 1, math.inf),
+            ("generation_num_beams", 1, 100),
+            ("generation_max_length", 2, math.inf),
         ):
-            if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
-                raise TrainingError(f"{name}: {getattr(self, name)} is out of range ({low} to {high})")
+            value = getattr(self, name)
+            if value is not None and not (low <= value <= high and math.isfinite(value)):
+                raise TrainingError(f"{name}: {value} is out of range ({low} to {high})")
+        if self.max_steps == -1 and not 0 < self.num_train_epochs < math.inf:
+            raise TrainingError(f"num_train_epochs: {self.num_train_epochs} is not above 0; or set max_steps")
+        if int(self.gradient_accumulation_steps) != self.gradient_accumulation_steps:
+            raise TrainingError(f"gradient_accumulation_steps: {self.gradient_accumulation_steps} is no whole number")
         if self.max_steps != -1 and self.max_steps < 1:
             raise TrainingError(f"max_steps: {self.max_steps} is not 1 or more; leave it out to train for num_train_epochs")
         for temperature in self.temperatures:

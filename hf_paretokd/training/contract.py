@@ -99,9 +99,9 @@ PARAMETERS = {
     "model_init": "what makes models, of a trial or of nothing, in place of `model`; then every train() begins anew",
     "compute_metrics": "from translations and labels of a pair to figures, with predict_with_generate; default: BLEU and chrF",
     "optimizers": "an optimizer over `trainer.model.parameters()`, and a schedule; (None, None) makes them",
-    "optimizer_cls_and_kwargs": "as in the Trainer",
 }
 REFUSED_PARAMETERS = {
+    "optimizer_cls_and_kwargs": "Seq2SeqTrainer takes none; set optim and optim_args, or give optimizers",
     "data_collator": "micro-batches are padded as they are read; give token ids without padding",
     "compute_loss_func": "the loss is what a method is; derive from a method's joint model",
     "preprocess_logits_for_metrics": "logits are never kept",

@@ -14,6 +14,7 @@ from hf_paretokd.errors import TrainingError
 from hf_paretokd.evaluation.metrics import PairPrediction, TranslationMetrics
 from hf_paretokd.inference.decoding import decode_all, decoder_of
 from hf_paretokd.models.files import usable_length
+from hf_paretokd.training.arguments import LOSSES
 from hf_paretokd.training.push import PushingTrainer
 from hf_paretokd.training.validation import merged_figures
 from hf_paretokd.utils.machine import moved
@@ -79,7 +80,10 @@ class GeneratingTrainer(PushingTrainer):
             if len(by_pair) > 1:
                 figures |= {f"{metric}_{name}": float(each[metric]) for name, each in by_pair.items() for metric in first}
             found.append(figures)
-        return merged_figures(found)
+        merged = merged_figures(found)
+        if clash := next((name for name in merged if LOSSES.search(name)), None):
+            raise TrainingError(f"compute_metrics: {clash!r} is the name of a loss that validation finds out; choose another")
+        return merged
 
     @property
     def figures_unknown(self) -> bool:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,8 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.trainer_utils import PredictionOutput, TrainOutput, set_seed
 from transformers.utils import logging
 
-from hf_paretokd.data.batches import IGNORED, PairBatches, side_lengths
-from hf_paretokd.data.encoding import Pairs, as_pairs, check_no_padding
+from hf_paretokd.data.batches import IGNORED, PairBatches, longest_side
+from hf_paretokd.data.encoding import Pairs, as_pairs, check_known, check_no_padding
 from hf_paretokd.data.sampling import (
     MicroBatchSampler,
     MicroBatchStream,
@@ -98,12 +98,13 @@ class TranslationTrainer(GeneratingTrainer):
         texts = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
         self.given = {**texts, "model": model, "processing_class": processing_class, "callbacks": callbacks, **others}
         self.given |= {"args": copy.copy(args), "model_init": model_init}
+        args.max_grad_norm = args.max_grad_norm or 0.0  # the Trainer compares it with a number
         if args.n_gpu > 1:
             raise TrainingError(f"{args.n_gpu} GPUs in one process: use torchrun or accelerate launch, one process a GPU")
         if (model is None) == (model_init is None):
             raise TrainingError("model: give a model, or model_init that makes one, and not both")
         if model_init is not None:
-            if self.given.get("optimizers", (None, None)) != (None, None):
+            if any(each is not None for each in others.get("optimizers") or ()):
                 raise TrainingError(
                     "optimizers: of new models, as model_init makes them, an optimizer made before knows nothing"
                 )
@@ -120,8 +121,9 @@ class TranslationTrainer(GeneratingTrainer):
                 each.set_attn_implementation("eager")  # sdpa is slow there under bf16 autocast
             if tokenizer is not None:
                 check_vocabulary(each, tokenizer)
-            check_lengths(each, {**self.train_pairs, **self.eval_pairs})
-        check_no_padding({**self.train_pairs, **self.eval_pairs}, joint.config.pad_token_id)
+        self.checked = partial(check_ids, models)
+        for text in (self.train_pairs, self.eval_pairs):
+            self.checked(text)
         train_batches = build_pair_batches(self.train_pairs, args.max_tokens)
         self.eval_batches = build_pair_batches(self.eval_pairs, args.max_tokens)
         sizes = {name: batches.sentences for name, batches in train_batches.items()}
@@ -146,7 +148,7 @@ class TranslationTrainer(GeneratingTrainer):
                 f"{args.max_steps} updates; lower it, or set eval_strategy to no"
             )
         self._clock, self._window = Clock(self), LogWindow(self)
-        self.given_optimizer = (others.get("optimizers") or (None,))[0]
+        self.given_optimizer = check_optimizers(others.get("optimizers"), joint)
         self.skipped_updates = 0  # whose loss or gradient was infinite or not a number
         super().__init__(
             model=joint,
@@ -482,6 +484,8 @@ class TranslationTrainer(GeneratingTrainer):
         pairs = self.eval_pairs if eval_dataset is None else as_pairs(eval_dataset)
         if not pairs:
             raise DataError("validation needs an eval_dataset")
+        if eval_dataset is not None:
+            self.checked(pairs)
         figures = self.losses(pairs, self.eval_batches if eval_dataset is None else None)
         if self.args.predict_with_generate:
             figures |= self.generation_metrics(pairs, self.translations(pairs, gen_kwargs))
@@ -528,6 +532,7 @@ class TranslationTrainer(GeneratingTrainer):
         pairs = as_pairs(test_dataset, ("input_ids",))
         if not pairs:
             raise DataError("predict needs a test_dataset")
+        self.checked(pairs)
         made = self.translations(pairs, gen_kwargs)
         labels, metrics = None, {}
         if all("labels" in dataset.column_names for dataset in pairs.values()):
@@ -621,17 +626,41 @@ def check_best_metric(args: TranslationConfig, known: Sequence[str]) -> None:
         )
 
 
-def check_lengths(model: PreTrainedModel, pairs: Pairs) -> None:
-    """Raises a DataError if a sentence is longer than the model's position table."""
-    limit = position_limit(model.config)
-    if limit is None:
-        return
-    for name, dataset in pairs.items():
-        longest = max(int(lengths.max()) for lengths in side_lengths(dataset))
-        if longest > limit:
-            raise DataError(
-                f"{name}: a sentence has {longest} tokens, the model's position table only {limit}; lower data.max_length"
-            )
+def check_optimizers(given: Any, joint: JointModel) -> torch.optim.Optimizer | None:
+    """The optimizer that was given with its schedule, or none.
+
+    Raises:
+        TrainingError: these are no optimizer and schedule, or they do not train these models.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise TrainingError("optimizers: give a pair of an optimizer and a schedule, or None for either")
+    optimizer, schedule = given
+    if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+        raise TrainingError(f"optimizers: {optimizer!r} is no optimizer; give one made over the models' parameters")
+    trained = {id(parameter) for group in (optimizer.param_groups if optimizer else ()) for parameter in group["params"]}
+    known = {id(parameter) for parameter in joint.parameters()}
+    if optimizer is not None and not (trained and trained <= known):
+        raise TrainingError("optimizers: the optimizer is of other parameters than those of the models; make it over these")
+    if schedule is not None and getattr(schedule, "optimizer", optimizer) is not optimizer:
+        raise TrainingError("optimizers: the schedule is of another optimizer than the one given with it")
+    return optimizer
+
+
+def check_ids(models: Sequence[PreTrainedModel], pairs: Pairs) -> None:
+    """Raises a DataError if text holds ids that the models do not know, padding, or sentences beyond their positions."""
+    for model in models:
+        embeddings: Any = model.get_input_embeddings()
+        limit = position_limit(model.config)
+        check_known(pairs, embeddings.weight.shape[0])
+        for name, dataset in pairs.items():
+            longest = longest_side(dataset)
+            if limit and longest > limit:
+                raise DataError(
+                    f"{name}: a sentence has {longest} tokens, the model's position table only {limit}; lower data.max_length"
+                )
+    check_no_padding(pairs, models[0].config.pad_token_id)
 
 
 def listed(model: Any) -> list[Source]:

@@ -26,6 +26,8 @@ SEVERAL = Tokenizer(">>de<<", ">>el<<")
         (SEVERAL, None, ">>el<< a", (">>el<<", "a")),
         (SEVERAL, None, ">>el<<a", (">>el<<", "a")),
         (SEVERAL, "de", ">>el<< a", (">>el<<", "a")),  # its own tag counts
+        (SEVERAL, "de", "  >>el<< a\n", (">>el<<", "a")),  # white space at the ends means nothing
+        (SEVERAL, None, "\t>>el<<a ", (">>el<<", "a")),
         (SEVERAL, "de", "a", (">>de<<", "a")),
         (SEVERAL, "de", ">> a b << c", (">>de<<", ">> a b << c")),  # text, because a tag comes before it
         (SEVERAL, "none", "a", ("", "a")),
@@ -46,6 +48,7 @@ def test_every_text_goes_into_the_language_it_names(tokenizer, language, text, w
         (SEVERAL, None, "a", "no target language: put one of >>de<<, >>el<< before the text"),
         (SEVERAL, None, ">>xx<< a", "the tag >>xx<< is unknown to the model"),
         (SEVERAL, "de", ">>xx<< a", "the tag >>xx<< is unknown"),
+        (SEVERAL, None, "  >>xx<< a", "the tag >>xx<< is unknown to the model"),
         (SEVERAL, None, ">> a << b", "the tag >> a << is unknown"),
         (Tokenizer(), None, ">> a << b", "the tag >> a << is unknown to the model .it knows none."),
     ],

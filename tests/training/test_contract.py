@@ -3,17 +3,20 @@
 import copy
 import dataclasses
 import inspect
+import math
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer
 
 from hf_paretokd import PlainConfig
-from hf_paretokd.errors import TrainingError
+from hf_paretokd.errors import DataError, TrainingError
 from hf_paretokd.training import contract
 
 TABLES = (contract.HONOURED, contract.FIXED, contract.REFUSED, contract.IDLE)
+PAD = -77  # stands for the padding token below
 DOCS = Path(__file__).parent.parent.parent / "docs" / "trainer.md"
 
 
@@ -161,3 +164,90 @@ def test_training_again_is_refused(new_trainer):
     trainer.train()
     with pytest.raises(TrainingError, match="have been trained by this trainer already; make a new trainer"):
         trainer.train()
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize(
+    ("column", "change", "message"),
+    [
+        ("input_ids", lambda row: [*row, PAD], "input_ids hold the padding token"),
+        ("labels", lambda row: [*row, PAD], "labels hold the padding token"),
+        ("labels", lambda row: [-100, *row], "labels hold -100 before their end"),
+        ("input_ids", lambda row: row * 40, "a sentence has .* tokens, the model's position table only 96"),
+        ("input_ids", lambda row: [*row[:-1], 5000], "column 'input_ids' holds the id 5000, the model knows 0 to"),
+        ("input_ids", lambda row: [-3, *row], "column 'input_ids' holds the id -3"),
+        ("labels", lambda row: [] if len(row) > 5 else row, "column 'labels' has rows without token ids"),
+        ("input_ids", lambda row: list(map(str, row)), "column 'input_ids' holds list.*; give a list of token ids"),
+        ("input_ids", lambda row: [each + 0.5 for each in row], "column 'input_ids' holds list.*; give a list of token ids"),
+    ],
+)
+def test_text_that_no_model_could_be_trained_on_is_named(new_trainer, encoded, split, column, change, message):
+    """In either text, although both have the same pairs."""
+    pad = len(new_trainer().processing_class) - 1
+    rows = encoded[split]["bs-en"].select(range(30)).to_dict()
+    spoilt = [[pad if each == PAD else each for each in change(row)] for row in rows[column]]
+    bad = datasets.Dataset.from_dict({**rows, column: spoilt})
+    data = {**encoded, split: datasets.DatasetDict({**encoded[split], "bs-en": bad})}
+    with pytest.raises(DataError, match=f"bs-en: .*{message}|bs-en: {message}"):
+        new_trainer(data=data)
+    if split == "validation":
+        trainer = new_trainer()
+        for call in (trainer.evaluate, trainer.predict):
+            with pytest.raises(DataError, match=message):
+                call({"bs-en": bad})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_grad_norm": -1.0}, "max_grad_norm: -1.0 is out of range"),
+        ({"max_grad_norm": math.nan}, "max_grad_norm: nan is out of range"),
+        ({"gradient_accumulation_steps": -1}, "gradient_accumulation_steps: -1 is out of range"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps: 0 is out of range"),
+        ({"gradient_accumulation_steps": 1.5}, "gradient_accumulation_steps: 1.5 is no whole number"),
+        (
+            {"accelerator_config": {"gradient_accumulation_kwargs": {"num_steps": 3}}},
+            "accelerator_config: gradient_accumulation",
+        ),
+        ({"num_train_epochs": -1}, "num_train_epochs: -1 is not above 0"),
+        ({"num_train_epochs": math.nan}, "num_train_epochs: nan is not above 0"),
+        ({"generation_num_beams": -1}, "generation_num_beams: -1 is out of range"),
+        ({"generation_num_beams": 0}, "generation_num_beams: 0 is out of range"),
+        ({"generation_max_length": 1}, "generation_max_length: 1 is out of range"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_by_name(tmp_path, fields, message):
+    with pytest.raises(TrainingError, match=message):
+        PlainConfig(output_dir=str(tmp_path), **fields)
+
+
+def test_no_limit_on_the_gradient_may_be_said_in_two_ways(new_trainer):
+    losses = []
+    for number, limit in enumerate((0, None)):
+        trainer = new_trainer(folder=f"{number}", max_grad_norm=limit, max_steps=2)
+        trainer.train()
+        losses.append([line["loss"] for line in trainer.state.log_history if "loss" in line])
+    assert losses[0] == losses[1]
+
+
+def test_optimizers_that_would_train_nothing_are_refused(new_trainer, new_model):
+    other, model = new_model(seed=5), new_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    foreign = torch.optim.SGD(other.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.ConstantLR(foreign)
+    for given, message in (
+        ((foreign, None), "of other parameters than those of the models"),
+        ((None, schedule), "the schedule is of another optimizer"),
+        ((optimizer, schedule), "the schedule is of another optimizer"),
+        (optimizer, "give a pair of an optimizer and a schedule"),
+        ((torch.optim.SGD, None), "is no optimizer"),
+    ):
+        with pytest.raises(TrainingError, match=f"optimizers: .*{message}"):
+            new_trainer(model=model, others={"optimizers": given})
+
+
+def test_figures_of_ones_own_are_not_taken_for_losses(new_trainer):
+    fields = {"predict_with_generate": True, "generation_max_length": 6, "generation_num_beams": 1}
+    trainer = new_trainer(others={"compute_metrics": lambda prediction: {"loss": -1.0}}, **fields)
+    with pytest.raises(TrainingError, match="compute_metrics: 'loss' is the name of a loss"):
+        trainer.evaluate()
