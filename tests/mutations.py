@@ -262,7 +262,7 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
         "tests/methods/weighting/test_auto_official.py tests/methods/weighting/test_rules.py",
     ),
     "methods/weighting/trials.py": (TRIALS, "tests/methods/weighting"),
-    "data/seeds.py": (SEEDS, "tests/data/test_sampling.py tests/data/test_batches.py"),
+    "data/seeds.py": (SEEDS, "tests/data/test_seeds.py tests/data/test_sampling.py"),
     "data/sampling.py": (SAMPLING, "tests/data/test_sampling.py"),
     "data/batches.py": (BATCHES, "tests/data/test_batches.py tests/data/test_sampling.py"),
     "training/validation.py": (VALIDATION, "tests/training/test_trainer.py tests/methods/test_pareto_mutual.py"),
