@@ -51,7 +51,13 @@ CHECKPOINT = "checkpoint"  # as the Trainer calls the folders
 # ---- where members are
 TEACHER, MODEL, PEER, STUDENT = "teacher", "model", "peer", "student"  # the kinds
 PEERS, STUDENTS = "peers", "students"
-MEMBERS = (TEACHER, MODEL, f"{PEERS}/[0-9]*", f"{STUDENTS}/*-*", f"{PEERS}/[0-9]*/{STUDENTS}/*-*")  # patterns of their folders
+MEMBERS = (
+    TEACHER,
+    MODEL,
+    f"{PEERS}/[0-9]*",
+    f"{STUDENTS}/[0-9]*-[0-9]*",
+    f"{PEERS}/[0-9]*/{STUDENTS}/[0-9]*-[0-9]*",
+)  # patterns of their folders
 
 PLOTS = ("latency", "size", "training", "validation", "frontier", "weights")
 PICTURE, LINES = ".png", ".txt"  # endings of plots and of kept text

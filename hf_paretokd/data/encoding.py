@@ -187,11 +187,9 @@ def check_known(pairs: Pairs, entries: int) -> None:
 def check_no_padding(pairs: Pairs, pad_id: int) -> None:
     """Raises a DataError if `<pad>` is among the labels, where it would be learnt, or -100 in their middle."""
     for name, each in pairs.items():
+        wrong = [(pad_id, "the padding token"), (IGNORED, "-100 before their end")] if "labels" in each.column_names else []
         for batch in each.with_format("arrow").iter(10_000):
-            labels = (
-                [(pad_id, "the padding token"), (IGNORED, "-100 before their end")] if "labels" in each.column_names else []
-            )
-            for value, what in labels:
+            for value, what in wrong:
                 if holds(batch["labels"], value):
                     raise DataError(
                         f"data set {name}: labels hold {what} ({value}); leave padding out: micro-batches are padded later"

@@ -154,7 +154,7 @@ def weights_hash(model: PreTrainedModel) -> str:
     found = hashlib.sha256()
     for name, parameter in model.named_parameters():
         found.update(name.encode())
-        found.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+        found.update(parameter.detach().float().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:8]
 
 

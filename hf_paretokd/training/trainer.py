@@ -650,16 +650,15 @@ def check_optimizers(given: Any, joint: JointModel) -> torch.optim.Optimizer | N
 
 def check_ids(models: Sequence[PreTrainedModel], pairs: Pairs) -> None:
     """Raises a DataError if text holds ids that the models do not know, padding, or sentences beyond their positions."""
-    for model in models:
-        embeddings: Any = model.get_input_embeddings()
-        limit = position_limit(model.config)
-        check_known(pairs, embeddings.weight.shape[0])
-        for name, dataset in pairs.items():
-            longest = longest_side(dataset)
-            if limit and longest > limit:
-                raise DataError(
-                    f"{name}: a sentence has {longest} tokens, the model's position table only {limit}; lower data.max_length"
-                )
+    embeddings: list[Any] = [model.get_input_embeddings() for model in models]
+    check_known(pairs, min(each.weight.shape[0] for each in embeddings))
+    limit = min((known for model in models if (known := position_limit(model.config))), default=None)
+    for name, dataset in pairs.items() if limit else ():
+        longest = longest_side(dataset)
+        if longest > (limit or 0):
+            raise DataError(
+                f"{name}: a sentence has {longest} tokens, the model's position table only {limit}; lower data.max_length"
+            )
     check_no_padding(pairs, models[0].config.pad_token_id)
 
 
