@@ -85,6 +85,9 @@ class CheckpointedTrainer(StockTrainer):
         """Takes up all models and what `save_training_state` wrote."""
         self._load_models(folder)
 
+    def before_training(self, trial: Any) -> None:
+        """Called first of all when a training is asked for, with the trial of a search if it is for one."""
+
     def check_resumable(self, folder: Path, state: TrainerState, extend: int = 0) -> None:
         """Raises a TrainingError if the training cannot go on from this checkpoint, `extend` updates longer than planned."""
 
@@ -110,6 +113,7 @@ class CheckpointedTrainer(StockTrainer):
                 in the run folder.
             TrainingInterrupted: SIGTERM or Ctrl-C came; the training was saved and can be resumed.
         """
+        self.before_training(trial)
         others = {"trial": trial, "ignore_keys_for_eval": ignore_keys_for_eval}
         with claimed(self.layout.folder) if self.is_world_process_zero() else nullcontext():
             return self._start(resume_from_checkpoint, extend, others)

@@ -185,17 +185,10 @@ class TranslationTrainer(GeneratingTrainer):
 
     # ---- Beginning anew -------------------------------------------------------------------------------------------
 
-    def train(
-        self,
-        resume_from_checkpoint: str | bool | None = None,
-        trial: Any = None,
-        ignore_keys_for_eval: list[str] | None = None,
-        extend: int = 0,
-    ) -> TrainOutput:
-        """As `CheckpointedTrainer.train`; with `model_init` a second training, or one for a trial, begins with new models."""
+    def before_training(self, trial: Any) -> None:
+        """With `model_init` a second training, or one for a trial, begins with new models."""
         if self.model_init is not None and (self.begun or trial is not None):
             self.begin_anew(trial)
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval, extend)
 
     def begin_anew(self, trial: Any) -> None:
         """Makes models, streams and all that depends on arguments again, with the arguments of a trial if there is one."""
