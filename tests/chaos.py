@@ -409,7 +409,7 @@ def make_other(folder: Path, field: str, made: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     if field in ("vocab_size", "tokenizer"):
         text = load_text(DataConfig(pairs=["fr-en", "bs-en"], data_dir=str(folder / "text")), "train")
-        tokenizer = train_tokenizer(text, made, vocab_size=690, target_tags="always", max_length=96)
+        tokenizer = train_tokenizer(text, made, vocab_size=710, target_tags="always", max_length=96)
     model = build_model(ModelConfig(**{**SHAPE, **({field: SHAPES[field]} if field in SHAPES else {})}), tokenizer, seed=0)
     if field == "model_type":
         kept = {name: value for name, value in model.config.to_dict().items() if name not in ("model_type", "architectures")}

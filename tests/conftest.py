@@ -29,6 +29,7 @@ from hf_paretokd import (
 )
 from hf_paretokd.data.corpus import DataConfig, ParallelText, load_text
 from hf_paretokd.data.demo_corpus import write_demo_corpus
+from hf_paretokd.methods.pareto_mutual import AT_ONCE
 from hf_paretokd.methods.registry import trainer_of
 
 OLD_STACK = ("transformers==4.57.6", "huggingface_hub==0.36.2", "tokenizers==0.22.2")
@@ -140,7 +141,8 @@ def new_trainer(new_model, encoded, tokenizer, tmp_path, trainer_defaults):
         own.pop("method", None)
         if method == "pareto_mutual":
             own.setdefault("strategy", "bi")
-            own.setdefault("distill_at_once", "update_interval" not in {**own, **fields})
+            strategy = {**own, **fields}["strategy"]
+            own.setdefault("distill_at_once", strategy in AT_ONCE and "update_interval" not in {**own, **fields})
         defaults = {
             "output_dir": str(tmp_path / folder),
             "max_steps": 6,

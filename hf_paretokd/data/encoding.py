@@ -126,17 +126,44 @@ def as_pairs(
             raise DataError(f"data set {name}: column {sorted(lacking)[0]!r} is missing; encode_split makes the right ones")
         if len(each) == 0:
             raise DataError(f"data set {name}: has no rows")
-    return {name: trimmed(each) for name, each in pairs.items()}
+    plain = {name: each.with_format(None) if each.format["type"] else each for name, each in pairs.items()}
+    return {name: trimmed(name, each) for name, each in plain.items()}
 
 
-def trimmed(dataset: datasets.Dataset) -> datasets.Dataset:
-    """Rows without their padding: what the `attention_mask` leaves out of `input_ids`, and -100 at the end of `labels`."""
+def trimmed(name: str, dataset: datasets.Dataset) -> datasets.Dataset:
+    """Rows without their padding: what the `attention_mask` leaves out of `input_ids`, and -100 at the end of `labels`.
+
+    Raises:
+        DataError: a mask is none of its row.
+    """
     table = dataset.with_format("arrow")
-    masked = "attention_mask" in dataset.column_names and any(holds(batch["attention_mask"], 0) for batch in table.iter(10_000))
+    masked = "attention_mask" in dataset.column_names and sum(hides(name, batch) for batch in table.iter(10_000)) > 0
     labelled = "labels" in dataset.column_names
     if not masked and not (labelled and any(holds(batch["labels"], IGNORED) for batch in table.iter(10_000))):
         return dataset
     return dataset.map(without_padding, remove_columns=["attention_mask"] if masked else [], desc="trimming padded rows")
+
+
+def hides(name: str, batch: Any) -> bool:
+    """Whether the `attention_mask` of a piece of a table leaves something out.
+
+    Raises:
+        DataError: it is not a list of 0 and 1 for each row, as long as `input_ids`.
+    """
+    from pyarrow import compute, types
+
+    mask, ids = (batch[column].combine_chunks() for column in ("attention_mask", "input_ids"))
+    values = mask.flatten() if hasattr(mask.type, "value_type") else mask
+    kind = values.type
+    if not hasattr(mask.type, "value_type") or not (types.is_boolean(kind) or types.is_integer(kind)):
+        raise DataError(f"data set {name}: attention_mask holds {mask.type}; give a list of 0 and 1 a row")
+    if not hasattr(ids.type, "value_type"):
+        return False  # which is said of the column itself
+    alike = compute.equal(compute.list_value_length(mask), compute.list_value_length(ids))
+    bounds = compute.min_max(values.cast("int64"))
+    if mask.null_count or values.null_count or not compute.all(alike).as_py() or {*bounds.as_py().values()} - {0, 1, None}:
+        raise DataError(f"data set {name}: an attention_mask is not 0 or 1 for each id of its row; leave the column out")
+    return bounds["min"].as_py() == 0
 
 
 def holds(column: Any, value: int) -> bool:
@@ -151,7 +178,7 @@ def without_padding(row: dict[str, Any]) -> dict[str, list[int]]:
     ids, columns = row["input_ids"], {}
     columns["input_ids"] = [each for each, kept in zip(ids, row.get("attention_mask") or [1] * len(ids), strict=True) if kept]
     if "labels" in row:
-        columns["labels"] = labels = list(row["labels"])
+        columns["labels"] = labels = list(row["labels"] or [])
         while labels and labels[-1] == IGNORED:
             labels.pop()
     return columns

@@ -49,7 +49,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                 except UnicodeDecodeError as error:
                     raise DataError(f"{path}:{number}: not UTF-8 (byte {error.start}); convert the file first") from error
                 line = checked(line.rstrip("\n").removesuffix("\r"), f"{path}:{number}")
-                if number == 1 and "\r" in line and not raw.endswith(b"\n"):
+                if number == 1 and "\r" in line and not file.peek(1):
                     raise DataError(f"{path}: all one line, with CR alone between what may be lines; convert it to newlines")
                 yield number, line
     except (OSError, EOFError, zlib.error) as error:
@@ -134,6 +134,8 @@ def read_jsonl(path: Path, pair: LanguagePair) -> Iterator[Row]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{path}:{number}: not JSON ({error.msg}); one object a line is expected") from error
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+            raise DataError(f"{path}:{number}: not JSON that can be read ({error})") from error
         yield record_row(record, pair, f"{path}:{number}")
 
 
@@ -151,7 +153,7 @@ def read_parquet(path: Path, pair: LanguagePair) -> Iterator[Row]:
             for record in batch.to_pylist():
                 number += 1
                 yield record_row(record, pair, f"{path}: row {number}")
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable as parquet ({error})") from error
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, get_scheduler
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
+from transformers.trainer_utils import SchedulerType
 
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import TrainingError
@@ -24,8 +24,10 @@ from hf_paretokd.models.joint import JointModel, Passes
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import depth_states
 from hf_paretokd.training.arguments import TranslationConfig
+from hf_paretokd.training.checks import trial_schedule
 from hf_paretokd.training.identity import Identity
-from hf_paretokd.training.trainer import TranslationTrainer, lone
+from hf_paretokd.training.parts import lone
+from hf_paretokd.training.trainer import TranslationTrainer
 
 RESETS = ("optimizer", "scheduler", "best_metric")
 DRAWS = ("update", "micro_batch")
@@ -288,6 +290,14 @@ class AllInOneTrainer(TranslationTrainer):
 
     student_depths = validation_depths
 
+    def check_schedules(self) -> None:
+        """Of each stage by itself, where stage two resets the schedule."""
+        if self.border is None or "scheduler" not in self.args.stage2_reset:
+            super().check_schedules()
+            return
+        for steps in (self.border, self.args.max_steps - self.border):
+            self._stage_factors(steps)
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LRScheduler:
         """The schedule, run once for each stage if stage two resets it."""
         border = self.border
@@ -309,13 +319,11 @@ class AllInOneTrainer(TranslationTrainer):
         Raises:
             TrainingError: the schedule is no function of the step.
         """
-        stand_in = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-        more: Any = self.args.lr_scheduler_kwargs
-        schedule = get_scheduler(self.args.lr_scheduler_type, stand_in, self.args.get_warmup_steps(steps), steps, more)
+        schedule = trial_schedule(self.args, steps)
         if not isinstance(schedule, LambdaLR):
             raise TrainingError(
-                f"lr_scheduler_type: {self.args.lr_scheduler_type} cannot start anew in stage two; take scheduler out of "
-                "stage2_reset or choose another schedule"
+                f"lr_scheduler_type: {SchedulerType(self.args.lr_scheduler_type).value} cannot start anew in stage two; take "
+                "scheduler out of stage2_reset or choose another schedule"
             )
         return schedule.lr_lambdas[0]
 

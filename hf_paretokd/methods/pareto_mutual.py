@@ -34,6 +34,7 @@ from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.utils.files import load_json, save_json
 
 STRATEGIES = ("uni", "bi", "auto", "dynamic", "vanilla", "lsmd", "fixed", "auto_official")
+AT_ONCE = ("bi", "vanilla")  # which wait for the first decision, although all are alike
 FROM_FILE = {"lsmd": "auto", "fixed": None}  # strategy: the rule whose run the file must come from
 SEARCHES = ("auto", "dynamic", "auto_official")
 
@@ -96,6 +97,8 @@ class ParetoMutualConfig(TranslationConfig):
                 raise TrainingError(f"{name}: {getattr(self, name)!r} is not {wanted}")
         if self.strategy in FROM_FILE and not self.weights_file:
             raise TrainingError(f"weights_file: strategy {self.strategy} needs one")
+        if self.distill_at_once and self.strategy not in AT_ONCE:
+            raise TrainingError(f"distill_at_once: is for {' and '.join(AT_ONCE)}; strategy {self.strategy} decides by itself")
         if self.strategy == "vanilla" and len(set(self.temperatures)) > 1:
             raise TrainingError("temperatures: strategy vanilla trains all peers at the same temperature; or take bi")
         if self.strategy == "auto_official" and len(self.temperatures) != 2:
@@ -239,7 +242,7 @@ class ParetoMutualTrainer(WeightedTrainer):
         """Raises a TrainingError if the rule could never decide anything."""
         first = max(interval, self.args.warmup_without_kd)
         if first >= self.args.max_steps:
-            at_once = ", or set distill_at_once" if self.args.strategy in ("bi", "vanilla") else ""
+            at_once = ", or set distill_at_once" if self.args.strategy in AT_ONCE else ""
             source = "" if self.args.update_interval else f" (one epoch is {self.updates_per_pass:.0f} updates)"
             raise TrainingError(
                 f"update_interval: the first decision would come after update {first}{source}, but the run ends after "

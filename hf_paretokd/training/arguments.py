@@ -14,6 +14,7 @@ from transformers.trainer_utils import IntervalStrategy, SchedulerType
 from transformers.utils import logging
 
 from hf_paretokd.errors import TrainingError
+from hf_paretokd.training.checks import RANGES, check_ranges, check_types
 from hf_paretokd.training.contract import check_arguments
 
 logger = logging.get_logger(__name__)
@@ -98,6 +99,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     remove_unused_columns: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.output_dir:
             raise TrainingError("output_dir: is empty; name a folder")
         check_arguments(self)
@@ -131,32 +133,15 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise TrainingError(f"{name}: {getattr(self, name):g} is not above 0; to switch it off set its strategy to no")
         super().__post_init__()
-        if getattr(self.accelerator_config, "gradient_accumulation_kwargs", None):
-            raise TrainingError("accelerator_config: gradient_accumulation_kwargs is not used; set gradient_accumulation_steps")
         if chosen and not (self.bf16 or self.fp16):
             self.mixed_precision = "no"  # the Trainer would ask the launcher once more
         if self.label_smoothing_variant not in SMOOTHING_VARIANTS:
             raise TrainingError(
                 f"label_smoothing_variant: {self.label_smoothing_variant!r} is not one of {', '.join(SMOOTHING_VARIANTS)}"
             )
-        for name, low, high in (
-            ("max_tokens", 1, math.inf),
-            ("label_smoothing_factor", 0, 0.999999),
-            ("learning_rate", 0, math.inf),
-            ("weight_decay", 0, math.inf),
-            ("loss_memory", 0, math.inf),
-            ("max_grad_norm", 0, math.inf),
-            ("gradient_accumulation_steps", 1, math.inf),
-            ("generation_num_beams", 1, 100),
-            ("generation_max_length", 2, math.inf),
-        ):
-            value = getattr(self, name)
-            if value is not None and not (low <= value <= high and math.isfinite(value)):
-                raise TrainingError(f"{name}: {value} is out of range ({low} to {high})")
+        check_ranges(self, RANGES)
         if self.max_steps == -1 and not 0 < self.num_train_epochs < math.inf:
             raise TrainingError(f"num_train_epochs: {self.num_train_epochs} is not above 0; or set max_steps")
-        if int(self.gradient_accumulation_steps) != self.gradient_accumulation_steps:
-            raise TrainingError(f"gradient_accumulation_steps: {self.gradient_accumulation_steps} is no whole number")
         if self.max_steps != -1 and self.max_steps < 1:
             raise TrainingError(f"max_steps: {self.max_steps} is not 1 or more; leave it out to train for num_train_epochs")
         for temperature in self.temperatures:

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from transformers import Seq2SeqTrainingArguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.utils import logging
 
 from hf_paretokd.errors import TrainingError
@@ -34,7 +35,7 @@ HONOURED = (  # as in transformers; with other defaults where `TranslationConfig
     *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
     *("ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_backend", "ddp_timeout", "ddp_static_graph"),
-    *("accelerator_config", "skip_memory_metrics", "local_rank"),
+    "skip_memory_metrics",
 )
 FIXED = {  # honoured at one value only
     "average_tokens_across_devices": "must stay on; the loss is divided by the tokens of all processes",
@@ -57,6 +58,7 @@ REFUSED = {
     "fsdp": "sharded models are not written as plain checkpoints yet; one process a GPU (torchrun) holds whole ones",
     "fsdp_config": "sharded models are not written as plain checkpoints yet; one process a GPU (torchrun) holds whole ones",
     "deepspeed": "sharded models are not written as plain checkpoints yet; one process a GPU (torchrun) holds whole ones",
+    "accelerator_config": "it is about loaders and steps that accelerate counts; the stream deals micro-batches out itself",
     "parallelism_config": "models are trained whole; one process a GPU (torchrun)",
     "generation_config": "set generation_num_beams and generation_max_length, or the model's own generation configuration",
     "resume_from_checkpoint": "give it to train(resume_from_checkpoint=…), or paretokd train RUN --resume",
@@ -82,6 +84,7 @@ IDLE = {  # without meaning here; a warning when set
     "hub_strategy": "models are pushed when they are finished",
     "hub_always_push": "models are pushed when they are finished",
     "hub_revision": "models are pushed to the main branch",
+    "local_rank": "the launcher says which process this is",
     "do_train": "call train()",
     "do_eval": "call evaluate()",
     "do_predict": "call predict()",
@@ -119,7 +122,7 @@ def check_arguments(args: Seq2SeqTrainingArguments) -> None:
     for item in dataclasses.fields(args):
         value = getattr(args, item.name)
         default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-        if value == default:
+        if value == default or value == AcceleratorConfig():  # of which the Trainer's own configuration makes one
             continue
         if reason := REFUSED.get(item.name) or FIXED.get(item.name):
             raise TrainingError(f"{item.name}: {reason}")

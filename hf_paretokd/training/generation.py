@@ -1,6 +1,7 @@
 """Validation text translated by the models in training: `predict_with_generate` and `predict`."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import datasets
@@ -72,13 +73,15 @@ class GeneratingTrainer(PushingTrainer):
         found = []
         for made in translations:
             by_pair = {
-                name: compute(PairPrediction(padded(made[name]), padded(dataset["labels"]), name))
+                name: checked_figures(compute(PairPrediction(padded(made[name]), padded(dataset["labels"]), name)))
                 for name, dataset in pairs.items()
             }
             first = next(iter(by_pair.values()))
+            if any(each.keys() != first.keys() for each in by_pair.values()):
+                raise TrainingError("compute_metrics: returned other figures for one pair than for another; give all of each")
             figures = {metric: float(np.mean([each[metric] for each in by_pair.values()])) for metric in first}
             if len(by_pair) > 1:
-                figures |= {f"{metric}_{name}": float(each[metric]) for name, each in by_pair.items() for metric in first}
+                figures |= {f"{metric}_{name}": each[metric] for name, each in by_pair.items() for metric in first}
             found.append(figures)
         merged = merged_figures(found)
         if clash := next((name for name in merged if LOSSES.search(name)), None):
@@ -96,6 +99,20 @@ class GeneratingTrainer(PushingTrainer):
         pairs = list(self.eval_pairs)
         own = [*names, *(f"{metric}_{pair}" for metric in names for pair in pairs if len(pairs) > 1)]
         return merged_figures([dict.fromkeys(own, 0.0) for _ in self.model.models()])
+
+
+def checked_figures(found: Any) -> dict[str, float]:
+    """Figures by their names, without the `eval_` that validation puts before them.
+
+    Raises:
+        TrainingError: there are none, or something is no number.
+    """
+    if not isinstance(found, Mapping) or not found:
+        raise TrainingError(f"compute_metrics: returned {found!r}; return a dictionary of names and numbers")
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Real) or isinstance(value, bool):
+            raise TrainingError(f"compute_metrics: {name!r} is {value!r}; give text as names and one number each")
+    return {name.removeprefix("eval_"): float(value) for name, value in found.items()}
 
 
 def padded(rows: Iterable[Sequence[int]]) -> np.ndarray:

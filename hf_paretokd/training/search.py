@@ -1,27 +1,17 @@
 """Trials of a hyper-parameter search: the arguments and the models of each."""
 
 import copy
-import inspect
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_paretokd.errors import ModelError, TrainingError
+from hf_paretokd.errors import TrainingError
 from hf_paretokd.training.arguments import TranslationConfig
+from hf_paretokd.training.contract import FIXED, IDLE, REFUSED
 
+DIRECTIONS = ("minimize", "maximize")
 SEARCH = ("hp_search_backend", "hp_space", "hp_name", "compute_objective", "objective")  # what the Trainer knows of a search
-
-
-def initial_models(model_init: Callable[..., Any], trial: Any) -> Any:
-    """What `model_init` makes, of a trial if it takes one.
-
-    Raises:
-        ModelError: that is nothing.
-    """
-    made = model_init(trial) if inspect.signature(model_init).parameters else model_init()
-    if made is None:
-        raise ModelError("model_init: returned nothing; return a model, or a list of peers")
-    return made
 
 
 def trial_arguments(
@@ -33,9 +23,14 @@ def trial_arguments(
         TrainingError: an argument is unknown, or its value does not fit.
     """
     found, chosen = copy.copy(args), space(trial)
+    if not isinstance(chosen, Mapping):
+        raise TrainingError(f"hp_space: returned {chosen!r}; return a dictionary of arguments and their values")
+    known = {item.name for item in dataclasses.fields(args)}
     for field, value in chosen.items():
-        if not hasattr(found, field):
+        if field not in known:
             raise TrainingError(f"hp_space: {field!r} is no argument of {type(args).__name__}")
+        if reason := {**REFUSED, **FIXED, **IDLE}.get(field):
+            raise TrainingError(f"hp_space: {field}: {reason}")
         setattr(found, field, value)
     found.output_dir = str(Path(str(args.output_dir)) / (name(trial) if name else f"run-{trial.number}"))
     found.__post_init__()

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -19,8 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.trainer_utils import PredictionOutput, TrainOutput, set_seed
 from transformers.utils import logging
 
-from hf_paretokd.data.batches import IGNORED, PairBatches, longest_side
-from hf_paretokd.data.encoding import Pairs, as_pairs, check_known, check_no_padding
+from hf_paretokd.data.batches import IGNORED, PairBatches
+from hf_paretokd.data.encoding import Pairs, as_pairs
 from hf_paretokd.data.sampling import (
     MicroBatchSampler,
     MicroBatchStream,
@@ -33,22 +32,36 @@ from hf_paretokd.data.sampling import (
     expected_sampling,
 )
 from hf_paretokd.data.seeds import derive_seed
-from hf_paretokd.errors import DataError, ModelError, TrainingError
+from hf_paretokd.errors import DataError, TrainingError
 from hf_paretokd.hub.upload import check_names
 from hf_paretokd.layout import IDENTITY, PROGRESS
 from hf_paretokd.models.building import prepare_for_training
 from hf_paretokd.models.compiling import compiled_layers
 from hf_paretokd.models.depth import Depth
-from hf_paretokd.models.files import check_vocabulary, load_model, load_tokenizer, position_limit
+from hf_paretokd.models.files import check_vocabulary
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.callbacks import Clock, LogWindow
 from hf_paretokd.training.checkpointing import MEANINGLESS, load_sampler, save_sampler
+from hf_paretokd.training.checks import check_optimizer, trial_schedule
 from hf_paretokd.training.contract import check_parameters
 from hf_paretokd.training.generation import GeneratingTrainer, padded
 from hf_paretokd.training.identity import Identity, differences, identity_of, read_identity
-from hf_paretokd.training.search import SEARCH, initial_models, trial_arguments
+from hf_paretokd.training.parts import (
+    Source,
+    check_best_metric,
+    check_callbacks,
+    check_ids,
+    check_kind,
+    check_optimizers,
+    check_source_of_models,
+    common_tokenizer,
+    initial_models,
+    listed,
+    loaded_models,
+)
+from hf_paretokd.training.search import DIRECTIONS, SEARCH, trial_arguments
 from hf_paretokd.training.signature import data_hashes
 from hf_paretokd.training.validation import metrics_of_peers, validation_sums
 from hf_paretokd.utils.allocator import keep_freed_memory
@@ -56,7 +69,6 @@ from hf_paretokd.utils.files import load_json, save_json
 from hf_paretokd.utils.machine import moved
 
 logger = logging.get_logger(__name__)
-Source = PreTrainedModel | str | os.PathLike[str]  # a model, or the folder or Hub id of one
 
 
 class TranslationTrainer(GeneratingTrainer):
@@ -81,6 +93,7 @@ class TranslationTrainer(GeneratingTrainer):
 
     config_class: ClassVar[type[TranslationConfig]]
     trial: Any = None  # of a hyper-parameter search
+    made: Sequence[Source] = ()  # the models as they were given, or made
 
     def __init__(
         self,
@@ -93,24 +106,23 @@ class TranslationTrainer(GeneratingTrainer):
         model_init: Callable[..., Any] | None = None,
         **others: Any,
     ) -> None:
+        if args is not None:
+            check_kind(args, self.config_class)
         args = copy.copy(args) if args is not None else self.config_class()  # the caller's stays as it is
         check_parameters(others, args)
+        check_source_of_models(model, model_init, others.get("optimizers"))
+        callbacks = check_callbacks(callbacks, args)
         texts = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
         self.given = {**texts, "model": model, "processing_class": processing_class, "callbacks": callbacks, **others}
         self.given |= {"args": copy.copy(args), "model_init": model_init}
         args.max_grad_norm = args.max_grad_norm or 0.0  # the Trainer compares it with a number
         if args.n_gpu > 1:
             raise TrainingError(f"{args.n_gpu} GPUs in one process: use torchrun or accelerate launch, one process a GPU")
-        if (model is None) == (model_init is None):
-            raise TrainingError("model: give a model, or model_init that makes one, and not both")
         if model_init is not None:
-            if any(each is not None for each in others.get("optimizers") or ()):
-                raise TrainingError(
-                    "optimizers: of new models, as model_init makes them, an optimizer made before knows nothing"
-                )
             set_seed(args.seed)
-            model = initial_models(model_init, self.trial)
-        models, tokenizer = loaded_models(listed(model), common_tokenizer(processing_class))
+            model = initial_models(model_init, self.trial, self.made)
+        self.made = listed(model)
+        models, tokenizer = loaded_models(self.made, common_tokenizer(processing_class))
         joint = self.joint_model(models, args)
         if args.device.type == "cpu":
             keep_freed_memory()
@@ -142,6 +154,8 @@ class TranslationTrainer(GeneratingTrainer):
         self.updates_per_pass = batches / self.micro_batches  # at τ = 1
         if args.max_steps <= 0 and batches:
             args.max_steps = math.ceil(args.num_train_epochs * self.updates_per_pass)
+        if args.eval_strategy != "no" and not self.eval_pairs:
+            raise TrainingError("eval_dataset: is missing; give validation text, or set eval_strategy to no")
         if args.eval_strategy != "no" and batches and args.eval_delay > args.max_steps:
             raise TrainingError(
                 f"eval_delay: {args.eval_delay:g} updates, after which there is no validation left of "
@@ -149,6 +163,8 @@ class TranslationTrainer(GeneratingTrainer):
             )
         self._clock, self._window = Clock(self), LogWindow(self)
         self.given_optimizer = check_optimizers(others.get("optimizers"), joint)
+        if self.given_optimizer is None:
+            check_optimizer(args, joint)
         self.skipped_updates = 0  # whose loss or gradient was infinite or not a number
         super().__init__(
             model=joint,
@@ -156,7 +172,7 @@ class TranslationTrainer(GeneratingTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=tokenizer,
-            callbacks=[self._clock, self._window, *(callbacks or [])],
+            callbacks=[self._clock, self._window, *callbacks],
             **others,
         )
         self.model_init: Any = model_init
@@ -171,6 +187,8 @@ class TranslationTrainer(GeneratingTrainer):
         if args.push_to_hub:
             check_names(list(self.repositories(args.hub_model_id or "").values()))
         self.set_up()
+        if self.args.max_steps > 0:
+            self.check_schedules()
 
     def joint_model(self, models: Sequence[PreTrainedModel], args: Any) -> JointModel:
         """The module that is trained: the models and their losses.
@@ -182,6 +200,10 @@ class TranslationTrainer(GeneratingTrainer):
 
     def set_up(self) -> None:
         """What a method adds when everything else stands."""
+
+    def check_schedules(self) -> None:
+        """Raises a TrainingError unless the schedule of the learning rate fits the length of the training."""
+        trial_schedule(self.args, self.args.max_steps)
 
     # ---- Beginning anew -------------------------------------------------------------------------------------------
 
@@ -242,6 +264,9 @@ class TranslationTrainer(GeneratingTrainer):
         figure = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
         objective = compute_objective or (lambda metrics: metrics[figure])
         towards = direction or ("maximize" if args.greater_is_better else "minimize")
+        for each in towards if isinstance(towards, list) else [towards]:
+            if each not in DIRECTIONS:
+                raise TrainingError(f"hyperparameter_search: direction {each!r} is not one of {', '.join(DIRECTIONS)}")
         return super().hyperparameter_search(hp_space, objective, n_trials, towards, "optuna", hp_name, **kwargs)
 
     # ---- Data -----------------------------------------------------------------------------------------------------
@@ -482,6 +507,8 @@ class TranslationTrainer(GeneratingTrainer):
         figures = self.losses(pairs, self.eval_batches if eval_dataset is None else None)
         if self.args.predict_with_generate:
             figures |= self.generation_metrics(pairs, self.translations(pairs, gen_kwargs))
+            if self.between_updates:
+                check_best_metric(self.args, list(figures))
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         due = self.control.should_log, self.control.should_evaluate, self.control.should_save
         ending = self.control.should_training_stop
@@ -608,95 +635,6 @@ class TranslationTrainer(GeneratingTrainer):
         longer = saved.extended(state.global_step, extend) if extend else saved
         self.args.max_steps = longer.decides["max_steps"]
         self.take_identity(dataclasses.replace(longer, circumstances=now.circumstances))
-
-
-def check_best_metric(args: TranslationConfig, known: Sequence[str]) -> None:
-    """Raises a TrainingError if the figure that decides which checkpoint is best is not among those of a validation."""
-    wanted = args.metric_for_best_model
-    if wanted and args.eval_strategy != "no" and wanted.removeprefix("eval_") not in known:
-        raise TrainingError(
-            f"metric_for_best_model: {wanted!r} is nothing that a validation finds out; it can be one of {', '.join(known)}"
-        )
-
-
-def check_optimizers(given: Any, joint: JointModel) -> torch.optim.Optimizer | None:
-    """The optimizer that was given with its schedule, or none.
-
-    Raises:
-        TrainingError: these are no optimizer and schedule, or they do not train these models.
-    """
-    if given is None:
-        return None
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        raise TrainingError("optimizers: give a pair of an optimizer and a schedule, or None for either")
-    optimizer, schedule = given
-    if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
-        raise TrainingError(f"optimizers: {optimizer!r} is no optimizer; give one made over the models' parameters")
-    trained = {id(parameter) for group in (optimizer.param_groups if optimizer else ()) for parameter in group["params"]}
-    known = {id(parameter) for parameter in joint.parameters()}
-    if optimizer is not None and not (trained and trained <= known):
-        raise TrainingError("optimizers: the optimizer is of other parameters than those of the models; make it over these")
-    if schedule is not None and getattr(schedule, "optimizer", optimizer) is not optimizer:
-        raise TrainingError("optimizers: the schedule is of another optimizer than the one given with it")
-    return optimizer
-
-
-def check_ids(models: Sequence[PreTrainedModel], pairs: Pairs) -> None:
-    """Raises a DataError if text holds ids that the models do not know, padding, or sentences beyond their positions."""
-    embeddings: list[Any] = [model.get_input_embeddings() for model in models]
-    check_known(pairs, min(each.weight.shape[0] for each in embeddings))
-    limit = min((known for model in models if (known := position_limit(model.config))), default=None)
-    for name, dataset in pairs.items() if limit else ():
-        longest = longest_side(dataset)
-        if longest > (limit or 0):
-            raise DataError(
-                f"{name}: a sentence has {longest} tokens, the model's position table only {limit}; lower data.max_length"
-            )
-    check_no_padding(pairs, models[0].config.pad_token_id)
-
-
-def listed(model: Any) -> list[Source]:
-    """A model, or several, as a list."""
-    return list(model) if isinstance(model, Sequence) and not isinstance(model, str) else [model]
-
-
-def lone(models: Sequence[PreTrainedModel]) -> PreTrainedModel:
-    """The one model of a method that trains one.
-
-    Raises:
-        ModelError: there are several.
-    """
-    if len(models) != 1:
-        raise ModelError(f"{len(models)} models were given, but one is trained; give that one")
-    return models[0]
-
-
-def common_tokenizer(
-    tokenizers: PreTrainedTokenizerBase | Sequence[PreTrainedTokenizerBase] | None,
-) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of all models.
-
-    Raises:
-        ModelError: several were given, and they are not the same.
-    """
-    if not isinstance(tokenizers, Sequence):
-        return tokenizers
-    if any(other.get_vocab() != tokenizers[0].get_vocab() for other in tokenizers[1:]):
-        raise ModelError("peers have different tokenizers: teachers and students must speak of the same vocabulary")
-    return tokenizers[0]
-
-
-def loaded_models(
-    models: Sequence[Source], tokenizer: PreTrainedTokenizerBase | None
-) -> tuple[list[PreTrainedModel], PreTrainedTokenizerBase | None]:
-    """Models to train, those named by a folder or Hub id loaded; and the tokenizer, if none was given that of the first named.
-
-    Raises:
-        ModelError, TokenizerError: a checkpoint cannot be loaded.
-    """
-    named = [each for each in models if not isinstance(each, PreTrainedModel)]
-    found = [each if isinstance(each, PreTrainedModel) else load_model(os.fspath(each)) for each in models]
-    return found, tokenizer if tokenizer is not None or not named else load_tokenizer(os.fspath(named[0]))
 
 
 def as_is(batch: Any) -> Any:

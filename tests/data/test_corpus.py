@@ -1,6 +1,8 @@
 import gzip
 import json
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from hf_paretokd import LanguagePair
@@ -107,7 +109,10 @@ def test_bad_aligned_files(tmp_path, name, content, message):
         ("a.jsonl", "[1]\n", r"a\.jsonl:1: expected an object"),
         ("a.jsonl", '{"de": "x\\ud800", "en": "y"}\n', r"a\.jsonl:1: holds half of a surrogate pair"),
         ("a.jsonl", '{"de": "x", "en": "y\\u0000"}\n', r"a\.jsonl:1: holds a NUL"),
+        ("a.jsonl", '{"de": ' + "[" * 99999, r"a\.jsonl:1: not JSON that can be read"),
+        ("a.jsonl", '{"de": ' + "1" * 5000 + "}", r"a\.jsonl:1: not JSON that can be read"),
         ("a.tsv", "eins\tone\rzwei\ttwo\r", r"a\.tsv: all one line, with CR alone"),
+        ("a.tsv", "eins\tone\rzwei\ttwo\r\n", r"a\.tsv: all one line, with CR alone"),
         ("a.parquet", "no parquet", r"a\.parquet: not readable as parquet"),
         ("a.jsonl", "", "no usable sentence pair"),
     ],
@@ -116,6 +121,13 @@ def test_bad_other_files(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=message):
         read(tmp_path, train=name)
+
+
+def test_parquet_whose_text_is_not_utf8(tmp_path):
+    columns = {name: pyarrow.array([b"eins", b"\xff\xfe"], pyarrow.binary()).view(pyarrow.string()) for name in ("de", "en")}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: not readable as parquet .*utf-8"):
+        read(tmp_path, train="a.parquet")
 
 
 def test_missing_places_and_broken_gzip(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from hf_paretokd import LanguagePair, encode_split, train_tokenizer
 from hf_paretokd.data.corpus import ParallelText
-from hf_paretokd.data.encoding import as_pairs, check_no_padding
+from hf_paretokd.data.encoding import as_pairs, check_known, check_no_padding
 from hf_paretokd.errors import DataError
 
 
@@ -67,6 +67,36 @@ def test_padded_columns_mean_what_the_mask_says():
     check_no_padding({"corpus": found}, 9)
     whole = datasets.Dataset.from_list([{"input_ids": [5, 0], "attention_mask": [1, 1], "labels": [7, 0]}])
     assert as_pairs(whole)["corpus"] is whole, "nothing is copied where there is no padding"
+
+
+@pytest.mark.parametrize("as_bool", [False, True])
+@pytest.mark.parametrize("form", [None, "torch", "numpy"])
+def test_padded_columns_of_any_form(form, as_bool):
+    rows = [{"input_ids": [5, 6, 0, 9], "attention_mask": [1, 1, 1, 0], "labels": [7, 0, -100, -100]}] * 2
+    rows = [{**row, "attention_mask": [bool(each) if as_bool else each for each in row["attention_mask"]]} for row in rows]
+    (found,) = as_pairs(datasets.Dataset.from_list(rows).with_format(form)).values()
+    assert found[:] == {"input_ids": [[5, 6, 0]] * 2, "labels": [[7, 0]] * 2}
+
+
+@pytest.mark.parametrize("mask", [None, [1], [1, 1, 1], [1, None], [2, 1]])
+def test_masks_that_are_none_are_named(mask):
+    rows = [{"input_ids": [5, 0], "attention_mask": [1, 0], "labels": [7, 0]}]
+    rows.append({**rows[0], "attention_mask": mask})
+    with pytest.raises(DataError, match="data set corpus: an attention_mask is not 0 or 1 for each id of its row"):
+        as_pairs(datasets.Dataset.from_list(rows))
+
+
+@pytest.mark.parametrize("mask", [1, "11", [0.5, 1.0]])
+def test_masks_of_other_types_are_named(mask):
+    row = {"input_ids": [5, 0], "attention_mask": mask, "labels": [7, 0]}
+    with pytest.raises(DataError, match=r"data set corpus: attention_mask holds .*; give a list of 0 and 1 a row"):
+        as_pairs(datasets.Dataset.from_list([row]))
+
+
+def test_rows_that_are_all_mask_are_named():
+    rows = [{"input_ids": [5, 0], "attention_mask": [0, 0], "labels": [7, 0]}]
+    with pytest.raises(DataError, match="column 'input_ids' has rows without token ids"):
+        check_known(as_pairs(datasets.Dataset.from_list(rows)), 20)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel, Passes
 from hf_paretokd.models.states import last_states
 from hf_paretokd.training.arguments import TranslationConfig
-from hf_paretokd.training.trainer import TranslationTrainer, lone
+from hf_paretokd.training.parts import lone
+from hf_paretokd.training.trainer import TranslationTrainer
 
 # ---- the method: what CONTRIBUTING describes in four steps
 

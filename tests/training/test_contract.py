@@ -7,12 +7,13 @@ import math
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 import torch
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer
+from transformers import EarlyStoppingCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerState
 
-from hf_paretokd import PlainConfig
-from hf_paretokd.errors import DataError, TrainingError
+from hf_paretokd import AllInOneTrainer, PlainConfig, PlainTrainer
+from hf_paretokd.errors import DataError, ModelError, TrainingError
 from hf_paretokd.training import contract
 
 TABLES = (contract.HONOURED, contract.FIXED, contract.REFUSED, contract.IDLE)
@@ -57,6 +58,7 @@ OTHER |= {"eval_accumulation_steps": 4, "include_for_metrics": ["loss"], "label_
 OTHER |= {
     "dataloader_multiprocessing_context": "fork",
     "hub_strategy": "end",
+    "local_rank": 0,
     "hub_revision": "x",
     "resume_from_checkpoint": "x",
 }
@@ -204,21 +206,85 @@ def test_text_that_no_model_could_be_trained_on_is_named(new_trainer, encoded, s
         ({"max_grad_norm": math.nan}, "max_grad_norm: nan is out of range"),
         ({"gradient_accumulation_steps": -1}, "gradient_accumulation_steps: -1 is out of range"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps: 0 is out of range"),
-        ({"gradient_accumulation_steps": 1.5}, "gradient_accumulation_steps: 1.5 is no whole number"),
-        (
-            {"accelerator_config": {"gradient_accumulation_kwargs": {"num_steps": 3}}},
-            "accelerator_config: gradient_accumulation",
-        ),
+        ({"gradient_accumulation_steps": 1.5}, "gradient_accumulation_steps: 1.5 is not of the type int"),
         ({"num_train_epochs": -1}, "num_train_epochs: -1 is not above 0"),
         ({"num_train_epochs": math.nan}, "num_train_epochs: nan is not above 0"),
         ({"generation_num_beams": -1}, "generation_num_beams: -1 is out of range"),
         ({"generation_num_beams": 0}, "generation_num_beams: 0 is out of range"),
         ({"generation_max_length": 1}, "generation_max_length: 1 is out of range"),
+        ({"max_tokens": "512"}, "max_tokens: '512' is not of the type int"),
+        ({"max_tokens": None}, "max_tokens: None is not of the type int"),
+        ({"max_tokens": True}, "max_tokens: True is not of the type int"),
+        ({"learning_rate": "1e-3"}, "learning_rate: '1e-3' is not of the type float"),
+        ({"temperatures": [1.0, None]}, r"temperatures: \[1.0, None\] is not of the type list\[float\]"),
+        ({"temperatures": 1.0}, r"temperatures: 1.0 is not of the type list\[float\]"),
+        ({"load_best_model_at_end": "no"}, "load_best_model_at_end: 'no' is not of the type bool"),
+        ({"warmup_steps": math.nan}, "warmup_steps: nan is out of range"),
+        ({"seed": -1}, "seed: -1 is out of range"),
+        ({"adam_beta1": 1.0}, "adam_beta1: 1.0 is out of range"),
+        ({"save_total_limit": -1}, "save_total_limit: -1 is out of range"),
+        ({"log_level": "loud"}, "log_level: 'loud' .* info"),
+        ({"ddp_backend": "smoke"}, "ddp_backend: 'smoke' is not one of nccl, gloo"),
+        ({"accelerator_config": {"split_batches": True}}, "accelerator_config: it is about loaders"),
+        ({"accelerator_config": {"gradient_accumulation_kwargs": {"num_steps": 3}}}, "accelerator_config: it is about loaders"),
     ],
 )
 def test_numbers_that_are_none_are_refused_by_name(tmp_path, fields, message):
     with pytest.raises(TrainingError, match=message):
         PlainConfig(output_dir=str(tmp_path), **fields)
+
+
+def test_numbers_of_other_libraries_are_numbers(tmp_path):
+    config = PlainConfig(output_dir=str(tmp_path), max_tokens=np.int64(512), learning_rate=np.float32(0.5), warmup_steps=10)
+    assert (config.max_tokens, config.learning_rate) == (512, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"optim_args": "momentum"}, "optim adamw_torch.*, optim_args 'momentum': "),
+        ({"optim_args": "momentum=0.9"}, "optim_args: 'momentum=0.9' means nothing to the optimizer adamw_torch"),
+        ({"optim": "lomo"}, "optim lomo, optim_args None: .*lomo"),
+        ({"lr_scheduler_kwargs": {"cycles": 3}, "lr_scheduler_type": "cosine"}, "lr_scheduler_kwargs: .*'cycles'"),
+        (
+            {"lr_scheduler_type": "polynomial", "warmup_steps": 6, "max_steps": 6},
+            "lr_scheduler_type: polynomial has no update left after 6 of warm-up in 6; lower warmup_steps",
+        ),
+    ],
+)
+def test_schedules_and_optimizers_are_tried_before_a_training(new_trainer, fields, message):
+    with pytest.raises(TrainingError, match=message):
+        new_trainer(**fields)
+
+
+def test_schedules_of_stages_are_tried_by_themselves(new_trainer):
+    fields = {"lr_scheduler_type": "polynomial", "warmup_steps": 4, "max_steps": 8, "mutual_start": 0.5}
+    with pytest.raises(TrainingError, match="polynomial has no update left after 4 of warm-up in 4"):
+        new_trainer("all_in_one", **fields)
+    new_trainer("all_in_one", **fields, stage2_reset=[])
+
+
+def test_parts_that_are_none_are_named(new_model, encoded, tmp_path):
+    data = {"train_dataset": encoded["train"], "eval_dataset": encoded["validation"]}
+    stock = Seq2SeqTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    config = PlainConfig(output_dir=str(tmp_path), disable_tqdm=True)
+    for args, kind in ((stock, "Seq2SeqTrainingArguments"), ({"max_steps": 3}, "dict"), (PlainConfig, "PlainConfig")):
+        with pytest.raises(TrainingError, match=f"args: is a {kind}; give a PlainConfig"):
+            PlainTrainer(new_model(), args, **data)
+    with pytest.raises(TrainingError, match=r"args: is a PlainConfig; give a AllInOneConfig"):
+        AllInOneTrainer(new_model(), config, **data)
+    for model in (3, new_model().config, {"model": new_model()}):
+        with pytest.raises(ModelError, match=r"model: .* is no model; give a PreTrainedModel, or its"):
+            PlainTrainer(model, config, **data)
+    for callbacks in ([print], print, [TrainerState]):
+        with pytest.raises(TrainingError, match=r"callbacks: .* is no"):
+            PlainTrainer(new_model(), config, **data, callbacks=callbacks)
+    with pytest.raises(TrainingError, match="eval_dataset: is missing; give validation text, or set eval_strategy to no"):
+        PlainTrainer(new_model(), config, train_dataset=encoded["train"])
+    never = PlainConfig(output_dir=str(tmp_path), disable_tqdm=True, eval_strategy="no")
+    with pytest.raises(TrainingError, match="callbacks: EarlyStoppingCallback needs validations"):
+        PlainTrainer(new_model(), never, **data, callbacks=[EarlyStoppingCallback(2)])
+    PlainTrainer(new_model(), config, **data, callbacks=(EarlyStoppingCallback(2),))
 
 
 def test_no_limit_on_the_gradient_may_be_said_in_two_ways(new_trainer):
@@ -251,3 +317,26 @@ def test_figures_of_ones_own_are_not_taken_for_losses(new_trainer):
     trainer = new_trainer(others={"compute_metrics": lambda prediction: {"loss": -1.0}}, **fields)
     with pytest.raises(TrainingError, match="compute_metrics: 'loss' is the name of a loss"):
         trainer.evaluate()
+
+
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        (lambda prediction: None, "compute_metrics: returned None; return a dictionary"),
+        (lambda prediction: {"rows": "many"}, "compute_metrics: 'rows' is 'many'; give text as names and one number each"),
+        (lambda prediction: {prediction.pair: 1.0}, "compute_metrics: returned other figures for one pair than for another"),
+    ],
+)
+def test_figures_of_ones_own_that_are_none(new_trainer, compute, message):
+    fields = {"predict_with_generate": True, "generation_max_length": 6, "generation_num_beams": 1}
+    with pytest.raises(TrainingError, match=message):
+        new_trainer(others={"compute_metrics": compute}, **fields).evaluate()
+
+
+def test_figures_of_ones_own_that_never_come(new_trainer):
+    fields = {"predict_with_generate": True, "generation_max_length": 6, "generation_num_beams": 1, "max_steps": 2}
+    compute = {"compute_metrics": lambda prediction: {"eval_rows": np.float32(3)}}
+    trainer = new_trainer(others=compute, metric_for_best_model="row", **fields)
+    with pytest.raises(TrainingError, match=r"metric_for_best_model: 'row' is nothing that a validation finds out; .*rows"):
+        trainer.train()
+    assert trainer.evaluate()["eval_rows"] == 3.0, "the prefix stands once"

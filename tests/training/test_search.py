@@ -94,6 +94,12 @@ def test_what_a_search_needs(with_model_init, new_trainer, new_model):
         trainer.hyperparameter_search(lambda trial: {}, backend="ray")
     with pytest.raises(TrainingError, match="hp_space: 'learning_rat' is no argument of PlainConfig"):
         trainer.hyperparameter_search(lambda trial: {"learning_rat": 1.0}, n_trials=1)
+    with pytest.raises(TrainingError, match="hp_space: returned None; return a dictionary"):
+        trainer.hyperparameter_search(lambda trial: None, n_trials=1)
+    with pytest.raises(TrainingError, match=r"hp_space: per_device_train_batch_size: .*; set max_tokens"):
+        trainer.hyperparameter_search(lambda trial: {"per_device_train_batch_size": 8}, n_trials=1)
+    with pytest.raises(TrainingError, match="direction 'up' is not one of minimize, maximize"):
+        trainer.hyperparameter_search(lambda trial: {}, n_trials=1, direction="up")
     with pytest.raises(TrainingError, match=r"learning_rate: -1.0 is out of range"):
         trainer.hyperparameter_search(lambda trial: {"learning_rate": -1.0}, n_trials=1)
     with pytest.raises(TrainingError, match="model: give a model, or model_init that makes one, and not both"):
@@ -102,6 +108,14 @@ def test_what_a_search_needs(with_model_init, new_trainer, new_model):
         trainer_of("plain")(args=other.args)
     with pytest.raises(ModelError, match="model_init: returned nothing"):
         trainer_of("plain")(args=other.args, model_init=lambda: None)
+    with pytest.raises(TrainingError, match="model_init: is no function"):
+        trainer_of("plain")(args=other.args, model_init=new_model())
+    with pytest.raises(TrainingError, match="model_init: takes more than a trial"):
+        trainer_of("plain")(args=other.args, model_init=lambda trial, more: None)
+    kept = new_model()
+    trainer.given["model_init"] = trainer.model_init = lambda: kept
+    with pytest.raises(ModelError, match="model_init: returned a model that it had returned before"):
+        trainer.hyperparameter_search(lambda trial: {}, n_trials=2)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     with pytest.raises(TrainingError, match="optimizers: of new models"):
         trainer_of("plain")(args=other.args, model_init=new_model, optimizers=(optimizer, None))
