@@ -1,5 +1,6 @@
 """What can be said of arguments before a training: their types, their ranges, whether the schedule runs to the end."""
 
+import copy
 import dataclasses
 import math
 import typing
@@ -94,7 +95,9 @@ def check_optimizer(args: Seq2SeqTrainingArguments, model: Any) -> None:
     name = OptimizerNames(args.optim).value
     try:
         kind, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
-        without = Trainer.get_optimizer_cls_and_kwargs(dataclasses.replace(args, optim_args=None), model)
+        bare = copy.copy(args)
+        bare.optim_args = None
+        without = Trainer.get_optimizer_cls_and_kwargs(bare, model)
     except (ValueError, ImportError, TypeError, AttributeError, KeyError) as error:
         raise TrainingError(f"optim {name}, optim_args {args.optim_args!r}: {' '.join(str(error).split())}") from error
     if args.optim_args and (kind, options) == without:

@@ -77,6 +77,12 @@ def test_dynamic_takes_one_action_for_all_pairs():
     rule.update(Scripted(trials=[cheaper, FIGURE_3]), 6, 10)
     assert list(rule.weights[0].values()) == pytest.approx([0.3016, 0.0990, 0.5805, 0.8748], abs=1e-4)
     assert rule.weights[1] == START
+    uneven = {
+        "keep": dict.fromkeys(PAIRS, 4.0),
+        "increase": {**dict.fromkeys(PAIRS, 3.0), PAIRS[0]: 5.0},  # better on average, and worse where it is worst
+        "decrease": dict.fromkeys(PAIRS, 4.5),
+    }
+    assert rule.choose(uneven) == dict.fromkeys(PAIRS, "increase")
 
 
 def test_searches_begin_at_a_tenth_and_end_with_the_step_size():

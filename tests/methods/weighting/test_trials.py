@@ -1,10 +1,14 @@
 import copy
 import random
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
+from hf_paretokd.data.batches import collate
+from hf_paretokd.data.sampling import SamplerState
 from hf_paretokd.methods.weighting.snapshot import PeerSnapshot
 
 
@@ -108,6 +112,38 @@ def test_trials_start_from_one_place_on_one_sample(new_trainer):
     first, second, other = trainer.trials.trials(0, [weights, weights, {"fr-en": 0.9, "bs-en": 0.3}])
     assert first == second != other
     assert trainer.trials.losses(0) != first, "a trial does train"
+
+
+def test_every_search_draws_its_own_sample(new_trainer, new_model):
+    trainer = new_trainer(strategy="auto", model=[new_model(seed=seed) for seed in (1, 2)], trial_share=0.03)
+    trainer.train()
+    weights = [{"fr-en": 0.3, "bs-en": 0.3}]
+    first = trainer.trials.trials(0, weights)
+    trainer.state.global_step += 1
+    assert trainer.trials.trials(0, weights) != first
+
+
+def test_an_update_of_a_trial_is_one_of_a_training(new_trainer, new_model, encoded, tokenizer):
+    """By hand: the loss a token of the whole update, its gradient cut to the limit, and a step down it."""
+    fields = {"optim": "sgd", "learning_rate": 0.5, "lr_scheduler_type": "constant", "warmup_steps": 0, "max_grad_norm": 0.3}
+    trainer = new_trainer(strategy="auto", model=[new_model(seed=seed) for seed in (1, 2)], **fields)
+    trainer.train()
+    drawn = list(islice(trainer.streams[0].batches(SamplerState(), 0, 1), 2))
+    model = copy.deepcopy(trainer.model.models()[0]).train()
+    batches = [collate([encoded["train"][each.pair][row] for row in each.rows], tokenizer.pad_token_id) for each in drawn]
+    losses = []
+    for batch in batches:
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+        logits = model(**inputs).logits[..., : tokenizer.pad_token_id].flatten(0, 1)
+        losses.append(cross_entropy(logits, batch["labels"].flatten(), reduction="sum", label_smoothing=0.1))
+    tokens = sum((batch["labels"] != -100).sum() for batch in batches)
+    (sum(losses) / tokens).backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.3)
+    assert norm > 0.3, "the limit matters"
+    trainer.trials.update(0, drawn, {"fr-en": 0.0, "bs-en": 0.0}, "trial")
+    for (name, after), before in zip(trainer.model.models()[0].named_parameters(), model.parameters(), strict=True):
+        step = 0.0 if before.grad is None else 0.5 * before.grad
+        assert torch.allclose(after, before - step, atol=1e-6), name
 
 
 def test_searches_whose_choices_change_nothing_change_nothing(new_trainer, tmp_path):
