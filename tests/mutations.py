@@ -265,7 +265,10 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     "data/seeds.py": (SEEDS, "tests/data/test_seeds.py tests/data/test_sampling.py"),
     "data/sampling.py": (SAMPLING, "tests/data/test_sampling.py"),
     "data/batches.py": (BATCHES, "tests/data/test_batches.py tests/data/test_sampling.py"),
-    "training/validation.py": (VALIDATION, "tests/training/test_trainer.py tests/methods/test_pareto_mutual.py"),
+    "training/validation.py": (
+        VALIDATION,
+        "tests/training/test_validation.py tests/training/test_trainer.py tests/methods/test_pareto_mutual.py",
+    ),
     "training/trainer.py": (TRAINER, "tests/training/test_trainer.py tests/methods/test_pareto_mutual.py"),
     "models/slicing.py": (SLICING, "tests/models/test_slicing.py"),
     "models/states.py": (STATES, "tests/models/test_states.py"),
