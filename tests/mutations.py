@@ -100,7 +100,6 @@ ALL_IN_ONE = [
     ("first(step) if step < meeting", "first(step) if step <= meeting"),
     ("second(step - meeting)", "second(step)"),
     ("self._stage_factors(num_training_steps - border)", "self._stage_factors(num_training_steps)"),
-    ("self.args.get_warmup_steps(steps)", "self.args.get_warmup_steps(self.args.max_steps)"),
     ("        self.load_best()\n", "        pass\n"),
     ('if "optimizer" in self.args.stage2_reset', 'if "optimizer" not in self.args.stage2_reset'),
     ('if "best_metric" in self.args.stage2_reset', 'if "best_metric" in ()'),
@@ -209,6 +208,7 @@ VALIDATION = [
     ("sum(each[name] for each in figures) / len(figures)", "sum(each[name] for each in figures)"),
     ("[loss.cross_entropy.item(), loss.nll.item()", "[loss.nll.item(), loss.cross_entropy.item()"),
 ]
+CHECKS = [("args.get_warmup_steps(steps)", "args.get_warmup_steps(args.max_steps)")]
 TRAINER = [
     ("                args.seed,\n                peer,\n", "                args.seed,\n                0,\n"),
     ("batches.rekeyed(args.seed, peer)", "batches.rekeyed(args.seed, 0)"),
@@ -265,6 +265,7 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     "data/seeds.py": (SEEDS, "tests/data/test_seeds.py tests/data/test_sampling.py"),
     "data/sampling.py": (SAMPLING, "tests/data/test_sampling.py"),
     "data/batches.py": (BATCHES, "tests/data/test_batches.py tests/data/test_sampling.py"),
+    "training/checks.py": (CHECKS, "tests/methods/test_all_in_one.py"),
     "training/validation.py": (
         VALIDATION,
         "tests/training/test_validation.py tests/training/test_trainer.py tests/methods/test_pareto_mutual.py",
