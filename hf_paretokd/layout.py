@@ -45,6 +45,7 @@ TRAINER_STATE = "trainer_state.json"
 WEIGHTS_HISTORY = "distillation_weights.json"
 SAMPLER_STATE = "sampler_state.json"
 PROGRESS = "progress.json"
+LIVE_WEIGHTS = "trained_weights.safetensors"  # where models are the average of their weights
 IDENTITY = "training.json"  # what the training is
 CHECKPOINT = "checkpoint"  # as the Trainer calls the folders
 

@@ -54,14 +54,38 @@ class Divergence:
     """A term `weight · KL(teacher ‖ student)` between two of the models of a joint loss, named by position.
 
     Without `teacher_gradient` the teacher's distribution is a constant. With `cross_entropy` the term is
-    −Σ_v p_t·log p_s instead, which exceeds KL by the teacher's entropy and has the same gradient for the student.
+    −Σ_v p_t·log p_s instead, which exceeds KL by the teacher's entropy and has the same gradient for the student. With
+    `symmetric` it is ½·KL(teacher ‖ student) + ½·KL(student ‖ teacher). The weight is a number, or one for each token
+    [tokens].
     """
 
     teacher: int
     student: int
-    weight: float
+    weight: float | Tensor
     teacher_gradient: bool = True
     cross_entropy: bool = False
+    symmetric: bool = False
+
+    @property
+    def directions(self) -> list[tuple[int, int]]:
+        """Who guides whom, once or both ways."""
+        there, back = (self.teacher, self.student), (self.student, self.teacher)
+        return [there, back] if self.symmetric else [there]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of the models when their divergences are chosen, without gradients.
+
+    `cross_entropy` [models] is smoothed and summed over the tokens of the micro-batch, `nll` [models, tokens] is −log p of each
+    target.
+    """
+
+    cross_entropy: list[float]
+    nll: Tensor
+
+
+Choice = Callable[[Measured], Sequence[Divergence]]
 
 
 @dataclass
@@ -96,7 +120,7 @@ def joint_loss(
     targets: Tensor,
     smoothing: float,
     weights: Sequence[float],
-    divergences: Sequence[Divergence] | Callable[[list[float]], Sequence[Divergence]] = (),
+    divergences: Sequence[Divergence] | Choice = (),
     smoothing_variant: str = "torch",
     loss_memory: int = LOSS_MEMORY,
 ) -> JointLoss:
@@ -111,8 +135,7 @@ def joint_loss(
         targets: [tokens].
         smoothing: label smoothing ε.
         weights: for each model the factor on its cross-entropy.
-        divergences: the terms, or a function that chooses them by the models' smoothed cross-entropies over the whole
-            micro-batch.
+        divergences: the terms, or a function that chooses them by what the whole micro-batch costs the models.
         smoothing_variant: `torch` or `fairseq`, see `effective_smoothing`.
         loss_memory: bytes that the log-probabilities of all models may take.
     """
@@ -140,7 +163,7 @@ class Plan:
     targets: Tensor
     epsilon: float
     weights: tuple[float, ...]
-    divergences: Sequence[Divergence] | Callable[[list[float]], Sequence[Divergence]]
+    divergences: Sequence[Divergence] | Choice
     owner: tuple[int, ...]
     entries: int
     loss_memory: int
@@ -151,7 +174,7 @@ class FusedJointLoss(torch.autograd.Function):
     """Loss and gradients of `joint_loss` in one walk over the tokens.
 
     Gradients with respect to the logits z of a token: cross-entropy p − ((1−ε)·onehot + ε/V); divergence, student's side
-    p_s − p_t; teacher's side p_t · (log p_t − log p_s − KL).
+    p_s − p_t; teacher's side p_t · (log p_t − log p_s − KL). A symmetric term is half of either direction.
     """
 
     @staticmethod
@@ -176,6 +199,7 @@ class FusedJointLoss(torch.autograd.Function):
         keep = two_walks and 4 * count * tokens * vocabulary <= plan.loss_memory
         kept = torch.empty(count, tokens, vocabulary, device=device) if keep else None
         sums = torch.zeros(count, 2, dtype=torch.float32, device=device)  # NLL, Σ_v −log p_v / V
+        of_tokens = torch.zeros(count if two_walks else 0, tokens, device=device)  # NLL
         gradients = [
             torch.zeros(tensor.shape, device=device) if needed else None
             for tensor, needed in zip(tensors, ctx.needs_input_grad[1:], strict=True)
@@ -187,8 +211,11 @@ class FusedJointLoss(torch.autograd.Function):
 
         def measure(every: Sequence[Tensor], span: slice) -> None:
             for model, chunk in enumerate(every):
+                found = chunk.gather(-1, plan.targets[span, None])
+                if two_walks:
+                    of_tokens[model, span] = -found[:, 0]
                 if plan.weights[model] or learning[model]:
-                    sums[model, 0] -= chunk.gather(-1, plan.targets[span, None]).sum()
+                    sums[model, 0] -= found.sum()
                     sums[model, 1] -= chunk.sum() / vocabulary
 
         def differentiate(every: Sequence[Tensor], span: slice) -> None:
@@ -199,7 +226,7 @@ class FusedJointLoss(torch.autograd.Function):
 
         if not callable(plan.divergences):
             plan.terms = tuple(plan.divergences)
-            divergences = torch.zeros(len(plan.terms), device=device)
+            divergences = torch.zeros(2, len(plan.terms), device=device)
         wanted = any(learning)
         for span in spans:
             every = [log_probs(model, span) for model in range(count)]
@@ -212,17 +239,18 @@ class FusedJointLoss(torch.autograd.Function):
         nll = sums[:, 0].clone()
         entropies = (1 - plan.epsilon) * nll + plan.epsilon * sums[:, 1]
         if choose is not None:
-            plan.terms = tuple(choose(entropies.tolist()))
-            divergences = torch.zeros(len(plan.terms), device=device)
+            plan.terms = tuple(choose(Measured(entropies.tolist(), of_tokens)))
+            divergences = torch.zeros(2, len(plan.terms), device=device)
             for span in spans if wanted or plan.terms else ():
                 differentiate([log_probs(model, span) if kept is None else kept[model, span] for model in range(count)], span)
         ctx.save_for_backward(*(gradient for gradient in gradients if gradient is not None))
         ctx.present = [gradient is not None for gradient in gradients]
         ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in tensors]
         scale = entropies.new_tensor(plan.weights)
-        total = (entropies * scale).sum() + (divergences * divergences.new_tensor([t.weight for t in plan.terms])).sum()
-        ctx.mark_non_differentiable(entropies, nll, divergences)
-        return total, entropies, nll, divergences
+        unweighted, weighted = divergences
+        total = (entropies * scale).sum() + weighted.sum()
+        ctx.mark_non_differentiable(entropies, nll, unweighted)
+        return total, entropies, nll, unweighted
 
     @staticmethod
     @once_differentiable
@@ -240,7 +268,7 @@ def logit_gradients(
 ) -> list[Tensor | None]:
     """Gradients [chunk, vocabulary] of the total with respect to the logits of the models that are `learning`.
 
-    Adds to the sums `divergences` on the way.
+    Adds to the sums `divergences` [2, terms] on the way, in the first row as they are and in the second times their weights.
     """
     probs = [each.exp() for each in log_probs]
     targets = plan.targets[span, None]
@@ -255,17 +283,26 @@ def logit_gradients(
     for index, term in enumerate(plan.terms):
         if term.teacher == term.student:  # a model does not diverge from itself
             continue
-        guide, pupil = slopes[term.teacher], slopes[term.student]
-        p_t, p_s = probs[term.teacher], probs[term.student]
-        ratio = -log_probs[term.student] if term.cross_entropy else log_probs[term.teacher] - log_probs[term.student]
-        product = ratio.mul_(p_t)
-        divergence = product.sum(-1, keepdim=True)
-        divergences[index] += divergence.sum()
-        if pupil is not None:
-            pupil.add_(p_s, alpha=term.weight).sub_(p_t, alpha=term.weight)
-        if guide is not None and term.teacher_gradient:
-            guide.add_(product.sub_(p_t * divergence), alpha=term.weight)
+        share = (term.weight[span, None] if isinstance(term.weight, Tensor) else term.weight) / len(term.directions)
+        moved = {term.teacher: term.teacher_gradient, term.student: True}
+        for teacher, student in term.directions:
+            p_t, p_s = probs[teacher], probs[student]
+            ratio = -log_probs[student] if term.cross_entropy else log_probs[teacher] - log_probs[student]
+            product = ratio.mul_(p_t)
+            divergence = product.sum(-1, keepdim=True)
+            divergences[0, index] += divergence.sum() / len(term.directions)
+            divergences[1, index] += (divergence * share).sum()
+            guide, pupil = (slopes[place] if moved[place] else None for place in (teacher, student))
+            if pupil is not None:
+                add_weighted(add_weighted(pupil, p_s, share), p_t, -share)
+            if guide is not None:
+                add_weighted(guide, product.sub_(p_t * divergence), share)
     return slopes
+
+
+def add_weighted(total: Tensor, values: Tensor, weight: float | Tensor) -> Tensor:
+    """Adds values [tokens, entries] times a number, or times one for each token [tokens, 1]; returns the total."""
+    return total.addcmul_(values, weight) if isinstance(weight, Tensor) else total.add_(values, alpha=weight)
 
 
 def collect(

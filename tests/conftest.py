@@ -139,6 +139,8 @@ def new_trainer(new_model, encoded, tokenizer, tmp_path, trainer_defaults):
         own = dict(trainer_defaults)
         method, dropout = method or own.pop("method", "plain"), own.pop("dropout", 0.0)
         own.pop("method", None)
+        if method == "all_in_one":
+            own.setdefault("mutual_start", 0.5)  # two stages: the longer way
         if method == "pareto_mutual":
             own.setdefault("strategy", "bi")
             strategy = {**own, **fields}["strategy"]

@@ -51,6 +51,43 @@ def test_equals_the_slow_form_with_gradients(memory, chunk, monkeypatch):
     assert (ours[0][-1] == 0).all(), "the row of <pad> gets no gradient at all"
 
 
+@pytest.mark.parametrize("memory", [1 << 30, 0], ids=["kept", "computed again"])
+@pytest.mark.parametrize("teacher_gradient", [True, False])
+def test_terms_both_ways_and_weights_of_tokens(memory, teacher_gradient, monkeypatch):
+    """½·KL(p₁ ‖ p₂) + ½·KL(p₂ ‖ p₁), times a number or times one for each token."""
+    states, head, weight, bias, targets = random_models(3)
+    monkeypatch.setitem(losses.CHUNK_BYTES, "cpu", 10 * 4 * 50)
+    by_token = torch.rand(len(targets))
+    terms = (
+        Divergence(0, 1, 2.5, teacher_gradient, symmetric=True),
+        Divergence(1, 2, by_token, teacher_gradient),
+        Divergence(2, 0, by_token, teacher_gradient, symmetric=True),
+        Divergence(2, 1, by_token, False, cross_entropy=True),
+    )
+    logits = [F.linear(state, head.matrix, head.bias) for state in states]
+    fixed = [each if teacher_gradient else each.detach() for each in logits]
+    logs = [each.log_softmax(-1) for each in logits]
+
+    def rows(guide, pupil):
+        return (guide.softmax(-1) * (guide.log_softmax(-1) - pupil.log_softmax(-1))).sum(-1)
+
+    expected = [
+        (rows(fixed[0], logits[1]) + rows(logits[1], fixed[0])) / 2,
+        rows(fixed[1], logits[2]),
+        (rows(fixed[2], logits[0]) + rows(logits[0], fixed[2])) / 2,
+        -(logits[2].detach().softmax(-1) * logs[1]).sum(-1),
+    ]
+    total = smoothed_cross_entropy(logits[0], targets, 0.1)
+    total = total + sum((term.weight * each).sum() for term, each in zip(terms, expected, strict=True))
+    found = joint_loss(states, [head] * 3, targets, 0.1, [1.0, 0.0, 0.0], lambda _: terms, loss_memory=memory)
+    assert found.total.item() == pytest.approx(total.item(), rel=1e-6)
+    torch.testing.assert_close(found.divergences, torch.stack([each.sum() for each in expected]).detach())
+    inputs = [weight, bias, *states]
+    ours, theirs = torch.autograd.grad(found.total, inputs), torch.autograd.grad(total, inputs)
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)
+
+
 def test_two_heads_and_a_frozen_model():
     states, head, weight, _, targets = random_models(2)
     other = OutputHead(torch.randn(50, 8))
@@ -213,9 +250,14 @@ def test_every_model_that_counts_or_learns_is_measured():
 def test_terms_are_chosen_by_smoothed_entropies_and_there_may_be_none():
     states, head, weight, bias, targets = random_models(2)
     seen = []
-    found = joint_loss(states, [head] * 2, targets, 0.1, [1.0, 2.0], lambda entropies: seen.append(entropies) or ())
+    found = joint_loss(states, [head] * 2, targets, 0.1, [1.0, 2.0], lambda measured: seen.append(measured) or ())
     logits = [F.linear(state, head.matrix, head.bias) for state in states]
-    assert seen == [pytest.approx([smoothed_cross_entropy(each, targets, 0.1).item() for each in logits], rel=1e-5)]
+    (measured,) = seen
+    assert measured.cross_entropy == pytest.approx(
+        [smoothed_cross_entropy(each, targets, 0.1).item() for each in logits], rel=1e-5
+    )
+    by_token = torch.stack([F.cross_entropy(each, targets, reduction="none") for each in logits])
+    torch.testing.assert_close(measured.nll, by_token)
     expected = reference(states, head, targets, 0.1, [1.0, 2.0], ())
     for ours, theirs in zip(
         torch.autograd.grad(found.total, [weight, bias, *states]),

@@ -39,9 +39,9 @@ shape = ModelConfig(
     dropout=0.2,
     max_position_embeddings=96,
 )
-for share in (True, False):
-    fields = {"share_prefix": share, "max_steps": UPDATES, "eval_steps": UPDATES, "learning_rate": 2e-3, "warmup_steps": 30}
-    config = AllInOneConfig(output_dir=str(folder / f"share-{share}"), max_tokens=1024, mutual_start=0.0, bf16=False, **fields)
+for views in ("shared", "independent"):
+    fields = {"views": views, "max_steps": UPDATES, "eval_steps": UPDATES, "learning_rate": 2e-3, "warmup_steps": 30}
+    config = AllInOneConfig(output_dir=str(folder / views), max_tokens=1024, kd_weight=5.5, bf16=False, **fields)
     trainer = AllInOneTrainer(
         build_model(shape, tokenizer, seed=1), config, encoded["train"], encoded["validation"], processing_class=tokenizer
     )
@@ -55,4 +55,4 @@ for share in (True, False):
                 logs = trainer.model(sample["batches"], [number], students=[depth], mutual_weight=0.0)["logs"]
             total, count = total + logs["loss_kd"][0].item(), count + logs["loss_kd"][1].item()
         divergences[str(depth)] = round(total / count, 4)
-    print("shared" if share else "independent", divergences)
+    print(views, divergences)

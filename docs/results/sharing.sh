@@ -5,10 +5,10 @@ set -eu
 TEXT=$1; shift
 [ $# -gt 0 ] || set -- shared-1 shared-2 shared-3 separate-1 separate-2 separate-3
 for each in "$@"; do
-    case $each in shared-*) share=true ;; *) share=false ;; esac
+    case $each in shared-*) views=shared ;; *) views=independent ;; esac
     name=sharing-$each
     [ -f "runs/$name/results.json" ] || paretokd train recipes/multi30k-de-en.yaml --data.data_dir "$TEXT" --resume \
-        --output_dir "runs/$name" --share_prefix $share --seed "${each##*-}" --max_steps 1600 --eval_steps 400 \
+        --output_dir "runs/$name" --views $views --seed "${each##*-}" --max_steps 1600 --eval_steps 400 \
         --evaluation.depths 6-6 6-2 2-2
     cp "runs/$name/results.json" "docs/results/$name.json"
 done

@@ -170,7 +170,10 @@ def holds(column: Any, value: int) -> bool:
     """Whether a number stands anywhere in a column of lists."""
     import pyarrow.compute
 
-    return bool(pyarrow.compute.any(pyarrow.compute.equal(pyarrow.compute.list_flatten(column), value)).as_py())
+    rows = column.combine_chunks()
+    if not pyarrow.types.is_integer(getattr(rows.type, "value_type", pyarrow.null())):
+        return False  # which `check_known` says
+    return bool(pyarrow.compute.any(pyarrow.compute.equal(rows.flatten(), value)).as_py())
 
 
 def without_padding(row: dict[str, Any]) -> dict[str, list[int]]:
@@ -200,10 +203,15 @@ def check_known(pairs: Pairs, entries: int) -> None:
                     or rows.flatten().null_count
                     or compute.any(compute.equal(compute.list_value_length(rows), 0)).as_py()
                 ):
-                    raise DataError(f"data set {name}: column {column!r} has rows without token ids; leave them out")
-                bounds = compute.min_max(rows.flatten())
-                least, most = min(least, bounds["min"].as_py()), max(most, bounds["max"].as_py())
-            if most >= entries or least < (IGNORED if column == "labels" else 0):
+                    raise DataError(
+                        f"data set {name}: column {column!r} has rows without token ids, or all masked; leave them out"
+                    )
+                values = rows.flatten()
+                if column == "labels":
+                    values = values.filter(compute.not_equal(values, IGNORED))
+                bounds = compute.min_max(values)
+                least, most = min(least, bounds["min"].as_py() or 0), max(most, bounds["max"].as_py() or 0)
+            if most >= entries or least < 0:
                 wrong = most if most >= entries else least
                 raise DataError(
                     f"data set {name}: column {column!r} holds the id {wrong}, the model knows 0 to {entries - 1}; is it of "

@@ -61,13 +61,28 @@ def read_lines(file: BinaryIO | gzip.GzipFile, name: str) -> Iterator[bytes]:
     number = 0
     try:
         with file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(whole_lines(file, name), 1):
                 if number <= FIRST and (found := foreign(line)):
                     form, remedy = found
                     raise DataError(f"{name}: is {form}; {remedy.format(form)}")
                 yield line
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{name}: cannot be read after line {number} ({error})") from error
+
+
+def whole_lines(file: BinaryIO | gzip.GzipFile, name: str) -> Iterator[bytes]:
+    """The lines of a file, unless it is all one line for want of newlines."""
+    lines = iter(file)
+    for first in lines:
+        if b"\r" in first.rstrip(b"\r\n"):
+            second = next(lines, None)
+            if second is None:
+                raise DataError(f"{name}: all one line, with CR alone between what may be lines; convert it to newlines")
+            yield from (first, second)
+        else:
+            yield first
+        break
+    yield from lines
 
 
 def foreign(line: bytes) -> tuple[str, str] | None:

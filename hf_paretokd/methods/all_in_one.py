@@ -19,16 +19,20 @@ from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.losses import Divergence, JointLoss
 from hf_paretokd.methods.papers import PACKAGE
 from hf_paretokd.models.depth import Depth, candidate_depths
-from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel, Passes
+from hf_paretokd.models.passes import Pass
 from hf_paretokd.models.slicing import model_depth
-from hf_paretokd.models.states import depth_states
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.checks import trial_schedule
 from hf_paretokd.training.identity import Identity
 from hf_paretokd.training.parts import lone
 from hf_paretokd.training.trainer import TranslationTrainer
 
+VIEWS = ("shared", "two", "independent")
+PRESETS: Mapping[str | None, Mapping[str, Any]] = {
+    None: {"views": "shared", "kd_weight": 1.5, "mutual_start": 0.0},
+    "paper": {"views": "independent", "kd_weight": 5.5, "mutual_start": 0.5, "always": []},
+}
 RESETS = ("optimizer", "scheduler", "best_metric")
 DRAWS = ("update", "micro_batch")
 
@@ -40,19 +44,25 @@ class AllInOneConfig(TranslationConfig):
     Args:
         num_students: K students sampled for every update.
         candidates: depths such as `["6-6", "6-2", "2-2"]` to sample from; default: all 1 < decoder ≤ encoder (AIO §3.1).
-        kd_weight: α, weight of the distillation loss (AIO Eq. 1, 7).
+        preset: `paper` is the paper's form: independent views, draws that are all uniform, and stage two from half-way, with
+            α = 5.5 unless `kd_weight` says otherwise (the paper's α and β differ from task to task).
+        always: depths drawn for every update, among the K; the others are drawn uniformly from the remaining candidates.
+            Default: the smallest candidate; with the preset none.
+        views: whether teacher and students look at a micro-batch in `shared` dropout masks, so that they share an encoder pass
+            and decoder prefixes; in `two`, the teacher in one and all students in another; or each in one of its own
+            (`independent`, as in the official code). Default: `shared`; with the preset `independent`.
+        kd_weight: α, weight of the distillation loss (AIO Eq. 1, 7). Default: 1.5; with the preset 5.5.
         mutual_weight: β, weight of the mutual loss (AIO Eq. 1, 8); 0 is the ablation without mutual learning.
         detach_threshold: η; a student whose cross-entropy exceeds η times the teacher's does not move the teacher through
             the distillation loss (AIO Eq. 6); `inf` is the ablation without detaching.
         mutual_start: share of `max_steps` (both stages together) after which stage two begins from the best checkpoint of
-            stage one and the mutual loss is added; 0 is the ablation with one stage, 1 never adds it.
+            stage one and the mutual loss is added; 0 is one stage, with the mutual loss from the beginning, 1 never adds it.
+            Default: 0; with the preset 0.5.
         stage2_reset: what starts anew with stage two: any of `optimizer`, `scheduler`, `best_metric`.
         detach_at_threshold: detach at a ratio of exactly η too, as the official code does.
         sample_with_replacement: whether the K students of an update may be equal, as in the official code.
         students_per: draw students for every `update`, or for every `micro_batch` as the official code does.
         detach_senior: treat the senior student as a constant in the mutual loss; the official code does not.
-        share_prefix: one encoder pass for teacher and students and shared decoder prefixes, with common dropout masks; false
-            runs every model on its own with independent dropout, as the official code does.
     """
 
     SIGNED: ClassVar[dict[str, str]] = {
@@ -64,22 +74,40 @@ class AllInOneConfig(TranslationConfig):
         **TranslationConfig.SIGNED,
     }
 
+    preset: str | None = None
     num_students: int = 2
     candidates: list[str] | None = None
-    kd_weight: float = 5.5
+    always: list[str] | None = None  # None: the smallest candidate
+    views: str = None  # type: ignore[assignment]  # None, here and below: by the preset
+    kd_weight: float = None  # type: ignore[assignment]
     mutual_weight: float = 0.5
     detach_threshold: float = 1.1
-    mutual_start: float = 0.5
+    mutual_start: float = None  # type: ignore[assignment]
     stage2_reset: list[str] = field(default_factory=lambda: ["optimizer", "scheduler"])
     detach_at_threshold: bool = False
     sample_with_replacement: bool = True
     students_per: str = "update"
     detach_senior: bool = False
-    share_prefix: bool = True
 
     def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise TrainingError(f"preset: {self.preset!r} is not {' or '.join(name for name in PRESETS if name)}")
+        for name, value in PRESETS[self.preset].items():
+            given = getattr(self, name)
+            if self.preset and name != "kd_weight" and given not in (None, value):
+                raise TrainingError(f"{name}: {given!r} was given, but preset {self.preset} has {value!r}; leave one out")
+            setattr(self, name, value if given is None else given)
+        for name in ("candidates", "always"):  # which may be depths, too
+            if isinstance(named := getattr(self, name), list | tuple):
+                setattr(self, name, list(map(str, named)))
         super().__post_init__()
+
+    def check(self) -> None:
+        """Also of All-in-One KD."""
+        super().check()
         checks = {
+            "views": (self.views in VIEWS, f"one of {', '.join(VIEWS)}"),
+            "always": (len(self.always or []) <= self.num_students, f"at most {self.num_students} depths, as num_students"),
             "num_students": (self.num_students >= 1, "at least 1"),
             "kd_weight": (0 <= self.kd_weight < math.inf, "0 or more"),
             "mutual_weight": (0 <= self.mutual_weight < math.inf, "0 or more"),
@@ -117,14 +145,14 @@ class LossRules:
         ratio = student / teacher
         return ratio > self.detach_threshold or (self.detach_at_threshold and ratio == self.detach_threshold)
 
-    def divergences(self, entropies: Sequence[float], students: Sequence[int], mutual_weight: float) -> list[Divergence]:
+    def divergences(self, entropies: Sequence[float], mutual_weight: float) -> list[Divergence]:
         """α·L_kd + β·L_ml of one micro-batch as weighted terms (AIO Eq. 3–8).
 
         Args:
-            entropies: cross-entropies of all models; the teacher's is the first.
-            students: positions in `entropies` of the K sampled students.
+            entropies: cross-entropies of the teacher and of the K sampled students.
             mutual_weight: β, 0 in stage one.
         """
+        students = range(1, len(entropies))
         count = len(students)
         terms = [
             Divergence(0, student, self.kd_weight / count, not self.detached(entropies[student], entropies[0]))
@@ -147,7 +175,7 @@ class AllInOneModel(JointModel):
         super().__init__(config.label_smoothing_factor, config.label_smoothing_variant, round(config.loss_memory * 1e9))
         self.teacher = teacher
         self.depth = model_depth(teacher)
-        self.share_prefix = config.share_prefix
+        self.views = config.views
         self.rules = LossRules(config.kd_weight, config.detach_threshold, config.detach_at_threshold, config.detach_senior)
 
     def models(self) -> Sequence[PreTrainedModel]:
@@ -157,8 +185,7 @@ class AllInOneModel(JointModel):
     def passes(self, peer: int, batch: Mapping[str, Any], students: Sequence[Depth], mutual_weight: float) -> Passes:
         """L_ce + α·L_kd + β·L_ml of one micro-batch, summed over target tokens (AIO Eq. 1–8).
 
-        With shared prefixes equal models are one model: it counts as often as it was drawn, and its divergence from
-        itself is zero.
+        In one view equal depths are one model: it counts as often as it was drawn, and its divergence from itself is zero.
 
         Args:
             peer: the lone one.
@@ -166,36 +193,50 @@ class AllInOneModel(JointModel):
             students: the K sampled depths.
             mutual_weight: β, 0 in stage one.
         """
-        wanted = [self.depth, *students]
-        if self.share_prefix:
-            by_depth = dict(depth_states(self.teacher, batch, wanted))
-            depths = list(dict.fromkeys(wanted))
-            states, position = [by_depth[depth] for depth in depths], [depths.index(depth) for depth in wanted]
-        else:
-            states = [state for _, state in depth_states(self.teacher, batch, wanted, share_prefix=False)]
-            position = list(range(len(wanted)))
         return Passes(
-            states,
-            [output_head(self.teacher)] * len(states),
-            [float(position.count(index)) for index in range(len(states))],
-            lambda entropies: self.rules.divergences(entropies, position[1:], mutual_weight),
-            lambda loss, tokens: training_figures(loss, position, tokens),
+            all_in_one_passes(self.teacher, students, self.views),
+            lambda measured: self.rules.divergences(measured.cross_entropy, mutual_weight),
+            training_figures,
         )
 
 
-def training_figures(loss: JointLoss, position: Sequence[int], tokens: int) -> dict[str, tuple[Tensor, float]]:
+def all_in_one_passes(teacher: PreTrainedModel, students: Sequence[Depth], views: str) -> list[Pass]:
+    """The teacher, then its students, in `shared`, `two` or `independent` views."""
+    numbers = {"shared": 0, "two": 1}
+    return [
+        Pass(teacher, 1.0),
+        *(Pass(teacher, 1.0, depth, numbers.get(views, number)) for number, depth in enumerate(students, 1)),
+    ]
+
+
+def training_figures(loss: JointLoss, tokens: int) -> dict[str, tuple[Tensor, float]]:
     """(sum, count) of the figures a user watches: losses per token and model, the share of detached students."""
-    count = len(position) - 1
+    count = len(loss.cross_entropy) - 1
     detached = sum(not term.teacher_gradient for term in loss.terms[:count])
     figures = {
         "loss_teacher": (loss.cross_entropy[0], float(tokens)),
-        "loss_students": (loss.cross_entropy[position[1:]].sum(), float(count * tokens)),
+        "loss_students": (loss.cross_entropy[1:].sum(), float(count * tokens)),
         "loss_kd": (loss.divergences[:count].sum(), float(count * tokens)),
         "detach_rate": (loss.total.new_tensor(float(detached)), float(count)),
     }
     if len(loss.terms) > count:
         figures["loss_mutual"] = (loss.divergences[count:].sum(), float((len(loss.terms) - count) * tokens))
     return figures
+
+
+def always_drawn(candidates: Sequence[Depth], named: Sequence[str] | None) -> list[Depth]:
+    """The depths that are drawn for every update; the smallest candidate if nothing is named.
+
+    Raises:
+        TrainingError: one is no candidate.
+    """
+    if named is None:
+        return [min(candidates, key=lambda depth: (depth.encoder + depth.decoder, depth.decoder))]
+    found = list(dict.fromkeys(map(Depth.parse, named)))
+    for depth in found:
+        if depth not in candidates:
+            raise TrainingError(f"always: {depth} is not among the candidates {', '.join(map(str, candidates))}")
+    return found
 
 
 class AllInOneTrainer(TranslationTrainer):
@@ -225,17 +266,20 @@ class AllInOneTrainer(TranslationTrainer):
         """The teacher, its students and their losses."""
         teacher = lone(models)
         self.candidates = candidate_depths(model_depth(teacher), args.candidates)
+        self.always = always_drawn(self.candidates, args.always)
         if not args.sample_with_replacement and args.num_students > len(self.candidates):
             raise TrainingError(
                 f"num_students: {args.num_students} different students cannot be drawn from {len(self.candidates)} candidates"
             )
-        if args.share_prefix and (args.gradient_checkpointing or getattr(args, "activation_checkpointing", None)):
-            raise TrainingError("share_prefix: activation checkpointing needs independent passes; set share_prefix to false")
+        if args.views != "independent" and (args.gradient_checkpointing or getattr(args, "activation_checkpointing", None)):
+            raise TrainingError("views: activation checkpointing needs passes that share nothing; set views to independent")
         return AllInOneModel(teacher, args)
 
     def set_up(self) -> None:
         """Settles where the stages meet."""
         self.border = self.planned_border()
+        if self.border is not None and self.lr_scheduler is not None and "scheduler" in self.args.stage2_reset:
+            raise TrainingError("optimizers: a schedule of one's own cannot start anew; take scheduler out of stage2_reset")
         self.add_callback(StageBorder(self))
 
     @property
@@ -257,8 +301,12 @@ class AllInOneTrainer(TranslationTrainer):
         return border
 
     def deciding(self) -> dict[str, Any]:
-        """The candidates, also those that follow from the teacher."""
-        return {**super().deciding(), "candidates": list(map(str, self.candidates))}
+        """The candidates and those that are always drawn, also where they follow from the teacher."""
+        return {
+            **super().deciding(),
+            "candidates": list(map(str, self.candidates)),
+            "always": list(map(str, self.always)),
+        }
 
     def kept_when_extended(self) -> dict[str, Any]:
         """Where the stages meet."""
@@ -270,11 +318,12 @@ class AllInOneTrainer(TranslationTrainer):
         self.border = saved.kept["border"]
 
     def sample_students(self, key: int) -> list[Depth]:
-        """K students drawn uniformly from the candidates, a function of the seed and `key` alone (AIO §3.1)."""
+        """K students: those of `always`, the others drawn uniformly (AIO §3.1), a function of the seed and `key` alone."""
         generator = random.Random(derive_seed(self.args.seed, "students", key))
-        if self.args.sample_with_replacement:
-            return generator.choices(self.candidates, k=self.args.num_students)
-        return generator.sample(self.candidates, self.args.num_students)
+        others = [depth for depth in self.candidates if depth not in self.always] or self.candidates
+        count = self.args.num_students - len(self.always)
+        drawn = generator.choices(others, k=count) if self.args.sample_with_replacement else generator.sample(others, count)
+        return [*self.always, *drawn]
 
     def joint_arguments(self, number: int, batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The sampled students, and β once stage two has begun."""

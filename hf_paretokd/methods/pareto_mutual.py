@@ -1,12 +1,10 @@
 """Pareto mutual distillation: peers trained on different language mixes teach each other (PMD, ACL 2023)."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
@@ -27,9 +25,8 @@ from hf_paretokd.methods.weighting.rules import (
 )
 from hf_paretokd.methods.weighting.trials import PeerTrials, WeightedTrainer
 from hf_paretokd.models.files import load_weights
-from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel, Passes
-from hf_paretokd.models.states import last_states
+from hf_paretokd.models.passes import Pass
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.utils.files import load_json, save_json
 
@@ -80,8 +77,9 @@ class ParetoMutualConfig(TranslationConfig):
     distill_at_once: bool = False
     uni_tolerance: float = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        """Also of the peers' weights."""
+        super().check()
         checks = {
             "strategy": (self.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}"),
             "distillation_weight": (0 <= self.distillation_weight <= 1, "between 0 and 1"),
@@ -139,26 +137,13 @@ class ParetoMutualModel(JointModel):
             weights: α of the batch's pair, one a peer; where it is 0 no teacher is asked.
         """
         student, weight = self._peers[peer], weights[peer] or 0.0
-        states, heads, terms = [last_states(student, batch)], [output_head(student)], []
         teachers = [other for other in self._peers if other is not student] if weight else []
-        for number, teacher in enumerate(teachers, 1):
-            with torch.no_grad(), teaching(teacher, self.teacher_dropout):
-                states.append(last_states(teacher, batch))
-            heads.append(output_head(teacher).constant())
-            terms.append(Divergence(number, 0, weight / len(teachers), teacher_gradient=False, cross_entropy=True))
-        own = [1 - weight, *(0.0 for _ in teachers)]
-        return Passes(states, heads, own, terms, lambda loss, tokens: training_figures(loss, weight, tokens))
-
-
-@contextmanager
-def teaching(model: PreTrainedModel, dropout: bool) -> Iterator[None]:
-    """Switches dropout off in the block, unless it is to stay on."""
-    was_training = model.training
-    model.train(was_training and dropout)
-    try:
-        yield
-    finally:
-        model.train(was_training)
+        runs = [Pass(student, 1 - weight), *(Pass(each, frozen=True, dropout=self.teacher_dropout) for each in teachers)]
+        terms = [
+            Divergence(number, 0, weight / len(teachers), teacher_gradient=False, cross_entropy=True)
+            for number in range(1, len(runs))
+        ]
+        return Passes(runs, terms, lambda loss, tokens: training_figures(loss, weight, tokens))
 
 
 def training_figures(loss: JointLoss, weight: float, tokens: int) -> dict[str, tuple[Tensor, float]]:

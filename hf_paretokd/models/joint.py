@@ -2,15 +2,16 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
-from hf_paretokd.losses import LOSS_MEMORY, Divergence, JointLoss, OutputHead, joint_loss
+from hf_paretokd.losses import LOSS_MEMORY, Choice, Divergence, JointLoss, Measured, joint_loss
 from hf_paretokd.models.member import Member
+from hf_paretokd.models.passes import Pass, distinct, run_passes
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import target_tokens
 
@@ -22,18 +23,15 @@ class Passes:
     """What a method computes of one micro-batch of one peer.
 
     Args:
-        states: of each pass the hidden states [target tokens, width] that go into its output head.
-        heads: of each pass the output head.
-        weights: of each pass the factor on its cross-entropy.
-        divergences: the terms between passes, as `joint_loss` takes them.
+        passes: what is run, each with the factor on its cross-entropy; equal passes are run once and count as often as they
+            are named.
+        divergences: the terms between passes, named by position, as `joint_loss` takes them.
         figures: from the losses and the number of target tokens the figures to log; the names must be the same in all
             processes, because all add them up together.
     """
 
-    states: Sequence[Tensor]
-    heads: Sequence[OutputHead]
-    weights: Sequence[float]
-    divergences: Sequence[Divergence] | Callable[[list[float]], Sequence[Divergence]]
+    passes: Sequence[Pass]
+    divergences: Sequence[Divergence] | Choice
     figures: Callable[[JointLoss, int], Figures]
 
 
@@ -84,21 +82,37 @@ class JointModel(nn.Module):
                 continue
             torch.manual_seed(seed)
             passes, targets = self.passes(peer, batch, *arguments, **named), target_tokens(batch)
-            loss = joint_loss(
-                passes.states,
-                passes.heads,
-                targets,
-                self.smoothing,
-                passes.weights,
-                passes.divergences,
-                self.smoothing_variant,
-                self.loss_memory,
-            )
+            loss = self.loss(passes, batch, targets)
             losses.append(loss.total)
             prefix = f"peer{peer + 1}_" if len(batches) > 1 else ""
             for name, (total, count) in passes.figures(loss, targets.numel()).items():
                 logs[prefix + name] = torch.stack([total.detach(), total.new_tensor(float(count))])
         return {"losses": torch.stack(losses), "logs": logs}
+
+    def loss(self, passes: Passes, batch: Mapping[str, Any], targets: Tensor) -> JointLoss:
+        """The losses of a micro-batch, with figures of every pass as it was named."""
+        runs, places = distinct(passes.passes)
+        states, heads = zip(*run_passes(runs, batch), strict=True)
+        terms = passes.divergences
+
+        def placed(named: Sequence[Divergence]) -> list[Divergence]:
+            return [replace(term, teacher=places[term.teacher], student=places[term.student]) for term in named]
+
+        def choose(measured: Measured) -> list[Divergence]:
+            every = Measured([measured.cross_entropy[place] for place in places], measured.nll[places])
+            return placed(terms(every) if callable(terms) else terms)
+
+        found = joint_loss(
+            states,
+            heads,
+            targets,
+            self.smoothing,
+            [each.weight for each in runs],
+            choose if callable(terms) else placed(terms),
+            self.smoothing_variant,
+            self.loss_memory,
+        )
+        return replace(found, cross_entropy=found.cross_entropy[places], nll=found.nll[places])
 
     def members(self) -> Iterator[tuple[Member, PreTrainedModel]]:
         """The plain models with their names."""

@@ -11,19 +11,17 @@ from transformers import PreTrainedModel
 
 from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.models.depth import Depth
-from hf_paretokd.models.slicing import first_layers, model_depth
+from hf_paretokd.models.slicing import first_layers
 
 FINAL_NORMS = ("layer_norm", "final_layer_norm")  # mBART, M2M100, Pegasus …; T5
 
 
 def depth_states(
-    model: PreTrainedModel, batch: Mapping[str, Tensor], depths: Iterable[Depth], share_prefix: bool = True
+    model: PreTrainedModel, batch: Mapping[str, Tensor], depths: Iterable[Depth]
 ) -> Iterator[tuple[Depth, Tensor]]:
     """Hidden states that go into the output head, for every depth asked for.
 
-    With `share_prefix` the encoder runs once for all depths and the decoder once for each encoder depth, so that all
-    models share their dropout masks; equal depths are computed once and yielded once. Without it every entry of
-    `depths`, also a repeated one, is an independent pass with dropout of its own.
+    The encoder runs once for all depths and the decoder once for each encoder depth, so that all have the same dropout masks.
 
     Args:
         model: the full model.
@@ -31,18 +29,12 @@ def depth_states(
         depths: the models wanted.
 
     Yields:
-        (depth, states [target tokens, width]), deepest encoders first when prefixes are shared, else as given.
+        (depth, states [target tokens, width]), deepest encoders first.
     """
     labels = batch["labels"]
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     decoder_inputs = shifted_right(model, labels)
     real = labels != IGNORED
-    if not share_prefix:
-        for depth in depths:
-            encoded = run_prefixes(model.get_encoder(), {depth.encoder}, **inputs)[depth.encoder]
-            decoded = run_decoder(model, {depth.decoder}, decoder_inputs, encoded, batch["attention_mask"])
-            yield depth, decoded[depth.decoder][real]
-        return
     decoders: dict[int, set[int]] = defaultdict(set)
     for depth in depths:
         decoders[depth.encoder].add(depth.decoder)
@@ -52,12 +44,6 @@ def depth_states(
         decoded = run_decoder(model, decoders[encoder], decoder_inputs, encoded, batch["attention_mask"])
         for decoder in sorted(decoders[encoder], reverse=True):
             yield Depth(encoder, decoder), decoded.pop(decoder)[real]
-
-
-def last_states(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
-    """Hidden states [target tokens, width] that go into the output head of the whole model."""
-    ((_, states),) = depth_states(model, batch, (model_depth(model),))
-    return states
 
 
 def target_tokens(batch: Mapping[str, Tensor]) -> Tensor:

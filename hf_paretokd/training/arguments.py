@@ -14,8 +14,8 @@ from transformers.trainer_utils import IntervalStrategy, SchedulerType
 from transformers.utils import logging
 
 from hf_paretokd.errors import TrainingError
-from hf_paretokd.training.checks import RANGES, check_ranges, check_types
-from hf_paretokd.training.contract import check_arguments
+from hf_paretokd.training.checks import RANGES, check_ranges, check_types, settle_kinds
+from hf_paretokd.training.contract import check_refused, warn_of_idle
 
 logger = logging.get_logger(__name__)
 SMOOTHING_VARIANTS = ("torch", "fairseq")
@@ -41,6 +41,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             KD); beyond it they are computed again, at one more output product for each model. Both are exact.
         skip_nonfinite_updates: leave out updates whose loss or gradient is infinite or not a number, and count them
             (`skipped_updates`), rather than ending the training.
+        ema_decay: d; models are validated, saved and sliced as the average of their weights over all updates, in which every
+            update counts d times as much as the next; 0.999 is usual. Default: as they are after the last update.
         bf16: autocast to bfloat16, weights and losses staying in float32; default: where the machine has instructions for it.
         label_smoothing_variant: `torch` spreads ε over all entries, `fairseq` over the wrong ones.
         label_smoothing_factor: label smoothing ε.
@@ -78,6 +80,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     temperatures: list[float] = field(default_factory=lambda: [1.0])
     loss_memory: float = 1.0
     skip_nonfinite_updates: bool = False
+    ema_decay: float | None = None
     bf16: bool | None = None  # type: ignore[assignment]  # None: where the machine has it
     label_smoothing_variant: str = "torch"
     label_smoothing_factor: float = 0.1
@@ -99,27 +102,39 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     remove_unused_columns: bool = False
 
     def __post_init__(self) -> None:
+        settle_kinds(self)
         check_types(self)
-        if not self.output_dir:
-            raise TrainingError("output_dir: is empty; name a folder")
-        check_arguments(self)
-        if "epoch" in (self.eval_strategy, self.save_strategy, self.logging_strategy):
-            raise TrainingError("strategy 'epoch': the stream of micro-batches has no end; use 'steps'")
+        warn_of_idle(self)
         if self.save_steps is None:
             self.save_steps = self.eval_steps or 500
         if "no" in (self.eval_strategy, self.save_strategy):
             self.load_best_model_at_end = False  # nothing tells which would be best, or it is not there
         if self.greater_is_better is None and self.metric_for_best_model:
             self.greater_is_better = not LOSSES.search(self.metric_for_best_model)
-        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()  # else bf16 and two processes refuse a CPU
+        self.use_cpu = bool(self.use_cpu) or not torch.accelerator.is_available()  # else bf16 and two processes refuse a CPU
+        self.check()  # also before what transformers makes of it, whose messages name no field
+        chosen = self.bf16 is not None or self.fp16
+        self.settle_precision()
+        try:
+            super().__post_init__()
+        except (ValueError, ImportError, RuntimeError, ArithmeticError) as error:
+            raise TrainingError(" ".join(str(error).split())) from error
+        if chosen and not (self.bf16 or self.fp16):
+            self.mixed_precision = "no"  # the Trainer would ask the launcher once more
+
+    def settle_precision(self) -> None:
+        """Takes the precision from the launcher, or from what the machine has, where the arguments say nothing.
+
+        Raises:
+            TrainingError: there is no such precision here.
+        """
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION")  # what `accelerate launch` or its configuration says
         if launched not in (None, *PRECISIONS):
             raise TrainingError(
                 f"ACCELERATE_MIXED_PRECISION: {launched!r}, from the launcher or its configuration, is not one of "
                 f"{', '.join(PRECISIONS)}"
             )
-        chosen = self.bf16 is not None or self.fp16
-        if chosen:
+        if self.bf16 is not None or self.fp16:
             self.bf16 = bool(self.bf16)
         elif launched is not None:
             self.bf16, self.fp16 = launched == "bf16", launched == "fp16"
@@ -129,17 +144,29 @@ class TranslationConfig(Seq2SeqTrainingArguments):
                 logger.warning("bf16 autocast is on, because this machine has instructions for it; bf16=False is float32")
         if self.fp16 and self.use_cpu:
             raise TrainingError("fp16: a CPU does not train in it; set bf16, or leave both out, here and in the launcher")
+
+    def check(self) -> None:
+        """Looks at every argument; trainers do so again, because arguments may be set after they were made.
+
+        Raises:
+            TrainingError: one could not be honoured; names it and what to do instead.
+        """
+        check_types(self)
+        check_refused(self)
+        check_ranges(self, RANGES)
+        if not self.output_dir:
+            raise TrainingError("output_dir: is empty; name a folder")
+        if "epoch" in (self.eval_strategy, self.save_strategy, self.logging_strategy):
+            raise TrainingError("strategy 'epoch': the stream of micro-batches has no end; use 'steps'")
         for name in ("eval_steps", "save_steps", "logging_steps"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise TrainingError(f"{name}: {getattr(self, name):g} is not above 0; to switch it off set its strategy to no")
-        super().__post_init__()
-        if chosen and not (self.bf16 or self.fp16):
-            self.mixed_precision = "no"  # the Trainer would ask the launcher once more
         if self.label_smoothing_variant not in SMOOTHING_VARIANTS:
             raise TrainingError(
                 f"label_smoothing_variant: {self.label_smoothing_variant!r} is not one of {', '.join(SMOOTHING_VARIANTS)}"
             )
-        check_ranges(self, RANGES)
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise TrainingError(f"ema_decay: {self.ema_decay} is not between 0 and 1; leave it out to average nothing")
         if self.max_steps == -1 and not 0 < self.num_train_epochs < math.inf:
             raise TrainingError(f"num_train_epochs: {self.num_train_epochs} is not above 0; or set max_steps")
         if self.max_steps != -1 and self.max_steps < 1:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
+from hf_paretokd.training.averaging import WeightAverage
+
 if TYPE_CHECKING:  # the trainers are made of these
     from hf_paretokd.training.checkpointing import CheckpointedTrainer
     from hf_paretokd.training.trainer import TranslationTrainer
@@ -143,10 +145,19 @@ class CheckpointEvents(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Looks for the best checkpoint of a resumed training."""
+        """Looks for the best checkpoint of a resumed training, and begins to average weights."""
         self.trainer.find_best()
+        if args.ema_decay is not None and self.trainer.average is None:
+            self.trainer.average = WeightAverage(self.trainer.model, args.ema_decay)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Hands out the averaged weights; the best ones, if they were asked for, are averages anyway."""
+        if self.trainer.average:
+            self.trainer.average.settle()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Saves and ends the training after the update at which all processes learnt of a stop request."""
+        """Averages weights; saves and ends the training after the update at which all processes learnt of a stop request."""
+        if self.trainer.average:
+            self.trainer.average.update(state.global_step)
         if self.trainer.stopping:
             control.should_save = control.should_training_stop = True

@@ -4,7 +4,7 @@ import math
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,11 @@ from transformers.utils import logging
 
 from hf_paretokd.data.sampling import MicroBatchStream, SamplerState
 from hf_paretokd.errors import ModelError, TrainingError, TrainingInterrupted
-from hf_paretokd.layout import SAMPLER_STATE, TRAINER_STATE, RunLayout, checkpoint_step
+from hf_paretokd.layout import LIVE_WEIGHTS, SAMPLER_STATE, TRAINER_STATE, RunLayout, checkpoint_step
 from hf_paretokd.models.files import load_weights, save_model
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.training.arguments import TranslationConfig
+from hf_paretokd.training.averaging import WeightAverage
 from hf_paretokd.training.callbacks import CheckpointEvents
 from hf_paretokd.training.stock import StockTrainer
 from hf_paretokd.utils.files import (
@@ -53,6 +54,7 @@ class CheckpointedTrainer(StockTrainer):
     def __init__(self, **kwargs: Any) -> None:
         self.stop_request, self.stopping = StopRequest(), False
         self.begun = False  # whether these models have been trained here
+        self.average: WeightAverage | None = None  # while `ema_decay` asks for one
         self._to_begin: Callable[[], None] | None = None  # what changes the run folder, when the first update begins
         super().__init__(**kwargs)
         self.add_callback(CheckpointEvents(self))
@@ -84,6 +86,18 @@ class CheckpointedTrainer(StockTrainer):
     def load_training_state(self, folder: Path) -> None:
         """Takes up all models and what `save_training_state` wrote."""
         self._load_models(folder)
+        if self.args.ema_decay is not None:
+            self.average = WeightAverage(self.model, self.args.ema_decay)
+            self.average.load(folder / LIVE_WEIGHTS)
+
+    def save_training_state(self, folder: Path) -> None:
+        """Adds the weights as they are trained, where the models of a checkpoint are their average."""
+        if self.average and self.args.should_save:
+            self.average.save(folder / LIVE_WEIGHTS)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Has the models be the average of their weights in the block, if there is one."""
+        return self.average.applied() if self.average else nullcontext()
 
     def before_training(self, trial: Any) -> None:
         """Called first of all when a training is asked for, with the trial of a search if it is for one."""
@@ -139,6 +153,8 @@ class CheckpointedTrainer(StockTrainer):
         self.state = state  # all updates are done, only the end was cut off
         self.load_training_state(folder)
         self.find_best()
+        if self.average:
+            self.average.settle()
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
             self.load_best()
         return TrainOutput(state.global_step, math.nan, {})
@@ -147,7 +163,7 @@ class CheckpointedTrainer(StockTrainer):
         """Training without the Trainer's own rotation, which knows of one best model only."""
         self._to_begin = partial(set_aside, self.checkpoint_folder, start) if self.is_world_process_zero() else None
         self._checkpoints_kept, self.args.save_total_limit = self.args.save_total_limit, None
-        self.stopping, self.begun = False, True
+        self.stopping, self.begun, self.average = False, True, None
         try:
             with self.stop_request.listening():
                 output = super().train(**kwargs)
@@ -227,6 +243,8 @@ class CheckpointedTrainer(StockTrainer):
     def load_best(self) -> None:
         """Takes up the models of the best checkpoint."""
         self._load_models(Path(self.state.best_model_checkpoint or ""))
+        if self.average:
+            self.average.follow()
 
     def _load_models(self, folder: Path) -> None:
         self.accelerator.wait_for_everyone()  # the main process may still be writing it
@@ -280,8 +298,9 @@ class CheckpointedTrainer(StockTrainer):
 
     def save_models(self, folder: Path) -> None:
         """Writes every model as a plain checkpoint into its folder below `folder`."""
-        for name, model in self.model.named_models():
-            save_model(model, self.processing_class, folder / name)
+        with self.averaged():
+            for name, model in self.model.named_models():
+                save_model(model, self.processing_class, folder / name)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Writes every model as a plain checkpoint below `output_dir` (default: the run folder), from the main process."""

@@ -3,12 +3,14 @@
 import copy
 import dataclasses
 import math
+import os
 import typing
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import Seq2SeqTrainingArguments, Trainer, get_scheduler
@@ -39,7 +41,34 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "dataloader_prefetch_factor": (1, math.inf),
     "ddp_timeout": (1, math.inf),
 }
+CHECKPOINTING = {"use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop"}
 NUMBERS = {float: Real, int: Integral}
+
+
+def settle_kinds(args: Any) -> None:
+    """Makes lists of tuples, text of a path, and nothing of what is off, so that arguments are what they declare."""
+    for item in dataclasses.fields(args):
+        value = getattr(args, item.name)
+        if isinstance(value, tuple):
+            setattr(args, item.name, list(value))
+    if isinstance(args.output_dir, os.PathLike):
+        args.output_dir = os.fspath(args.output_dir)
+    if args.max_grad_norm == math.inf:
+        args.max_grad_norm = None
+    args.report_to = "none" if args.report_to is None else args.report_to
+    if not args.neftune_noise_alpha:
+        args.neftune_noise_alpha = None  # transformers takes 0 for noise
+
+
+def check_compiling(args: Any) -> None:
+    """Raises a TrainingError if layers cannot be compiled, or activations computed again, as the arguments say."""
+    known = torch.compiler.list_backends(exclude_tags=()) if args.torch_compile else []
+    if args.torch_compile and args.torch_compile_backend not in (None, *known):
+        raise TrainingError(f"torch_compile_backend: {args.torch_compile_backend!r} is not one of {', '.join(known)}")
+    for name in ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"):
+        given = getattr(args, name, None) or {}
+        if unknown := set(given) - CHECKPOINTING:
+            raise TrainingError(f"{name}: {sorted(unknown)[0]!r} is not one of {', '.join(sorted(CHECKPOINTING))}")
 
 
 def check_types(args: Seq2SeqTrainingArguments) -> None:
@@ -59,6 +88,8 @@ def hints(kind: type) -> dict[str, Any]:
     """The types of a configuration's arguments."""
     found = typing.get_type_hints(kind)
     found["accelerator_config"] |= AcceleratorConfig  # what the Trainer's own configuration makes of it
+    for name in ("debug", "fsdp"):
+        found[name] |= bool | None  # what transformers takes, although it declares less
     return found
 
 
@@ -79,6 +110,8 @@ def fits_one(value: Any, kind: Any, parts: Sequence[Any]) -> bool:
     if kind in NUMBERS:
         return isinstance(value, NUMBERS[kind]) and not isinstance(value, bool)
     inside = value if isinstance(value, list) and parts else []
+    if kind is bool:
+        return isinstance(value, bool | np.bool_)
     return isinstance(value, kind) and all(fits(part, parts[0]) for part in inside)
 
 

@@ -105,30 +105,54 @@ PARAMETERS = {
 }
 REFUSED_PARAMETERS = {
     "optimizer_cls_and_kwargs": "Seq2SeqTrainer takes none; set optim and optim_args, or give optimizers",
+    "tokenizer": "give it as processing_class",
     "data_collator": "micro-batches are padded as they are read; give token ids without padding",
     "compute_loss_func": "the loss is what a method is; derive from a method's joint model",
     "preprocess_logits_for_metrics": "logits are never kept",
 }
 
+OFF: dict[str, list[Any]] = {  # values that switch off what is refused, also as the Trainer's own configuration makes them
+    "fsdp": ["", [], False, None],
+    "fsdp_config": [{}, None],
+    "deepspeed": ["", {}, None],
+    "neftune_noise_alpha": [0],
+    "include_num_input_tokens_seen": [False, "no"],
+    "accelerator_config": [AcceleratorConfig()],
+}
+
 _warned: set[str] = set()
 
 
-def check_arguments(args: Seq2SeqTrainingArguments) -> None:
-    """Refuses arguments that a training could not do as they say, and warns once of each that means nothing.
+def changed(args: Seq2SeqTrainingArguments) -> list[str]:
+    """The arguments that have other values than in transformers, those that are switched off aside."""
+    found = []
+    for item in dataclasses.fields(args):
+        value = getattr(args, item.name)
+        if item.name == "accelerator_config" and isinstance(value, dict) and value.keys() <= vars(AcceleratorConfig()).keys():
+            value = AcceleratorConfig(**value)
+        default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+        if value != default and not (item.name in OFF and value in OFF[item.name]):
+            found.append(item.name)
+    return found
+
+
+def check_refused(args: Seq2SeqTrainingArguments) -> None:
+    """Refuses arguments that a training could not do as they say.
 
     Raises:
         TrainingError: names the argument, the reason and what to set instead.
     """
-    for item in dataclasses.fields(args):
-        value = getattr(args, item.name)
-        default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-        if value == default or value == AcceleratorConfig():  # of which the Trainer's own configuration makes one
-            continue
-        if reason := REFUSED.get(item.name) or FIXED.get(item.name):
-            raise TrainingError(f"{item.name}: {reason}")
-        if item.name in IDLE and item.name not in _warned:
-            _warned.add(item.name)
-            logger.warning(f"{item.name}: means nothing here; {IDLE[item.name]}")
+    for name in changed(args):
+        if reason := REFUSED.get(name) or FIXED.get(name):
+            raise TrainingError(f"{name}: {reason}")
+
+
+def warn_of_idle(args: Seq2SeqTrainingArguments) -> None:
+    """Warns once of each argument that means nothing."""
+    for name in changed(args):
+        if name in IDLE and name not in _warned:
+            _warned.add(name)
+            logger.warning(f"{name}: means nothing here; {IDLE[name]}")
 
 
 def check_parameters(given: dict[str, Any], args: Seq2SeqTrainingArguments) -> None:
@@ -142,6 +166,8 @@ def check_parameters(given: dict[str, Any], args: Seq2SeqTrainingArguments) -> N
             raise TrainingError(f"{name}: {reason}")
     if given.get("compute_metrics") is not None and not args.predict_with_generate:
         raise TrainingError("compute_metrics: needs predict_with_generate; logits are never kept")
+    if not callable(given.get("compute_metrics", len)) and given["compute_metrics"] is not None:
+        raise TrainingError("compute_metrics: is no function; give one, such as TranslationMetrics(tokenizer)")
     unknown = set(given) - set(PARAMETERS)
     if unknown:
         raise TypeError(f"the trainer has no parameter {sorted(unknown)[0]!r}")

@@ -38,6 +38,10 @@ class GeneratingTrainer(PushingTrainer):
         """
         if self.processing_class is None:
             raise TrainingError("predict_with_generate: translations need the tokenizer; give it as processing_class")
+        for name, least in (("num_beams", 1), ("max_length", 2)):
+            value = given.get(name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise TrainingError(f"{name}: {value!r} is not a whole number of {least} or more")
         if unknown := set(given) - {"num_beams", "max_length"}:
             raise TrainingError(f"{sorted(unknown)[0]}: translations take num_beams and max_length, and nothing else")
         model = self.model.main_model
@@ -45,7 +49,12 @@ class GeneratingTrainer(PushingTrainer):
             given.get("num_beams") or self.args.generation_num_beams or getattr(model.generation_config, "num_beams", 1) or 1
         )
         longest = usable_length(model.config, self.processing_class)
-        return beams, min(longest, given.get("max_length") or self.args.generation_max_length or longest)
+        wanted = given.get("max_length") or self.args.generation_max_length or longest
+        if wanted > longest:
+            raise TrainingError(
+                f"generation_max_length, max_length: {wanted} is more than the {longest} tokens the model takes"
+            )
+        return beams, wanted
 
     def translated(self, model: PreTrainedModel, dataset: datasets.Dataset, beams: int, longest: int) -> list[list[int]]:
         """Target ids of every row, made by all processes together."""

@@ -28,7 +28,10 @@ DECIDING = (  # arguments of all methods that decide what comes out, beside thos
         "warmup_steps",
     ),
     *("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "skip_nonfinite_updates"),
+    "ema_decay",
 )
+SHORT = ("preset",)  # arguments of methods that only stand for others
+
 CIRCUMSTANCES = (  # arguments that may change from one part of a training to the next, and are named if they do
     *("gradient_accumulation_steps", "dataloader_num_workers", "loss_memory", "torch_compile", "gradient_checkpointing"),
     *("eval_strategy", "eval_steps", "save_strategy", "save_steps", "save_total_limit", "logging_steps", "output_dir"),
@@ -161,7 +164,7 @@ def weights_hash(model: PreTrainedModel) -> str:
 def deciding_arguments(kind: type[TranslationConfig]) -> list[str]:
     """The names of a method's arguments that decide the training."""
     own = [item.name for item in own_fields(kind)]
-    return [*DECIDING, *(name for name in own if name not in (*DECIDING, *CIRCUMSTANCES))]
+    return [*DECIDING, *(name for name in own if name not in (*DECIDING, *CIRCUMSTANCES, *SHORT))]
 
 
 def shapes(models: Sequence[PreTrainedModel]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from hf_paretokd.data.batches import longest_side
 from hf_paretokd.data.encoding import Pairs, check_known, check_no_padding
@@ -21,8 +23,8 @@ Source = PreTrainedModel | str | os.PathLike[str]  # a model, or the folder or H
 def check_kind(args: Any, kind: type[TranslationConfig]) -> None:
     """Raises a TrainingError if a configuration is that of something else."""
     if not isinstance(args, kind):
-        given = args.__name__ if isinstance(args, type) else type(args).__name__
-        raise TrainingError(f"args: is a {given}; give a {kind.__name__}(…)")
+        given = f"the class {args.__name__}" if isinstance(args, type) else f"a {type(args).__name__}"
+        raise TrainingError(f"args: is {given}; give a {kind.__name__}(…)")
 
 
 def check_callbacks(callbacks: Any, args: TranslationConfig) -> list[Any]:
@@ -35,7 +37,7 @@ def check_callbacks(callbacks: Any, args: TranslationConfig) -> list[Any]:
     for each in found:
         kind = each if isinstance(each, type) else type(each)
         if not issubclass(kind, TrainerCallback):
-            raise TrainingError(f"callbacks: {each!r} is no TrainerCallback")
+            raise TrainingError(f"callbacks: a {kind.__name__} is no TrainerCallback")
         if issubclass(kind, EarlyStoppingCallback) and args.eval_strategy == "no":
             raise TrainingError("callbacks: EarlyStoppingCallback needs validations; set eval_strategy to steps")
         if issubclass(kind, EarlyStoppingCallback) and not args.metric_for_best_model:
@@ -53,8 +55,38 @@ def check_source_of_models(model: Any, model_init: Any, optimizers: Any) -> None
         raise TrainingError("optimizers: of new models, as model_init makes them, an optimizer made before knows nothing")
     if not callable(model_init) or isinstance(model_init, torch.nn.Module):
         raise TrainingError("model_init: is no function; give one that makes models, or give the model as `model`")
-    if len(inspect.signature(model_init).parameters) > 1:
+    if len(positional(model_init)) > 1:
         raise TrainingError("model_init: takes more than a trial; give a function of the trial, or of nothing")
+
+
+def positional(function: Callable[..., Any]) -> list[str]:
+    """The parameters of a function that may be given by their position."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return [name for name, each in inspect.signature(function).parameters.items() if each.kind in kinds]
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raises a TrainingError if what was given as `processing_class` is no tokenizer, nor one for each peer."""
+    for each in tokenizer if isinstance(tokenizer, list | tuple) and tokenizer else [tokenizer]:
+        if each is not None and not isinstance(each, PreTrainedTokenizerBase):
+            raise TrainingError(
+                f"processing_class: a {type(each).__name__} is no tokenizer; give one, such as AutoTokenizer.from_pretrained(…)"
+            )
+
+
+def check_reports(args: TranslationConfig) -> None:
+    """Raises a TrainingError if there is no such integration as `report_to` names, or it is not installed."""
+    try:
+        for callback in get_reporting_integration_callbacks(args.report_to):
+            callback()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise TrainingError(f"report_to: {' '.join(str(error).split())}") from error
+
+
+def check_prefix(prefix: Any) -> None:
+    """Raises a TrainingError if the prefix of figures is no text."""
+    if not isinstance(prefix, str) or not prefix:
+        raise TrainingError(f"metric_key_prefix: {prefix!r} is no text; give such as eval")
 
 
 def initial_models(model_init: Callable[..., Any], trial: Any, before: Sequence[Any]) -> Any:
@@ -63,7 +95,7 @@ def initial_models(model_init: Callable[..., Any], trial: Any, before: Sequence[
     Raises:
         ModelError: that is nothing, or one of the models that it made `before`.
     """
-    made = model_init(trial) if inspect.signature(model_init).parameters else model_init()
+    made = model_init(trial) if positional(model_init) else model_init()
     if made is None:
         raise ModelError("model_init: returned nothing; return a model, or a list of peers")
     if any(each is old for each in listed(made) for old in before):
@@ -97,6 +129,10 @@ def check_optimizers(given: Any, joint: JointModel) -> torch.optim.Optimizer | N
     known = {id(parameter) for parameter in joint.parameters()}
     if optimizer is not None and not (trained and trained <= known):
         raise TrainingError("optimizers: the optimizer is of other parameters than those of the models; make it over these")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise TrainingError("optimizers: LBFGS evaluates an update several times, which a stream of text cannot; take another")
+    if schedule is not None and not isinstance(schedule, LRScheduler | ReduceLROnPlateau):
+        raise TrainingError(f"optimizers: a {type(schedule).__name__} is no schedule; give one made over the optimizer")
     if schedule is not None and getattr(schedule, "optimizer", optimizer) is not optimizer:
         raise TrainingError("optimizers: the schedule is of another optimizer than the one given with it")
     return optimizer

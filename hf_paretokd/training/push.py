@@ -67,11 +67,12 @@ class PushingTrainer(CheckpointedTrainer):
             raise TokenizerError("save_students: the trainer has no tokenizer to save; give it one as processing_class")
         written: list[Path] = []
         wanted, pairs = [depths] if isinstance(depths, str) else list(depths), self.language_pairs if pairs is None else pairs
-        for member, model in self.model.members() if self.is_world_process_zero() else ():
-            place = Path(folder)
-            if member.peer:
-                place /= Path(member.student().folder).parent
-            written += write_students(model, self.processing_class, wanted, place, self.facts, pairs, overwrite)
+        with self.averaged():
+            for member, model in self.model.members() if self.is_world_process_zero() else ():
+                place = Path(folder)
+                if member.peer:
+                    place /= Path(member.student().folder).parent
+                written += write_students(model, self.processing_class, wanted, place, self.facts, pairs, overwrite)
         return written
 
     def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:

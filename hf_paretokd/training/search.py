@@ -14,6 +14,20 @@ DIRECTIONS = ("minimize", "maximize")
 SEARCH = ("hp_search_backend", "hp_space", "hp_name", "compute_objective", "objective")  # what the Trainer knows of a search
 
 
+def with_changes(given: TranslationConfig, before: TranslationConfig, now: TranslationConfig) -> TranslationConfig:
+    """The configuration that was given, with what has been set since; checked.
+
+    Raises:
+        TrainingError: a value does not fit.
+    """
+    found = copy.copy(given)
+    for item in dataclasses.fields(given):
+        if getattr(now, item.name) != getattr(before, item.name):
+            setattr(found, item.name, getattr(now, item.name))
+    found.check()
+    return found
+
+
 def trial_arguments(
     args: TranslationConfig, trial: Any, space: Callable[[Any], dict[str, Any]], name: Callable[[Any], str] | None
 ) -> TranslationConfig:
@@ -29,9 +43,11 @@ def trial_arguments(
     for field, value in chosen.items():
         if field not in known:
             raise TrainingError(f"hp_space: {field!r} is no argument of {type(args).__name__}")
+        if field == "output_dir":
+            raise TrainingError("hp_space: output_dir: every trial has a folder of its own; give hp_name to name it")
         if reason := {**REFUSED, **FIXED, **IDLE}.get(field):
             raise TrainingError(f"hp_space: {field}: {reason}")
         setattr(found, field, value)
-    found.output_dir = str(Path(str(args.output_dir)) / (name(trial) if name else f"run-{trial.number}"))
+    found.output_dir = str(Path(str(args.output_dir)) / str(name(trial) if name else f"run-{trial.number}"))
     found.__post_init__()
     return found

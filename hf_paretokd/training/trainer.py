@@ -44,7 +44,7 @@ from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.callbacks import Clock, LogWindow
 from hf_paretokd.training.checkpointing import MEANINGLESS, load_sampler, save_sampler
-from hf_paretokd.training.checks import check_optimizer, trial_schedule
+from hf_paretokd.training.checks import check_compiling, check_optimizer, trial_schedule
 from hf_paretokd.training.contract import check_parameters
 from hf_paretokd.training.generation import GeneratingTrainer, padded
 from hf_paretokd.training.identity import Identity, differences, identity_of, read_identity
@@ -55,13 +55,16 @@ from hf_paretokd.training.parts import (
     check_ids,
     check_kind,
     check_optimizers,
+    check_prefix,
+    check_reports,
     check_source_of_models,
+    check_tokenizer,
     common_tokenizer,
     initial_models,
     listed,
     loaded_models,
 )
-from hf_paretokd.training.search import DIRECTIONS, SEARCH, trial_arguments
+from hf_paretokd.training.search import DIRECTIONS, SEARCH, trial_arguments, with_changes
 from hf_paretokd.training.signature import data_hashes
 from hf_paretokd.training.validation import metrics_of_peers, validation_sums
 from hf_paretokd.utils.allocator import keep_freed_memory
@@ -109,7 +112,11 @@ class TranslationTrainer(GeneratingTrainer):
         if args is not None:
             check_kind(args, self.config_class)
         args = copy.copy(args) if args is not None else self.config_class()  # the caller's stays as it is
+        args.check()
         check_parameters(others, args)
+        check_tokenizer(processing_class)
+        check_reports(args)
+        check_compiling(args)
         check_source_of_models(model, model_init, others.get("optimizers"))
         callbacks = check_callbacks(callbacks, args)
         texts = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
@@ -189,6 +196,7 @@ class TranslationTrainer(GeneratingTrainer):
         self.set_up()
         if self.args.max_steps > 0:
             self.check_schedules()
+        self.settled = copy.copy(self.args)
 
     def joint_model(self, models: Sequence[PreTrainedModel], args: Any) -> JointModel:
         """The module that is trained: the models and their losses.
@@ -211,15 +219,28 @@ class TranslationTrainer(GeneratingTrainer):
         """With `model_init` a second training, or one for a trial, begins with new models."""
         if self.model_init is not None and (self.begun or trial is not None):
             self.begin_anew(trial)
+        check_callbacks(self.callback_handler.callbacks, self.args)
+        if self.train_dataset is not self.given["train_dataset"]:
+            raise TrainingError("train_dataset: was another when the trainer was made; make a new trainer")
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise TrainingError("model: no parameter is trained; let some have requires_grad")
 
     def begin_anew(self, trial: Any) -> None:
-        """Makes models, streams and all that depends on arguments again, with the arguments of a trial if there is one."""
+        """Makes models, streams and all that depends on arguments again, with the arguments of a trial if there is one.
+
+        What was changed since then in `args` or among the callbacks stays changed.
+        """
         given, search = self.given, {name: getattr(self, name) for name in SEARCH if hasattr(self, name)}
-        args = given["args"] if trial is None else trial_arguments(given["args"], trial, self.hp_space, self.hp_name)
-        self.trial = trial
+        args = with_changes(given["args"], self.settled, self.args) if trial is None else given["args"]
+        if trial is not None:
+            args = trial_arguments(args, trial, self.hp_space, self.hp_name)
+        self.trial, callbacks = trial, self.callback_handler.callbacks
         self.__dict__.pop("identity", None)
         TranslationTrainer.__init__(self, **{**given, "args": args})
         self.given = given
+        kinds, own = {type(each) for each in callbacks}, self.callback_handler.callbacks
+        added = [each for each in callbacks if type(each) not in {type(other) for other in own}]
+        self.callback_handler.callbacks = [*(each for each in own if type(each) in kinds), *added]
         for name, value in search.items():
             setattr(self, name, value)
 
@@ -264,10 +285,18 @@ class TranslationTrainer(GeneratingTrainer):
         figure = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
         objective = compute_objective or (lambda metrics: metrics[figure])
         towards = direction or ("maximize" if args.greater_is_better else "minimize")
+        if not callable(hp_space) or (hp_name is not None and not callable(hp_name)):
+            raise TrainingError("hyperparameter_search: hp_space and hp_name are functions of a trial")
+        if not isinstance(n_trials, int) or n_trials < 1:
+            raise TrainingError(f"hyperparameter_search: n_trials {n_trials!r} is not 1 or more")
+        if kwargs.get("n_jobs", 1) != 1:
+            raise TrainingError("hyperparameter_search: n_jobs: one trainer trains one trial at a time; leave it out")
         for each in towards if isinstance(towards, list) else [towards]:
             if each not in DIRECTIONS:
                 raise TrainingError(f"hyperparameter_search: direction {each!r} is not one of {', '.join(DIRECTIONS)}")
-        return super().hyperparameter_search(hp_space, objective, n_trials, towards, "optuna", hp_name, **kwargs)
+        found = super().hyperparameter_search(hp_space, objective, n_trials, towards, "optuna", hp_name, **kwargs)
+        self.begin_anew(None)  # the trials' arguments are none of the trainer's
+        return found
 
     # ---- Data -----------------------------------------------------------------------------------------------------
 
@@ -499,16 +528,23 @@ class TranslationTrainer(GeneratingTrainer):
             DataError: there is no text.
             TrainingError: `gen_kwargs` holds more than `num_beams` and `max_length`.
         """
+        if eval_dataset is None and self.eval_dataset is not self.given["eval_dataset"]:
+            eval_dataset = self.eval_dataset  # it was set since the trainer was made
         pairs = self.eval_pairs if eval_dataset is None else as_pairs(eval_dataset)
         if not pairs:
             raise DataError("validation needs an eval_dataset")
         if eval_dataset is not None:
             self.checked(pairs)
-        figures = self.losses(pairs, self.eval_batches if eval_dataset is None else None)
-        if self.args.predict_with_generate:
-            figures |= self.generation_metrics(pairs, self.translations(pairs, gen_kwargs))
-            if self.between_updates:
-                check_best_metric(self.args, list(figures))
+        if gen_kwargs and not self.args.predict_with_generate:
+            raise TrainingError(f"{next(iter(gen_kwargs))}: nothing is translated; set predict_with_generate")
+        check_prefix(metric_key_prefix)
+        with self.averaged():
+            figures = self.losses(pairs, self.eval_batches if eval_dataset is None else None)
+            if self.args.predict_with_generate:
+                figures |= self.generation_metrics(pairs, self.translations(pairs, gen_kwargs))
+        if self.between_updates:
+            check_best_metric(self.args, list(figures))
+            self.check_figure(figures)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         due = self.control.should_log, self.control.should_evaluate, self.control.should_save
         ending = self.control.should_training_stop
@@ -519,6 +555,15 @@ class TranslationTrainer(GeneratingTrainer):
         if not self.between_updates:  # asked for by a callback: what was due is still to be done
             self.control.should_log, self.control.should_evaluate, self.control.should_save = due
         return metrics
+
+    def check_figure(self, figures: Mapping[str, float]) -> None:
+        """Raises a TrainingError if the figure that decides which checkpoint is best is no number."""
+        name = (self.args.metric_for_best_model or "").removeprefix("eval_")
+        if name and self.args.eval_strategy != "no" and math.isnan(figures[name]):
+            raise TrainingError(
+                f"metric_for_best_model: {name} is nan after update {self.state.global_step}, so that nothing can be best; "
+                f"choose another figure; the last whole checkpoint is {self.last_checkpoint()}"
+            )
 
     def losses(self, pairs: Pairs, batches: Mapping[str, PairBatches] | None = None) -> dict[str, float]:
         """The cross-entropies of text, as `evaluate` names them."""
@@ -549,15 +594,19 @@ class TranslationTrainer(GeneratingTrainer):
         Raises:
             DataError, TrainingError: as `evaluate`.
         """
+        check_prefix(metric_key_prefix)
         pairs = as_pairs(test_dataset, ("input_ids",))
         if not pairs:
             raise DataError("predict needs a test_dataset")
         self.checked(pairs)
-        made = self.translations(pairs, gen_kwargs)
+        labelled = all("labels" in dataset.column_names for dataset in pairs.values())
+        with self.averaged():
+            made = self.translations(pairs, gen_kwargs)
+            losses = self.losses(pairs) if labelled else {}
         labels, metrics = None, {}
-        if all("labels" in dataset.column_names for dataset in pairs.values()):
+        if labelled:
             labels = padded(row for dataset in pairs.values() for row in dataset["labels"])
-            figures = self.losses(pairs) | self.generation_metrics(pairs, made)
+            figures = losses | self.generation_metrics(pairs, made)
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         self.control = self.callback_handler.on_predict(self.args, self.state, self.control, metrics)
         return PredictionOutput(padded(row for name in pairs for row in made[0][name]), labels, metrics)
@@ -569,6 +618,7 @@ class TranslationTrainer(GeneratingTrainer):
 
     def save_training_state(self, folder: Path) -> None:
         """Adds where the streams stand and the figures since the last log line."""
+        super().save_training_state(folder)
         number = self.state.global_step * self.micro_batches
         self.sampler_states = [
             stream.advance(state, number) for stream, state in zip(self.streams, self.sampler_states, strict=True)

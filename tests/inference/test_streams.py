@@ -46,6 +46,8 @@ def test_sources_of_all_kinds(tmp_path, monkeypatch):
         ("program", b"\x7fELF\x02\x01\x01\0\n", "program: is no UTF-8 text"),
         ("late", b"one\ntwo\nthr\0ee\n", "late: is no UTF-8 text"),
         ("other", "eine Zeile Text\n".encode("utf-16-be"), "other: is UTF-16"),
+        ("returns", b"eins\rzwei\r", "returns: all one line, with CR alone"),
+        ("ended", b"eins\rzwei\r\n", "ended: all one line, with CR alone"),
     ],
     # a packed file holds the second it was made in, and all workers must know a test by one name
     ids=lambda value: value if isinstance(value, str) else "content",

@@ -25,6 +25,7 @@ def config(tmp_path, **fields):
         "eval_steps": 2,
         "logging_steps": 2,
         "learning_rate": 1e-3,
+        "kd_weight": ALPHA,
         "disable_tqdm": True,
     }
     return AllInOneConfig(**{**defaults, **fields})
@@ -32,7 +33,7 @@ def config(tmp_path, **fields):
 
 @pytest.fixture
 def trainer_defaults():
-    return {"method": "all_in_one", "max_steps": 8, "eval_steps": 2, "logging_steps": 2, "learning_rate": 1e-3}
+    return {"method": "all_in_one", "max_steps": 8, "eval_steps": 2, "logging_steps": 2, "learning_rate": 1e-3, "always": []}
 
 
 # ---- candidates (D-12) ------------------------------------------------------------------------------------------------
@@ -88,6 +89,38 @@ def test_sampling_is_a_function_of_seed_and_update(new_trainer):
         new_trainer(num_students=4, sample_with_replacement=False)
 
 
+def test_depths_that_are_always_drawn(new_trainer):
+    smallest = new_trainer(always=None)
+    draws = [smallest.sample_students(update) for update in range(300)]
+    assert all(first == Depth(2, 2) for first, _ in draws)
+    others = Counter(second for _, second in draws)
+    assert set(others) == {Depth(3, 2), Depth(3, 3)}, "the others are drawn from the rest"
+    assert abs(others[Depth(3, 2)] - 150) < 40
+    two = new_trainer(always=["3-3", "2-2"], num_students=3)
+    assert {tuple(two.sample_students(update)) for update in range(20)} == {(Depth(3, 3), Depth(2, 2), Depth(3, 2))}
+    assert new_trainer(always=None, candidates=["3-3"]).sample_students(1) == [Depth(3, 3)] * 2
+    assert new_trainer(always=None, candidates=["3-1", "2-2", "3-3"]).always == [Depth(3, 1)], (
+        "of equal sums the shorter decoder"
+    )
+    with pytest.raises(TrainingError, match="always: 3-1 is not among the candidates 2-2, 3-2, 3-3"):
+        new_trainer(always=["3-1"])
+    with pytest.raises(TrainingError, match=r"always: .* is not at most 2 depths, as num_students"):
+        new_trainer(always=["3-3", "2-2", "3-2"])
+
+
+def test_the_form_of_the_paper(tmp_path):
+    names = ("views", "kd_weight", "mutual_weight", "mutual_start", "always")
+    settled = lambda **fields: [getattr(AllInOneConfig(output_dir=str(tmp_path), **fields), name) for name in names]  # noqa: E731
+    assert settled() == ["shared", 1.5, 0.5, 0.0, None]
+    assert settled(preset="paper") == ["independent", 5.5, 0.5, 0.5, []]
+    assert settled(preset="paper", kd_weight=4.5, mutual_weight=0.1) == ["independent", 4.5, 0.1, 0.5, []]
+    for field, value in (("views", "shared"), ("mutual_start", 0.0), ("always", ["2-2"])):
+        with pytest.raises(TrainingError, match=f"{field}: .* was given, but preset paper has"):
+            settled(preset="paper", **{field: value})
+    with pytest.raises(TrainingError, match="preset: 'papers' is not paper"):
+        settled(preset="papers")
+
+
 def test_students_per_update_or_micro_batch(new_trainer):
     trainer = new_trainer(students_per="update")
     assert trainer.joint_arguments(0, [])["students"] == trainer.joint_arguments(1, [])["students"]
@@ -109,7 +142,7 @@ def total(entropies, kd, mutual, terms):
 def test_loss_vector():
     rules = LossRules(ALPHA, ETA, False, False)
     entropies = [2.0, 2.3, 2.1]
-    stage1, stage2 = (rules.divergences(entropies, [1, 2], beta) for beta in (0.0, BETA))
+    stage1, stage2 = (rules.divergences(entropies, beta) for beta in (0.0, BETA))
     assert total(entropies, (0.4, 0.2), 0.15, stage1) == pytest.approx(8.05)
     assert total(entropies, (0.4, 0.2), 0.15, stage2) == pytest.approx(8.125)
     assert [not term.teacher_gradient for term in stage2[:2]] == [True, False]
@@ -118,14 +151,14 @@ def test_loss_vector():
 
 def test_detach_at_exactly_the_threshold():
     entropies = [2.0, 2.5]
-    assert LossRules(1.0, 1.25, False, False).divergences(entropies, [1], 0)[0].teacher_gradient
-    assert not LossRules(1.0, 1.25, True, False).divergences(entropies, [1], 0)[0].teacher_gradient
-    assert LossRules(1.0, math.inf, False, False).divergences([1.0, 99.0], [1], 0)[0].teacher_gradient
+    assert LossRules(1.0, 1.25, False, False).divergences(entropies, 0)[0].teacher_gradient
+    assert not LossRules(1.0, 1.25, True, False).divergences(entropies, 0)[0].teacher_gradient
+    assert LossRules(1.0, math.inf, False, False).divergences([1.0, 99.0], 0)[0].teacher_gradient
 
 
 @pytest.mark.parametrize(("count", "pairs", "factor"), [(1, 0, 0), (2, 1, 1), (3, 3, 1 / 3), (4, 6, 1 / 6), (5, 10, 1 / 10)])
 def test_mutual_pairs_and_their_weight(count, pairs, factor):
-    terms = LossRules(ALPHA, ETA, False, False).divergences([1.0] * (count + 1), list(range(1, count + 1)), BETA)
+    terms = LossRules(ALPHA, ETA, False, False).divergences([1.0] * (count + 1), BETA)
     mutual = terms[count:]
     assert len(mutual) == pairs
     assert all(term.weight == pytest.approx(BETA * factor) for term in mutual)
@@ -133,13 +166,13 @@ def test_mutual_pairs_and_their_weight(count, pairs, factor):
     assert all(term.weight == pytest.approx(ALPHA / count) for term in terms[:count])
 
 
-@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("views", ["shared", "two", "independent"])
 @pytest.mark.parametrize("students", ["2-2 3-2", "3-3 2-2", "2-2 2-2", "3-3 3-3", "3-2", "2-2 3-2 3-3", "1-1 3-1"])
 @pytest.mark.parametrize("eta", [1.0001, math.inf])
-def test_loss_and_gradients_equal_the_slow_reference(new_model, batch, tmp_path, students, share, eta):
+def test_loss_and_gradients_equal_the_slow_reference(new_model, batch, tmp_path, students, views, eta):
     model = new_model(seed=5)
     depths = [Depth.parse(text) for text in students.split()]
-    arguments = config(tmp_path, detach_threshold=eta, share_prefix=share, label_smoothing_factor=0.1)
+    arguments = config(tmp_path, detach_threshold=eta, views=views, label_smoothing_factor=0.1)
     joint = AllInOneModel(model, arguments).train()
     found = joint([batch], [0], students=depths, mutual_weight=BETA)
     expected, entropies = all_in_one_loss(model, batch, depths, ALPHA, BETA, eta, 0.1)
@@ -161,12 +194,26 @@ def test_detaching_changes_only_the_teachers_path(new_model, batch, tmp_path):
     assert not torch.allclose(grads[0][top], grads[1][top])
 
 
-def test_independent_passes_have_independent_dropout(new_model, batch, tmp_path):
-    model = new_model(dropout=0.3)
-    for share, same in ((True, True), (False, False)):
-        joint = AllInOneModel(model, config(tmp_path, share_prefix=share)).train()
-        logs = joint([batch], [0], students=[Depth(3, 3)], mutual_weight=0.0)["logs"]
-        assert (logs["loss_kd"][0].item() == 0) is same
+@pytest.mark.parametrize(("views", "same"), [("shared", [True, True]), ("two", [False, True]), ("independent", [False, False])])
+def test_views_have_their_own_dropout(new_model, batch, tmp_path, views, same):
+    """Between the teacher and a student as deep, and between two such students."""
+    joint = AllInOneModel(new_model(dropout=0.3), config(tmp_path, views=views)).train()
+    logs = joint([batch], [0], students=[Depth(3, 3)] * 2, mutual_weight=1.0)["logs"]
+    assert [logs[name][0].item() == 0 for name in ("loss_kd", "loss_mutual")] == same
+
+
+def test_students_of_one_view_share_their_prefixes(new_model, batch, tmp_path):
+    """Encoder layers run once a view, decoder layers once a view and encoder depth."""
+    model, ran = new_model(dropout=0.3), Counter()
+    for side in ("encoder", "decoder"):
+        for number, layer in enumerate(getattr(model, f"get_{side}")().layers, 1):
+            layer.register_forward_hook(lambda *_, name=(side, number): ran.update([name]))
+    students = [Depth(2, 2), Depth(3, 2), Depth(3, 3)]
+    for views, encoders, decoders in (("shared", [1, 1, 1], [2, 2, 1]), ("two", [2, 2, 2], [3, 3, 2])):
+        ran.clear()
+        AllInOneModel(model, config(tmp_path, views=views)).train()([batch], [0], students=students, mutual_weight=1.0)
+        assert [ran["encoder", layer] for layer in (1, 2, 3)] == encoders
+        assert [ran["decoder", layer] for layer in (1, 2, 3)] == decoders
 
 
 # ---- training -----------------------------------------------------------------------------------------------------------
@@ -373,7 +420,7 @@ def test_inverse_sqrt_schedule(new_trainer):
         {"students_per": "epoch"},
         {"stage2_reset": ["model"]},
         {"detach_threshold": -1.0},
-        {"eval_strategy": "no"},
+        {"eval_strategy": "no", "mutual_start": 0.5},
         {"label_smoothing_variant": "other"},
         {"max_tokens": 0},
         {"temperatures": [0.0]},

@@ -68,12 +68,24 @@ def test_the_weighted_sum(monkeypatch, new_model, batch, tmp_path, alpha, expect
 
     def scripted(states, heads, targets, smoothing, weights, terms, variant, loss_memory):
         total = torch.tensor(weights[0] * 0.8 + sum(term.weight * 1.1 for term in terms))
-        return JointLoss(total, torch.zeros(1), torch.zeros(1), terms, torch.zeros(len(terms)))
+        return JointLoss(total, torch.zeros(len(weights)), torch.zeros(len(weights)), terms, torch.zeros(len(terms)))
 
     monkeypatch.setattr(module, "joint_loss", scripted)
     joint = ParetoMutualModel([new_model(seed=1), new_model(seed=2)], ParetoMutualConfig(output_dir=str(tmp_path)))
     found = joint([{**batch, "pair": "fr-en"}] * 2, [0, 0], [alpha] * 2)["losses"]
     assert found.tolist() == pytest.approx([expected] * 2)
+
+
+def test_what_several_teachers_teach_is_logged_as_their_mean(new_model, batch, tmp_path):
+    peers = [new_model(seed=seed) for seed in (1, 2, 3)]
+    inputs = [{**batch, "pair": "fr-en"}, None]
+
+    def kd(others):
+        joint = ParetoMutualModel([peers[0], *others], ParetoMutualConfig(output_dir=str(tmp_path)))
+        total, count = joint(inputs, [0, None], [0.5, None])["logs"]["peer1_kd"].tolist()
+        return total / count
+
+    assert kd(peers[1:]) == pytest.approx((kd([peers[1]]) + kd([peers[2]])) / 2, rel=1e-5)
 
 
 def test_a_teacher_gets_no_gradient(new_model, batch, tmp_path):

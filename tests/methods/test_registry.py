@@ -11,9 +11,8 @@ from commands import TINY, command
 from hf_paretokd.errors import RecipeError
 from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.methods import registry
-from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel, Passes
-from hf_paretokd.models.states import last_states
+from hf_paretokd.models.passes import Pass
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.parts import lone
 from hf_paretokd.training.trainer import TranslationTrainer
@@ -45,8 +44,7 @@ class ToyModel(JointModel):
         return [self.toy]
 
     def passes(self, peer: int, batch: Mapping[str, Any]) -> Passes:
-        states, head = last_states(self.toy, batch), output_head(self.toy)
-        return Passes([states], [head], [self.weight], (), lambda loss, tokens: {"toy_nll": (loss.nll[0], tokens)})
+        return Passes([Pass(self.toy, self.weight)], (), lambda loss, tokens: {"toy_nll": (loss.nll[0], tokens)})
 
 
 class ToyTrainer(TranslationTrainer):

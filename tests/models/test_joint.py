@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from hf_paretokd import AllInOneConfig, AllInOneTrainer, losses
-from hf_paretokd.losses import JointLoss
+from hf_paretokd.losses import JointLoss, Measured
 from hf_paretokd.models import joint
 
 
@@ -14,7 +14,8 @@ def plain_form(states, heads, targets, smoothing, weights, divergences=(), varia
     logits = [F.linear(state, head.matrix, head.bias) for state, head in zip(states, heads, strict=True)]
     entropies = [F.cross_entropy(each, targets, label_smoothing=smoothing, reduction="sum") for each in logits]
     nll = [F.cross_entropy(each, targets, reduction="sum").detach() for each in logits]
-    terms = divergences([each.item() for each in entropies]) if callable(divergences) else divergences
+    measured = Measured([each.item() for each in entropies], torch.zeros(len(logits), len(targets)))
+    terms = divergences(measured) if callable(divergences) else divergences
     log_probs = [F.log_softmax(each, dim=-1) for each in logits]
     total = sum(weight * each for weight, each in zip(weights, entropies, strict=True))
     found = []
@@ -42,7 +43,7 @@ def test_fifty_updates_are_those_of_the_plain_form(new_model, encoded, tmp_path,
                 learning_rate=5e-4,
                 detach_threshold=1.01,
                 loss_memory=memory,
-                mutual_start=0.0,
+                kd_weight=5.5,
                 eval_strategy="no",
                 save_strategy="no",
                 logging_steps=1,

@@ -7,16 +7,15 @@ from hf_paretokd.models.head import output_head
 from hf_paretokd.models.states import depth_states
 
 
-@pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_states_of_all_depths_give_the_slices_logits(name, share):
+def test_states_of_all_depths_give_the_slices_logits(name):
     model = family(name)
     batch = inputs()
     batch["labels"][2, 4:] = -100
     head = output_head(model)
     found = {}
     with torch.no_grad():
-        for depth, states in depth_states(model, batch, [Depth.parse(text) for text in DEPTHS], share):
+        for depth, states in depth_states(model, batch, [Depth.parse(text) for text in DEPTHS]):
             logits = torch.nn.functional.linear(states * head.scale, head.matrix, head.bias)
             with sliced(model, depth):
                 expected = model(**batch).logits[batch["labels"] != -100]

@@ -15,7 +15,7 @@ from hf_paretokd.training import arguments
 METHODS = {
     "plain": (PlainTrainer, PlainConfig, {}),
     "all_in_one": (AllInOneTrainer, AllInOneConfig, {"mutual_start": 0.0}),
-    "separate passes": (AllInOneTrainer, AllInOneConfig, {"mutual_start": 0.0, "share_prefix": False}),
+    "separate passes": (AllInOneTrainer, AllInOneConfig, {"mutual_start": 0.0, "views": "independent"}),
     "pareto_mutual": (ParetoMutualTrainer, ParetoMutualConfig, {"strategy": "auto", "update_interval": 2, "trial_share": 0.02}),
 }
 

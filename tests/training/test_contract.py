@@ -10,9 +10,16 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from transformers import EarlyStoppingCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerState
+from transformers import (
+    EarlyStoppingCallback,
+    HfArgumentParser,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainerState,
+)
 
-from hf_paretokd import AllInOneTrainer, PlainConfig, PlainTrainer
+from hf_paretokd import AllInOneConfig, AllInOneTrainer, Depth, ParetoMutualConfig, PlainConfig, PlainTrainer
 from hf_paretokd.errors import DataError, ModelError, TrainingError
 from hf_paretokd.training import contract
 
@@ -109,7 +116,7 @@ def losses(trainer):
     ("method", "fields"),
     [
         ("plain", {}),
-        ("all_in_one", {"share_prefix": False, "mutual_start": 0.0}),
+        ("all_in_one", {"views": "independent", "mutual_start": 0.0}),
         ("pareto_mutual", {"temperatures": [1.0, 5.0]}),
     ],
 )
@@ -130,7 +137,7 @@ def test_activation_checkpointing_changes_nothing(new_trainer, method, fields):
 
 
 def test_activation_checkpointing_is_refused_where_prefixes_are_shared(new_trainer):
-    with pytest.raises(TrainingError, match="share_prefix: activation checkpointing needs independent passes"):
+    with pytest.raises(TrainingError, match="views: activation checkpointing needs passes that share nothing"):
         new_trainer("all_in_one", gradient_checkpointing=True)
 
 
@@ -175,6 +182,7 @@ def test_training_again_is_refused(new_trainer):
         ("input_ids", lambda row: [*row, PAD], "input_ids hold the padding token"),
         ("labels", lambda row: [*row, PAD], "labels hold the padding token"),
         ("labels", lambda row: [-100, *row], "labels hold -100 before their end"),
+        ("labels", lambda row: [-5, *row], "column 'labels' holds the id -5"),
         ("input_ids", lambda row: row * 40, "a sentence has .* tokens, the model's position table only 96"),
         ("input_ids", lambda row: [*row[:-1], 5000], "column 'input_ids' holds the id 5000, the model knows 0 to"),
         ("input_ids", lambda row: [-3, *row], "column 'input_ids' holds the id -3"),
@@ -239,6 +247,133 @@ def test_numbers_of_other_libraries_are_numbers(tmp_path):
     assert (config.max_tokens, config.learning_rate) == (512, 0.5)
 
 
+@pytest.mark.parametrize("kind", [PlainConfig, AllInOneConfig, ParetoMutualConfig])
+def test_configurations_come_from_parsers_and_dictionaries(kind, tmp_path):
+    (parsed,) = HfArgumentParser((kind,)).parse_args_into_dataclasses(["--output_dir", str(tmp_path), "--max_steps", "10"])
+    assert parsed.max_steps == 10
+    again = kind(**kind(output_dir=str(tmp_path), max_steps=10).to_dict())
+    assert again.max_steps == 10
+
+
+@pytest.mark.parametrize(
+    ("fields", "settled"),
+    [
+        ({"output_dir": Path("x")}, {"output_dir": "x"}),
+        ({"temperatures": (2.0,)}, {"temperatures": [2.0]}),
+        ({"max_grad_norm": math.inf}, {"max_grad_norm": None}),
+        ({"use_cpu": np.True_}, {"use_cpu": True}),
+        ({"report_to": None}, {"report_to": []}),
+        ({"fsdp": ""}, {}),
+        ({"fsdp": False}, {}),
+        ({"fsdp_config": {}}, {}),
+        ({"neftune_noise_alpha": 0.0}, {"neftune_noise_alpha": None}),
+        ({"accelerator_config": {}}, {}),
+        ({"debug": None}, {}),
+    ],
+)
+def test_what_means_the_same_is_taken(fields, settled, tmp_path):
+    config = PlainConfig(**{"output_dir": str(tmp_path), **fields})
+    assert {name: getattr(config, name) for name in settled} == settled
+    copy.copy(config).check()
+
+
+def test_depths_may_be_depths(tmp_path):
+    config = AllInOneConfig(output_dir=str(tmp_path), candidates=(Depth(3, 2), "2-2"), always=[Depth(2, 2)])
+    assert (config.candidates, config.always) == (["3-2", "2-2"], ["2-2"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"optim": "adam"}, "adam is not a valid OptimizerNames"),
+        ({"lr_scheduler_type": "sometimes"}, "sometimes"),
+        ({"eval_strategy": "now"}, "now"),
+        ({"save_steps": 3, "eval_steps": 2}, "save_steps|saving steps"),
+        ({"dataloader_prefetch_factor": 2}, "dataloader_prefetch_factor"),
+        ({"debug": "all"}, "debug|all"),
+        ({"tf32": True}, "tf32"),
+    ],
+)
+def test_what_transformers_refuses_is_an_error_of_ones_own(fields, message, tmp_path):
+    with pytest.raises(TrainingError, match=message):
+        PlainConfig(output_dir=str(tmp_path), use_cpu=True, **fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("per_device_train_batch_size", 32, "set max_tokens"),
+        ("data_seed", 3, "data_seed: the order of the data"),
+        ("remove_unused_columns", True, "must stay off"),
+        ("label_smoothing_factor", 2.0, "is out of range"),
+        ("neftune_noise_alpha", 5.0, "neftune_noise_alpha: noise on embeddings"),
+        ("gradient_accumulation_steps", 0, "is out of range"),
+        ("eval_steps", 0, "eval_steps: 0 is not above 0"),
+        ("max_tokens", "x", "max_tokens: 'x' is not of the type int"),
+        ("temperatures", [1.0, 2.0], "one model is trained, but 2 are given"),
+        ("consistency", "some", "consistency: 'some' is not one of"),
+        ("report_to", ["nosuch"], "report_to: nosuch"),
+        ("report_to", "clearml", "report_to: .*clearml"),
+        ("gradient_checkpointing_kwargs", {"nosuch": 1}, "gradient_checkpointing_kwargs: 'nosuch' is not one of"),
+    ],
+)
+def test_arguments_set_later_are_looked_at_too(new_model, encoded, tmp_path, name, value, message):
+    config = PlainConfig(output_dir=str(tmp_path), disable_tqdm=True)
+    setattr(config, name, value)
+    with pytest.raises(TrainingError, match=message):
+        PlainTrainer(new_model(), config, train_dataset=encoded["train"], eval_dataset=encoded["validation"])
+
+
+def test_backends_of_the_compiler_are_known_before(new_trainer):
+    with pytest.raises(TrainingError, match=r"torch_compile_backend: 'nosuch' is not one of .*inductor"):
+        new_trainer(torch_compile=True, torch_compile_backend="nosuch")
+
+
+def test_text_set_later(new_trainer, encoded):
+    trainer = new_trainer()
+    other = {"fr-en": encoded["test"]["fr-en"]}
+    trainer.eval_dataset = other
+    assert trainer.evaluate()["eval_loss"] == trainer.evaluate(other)["eval_loss"]
+    trainer.train_dataset = other
+    with pytest.raises(TrainingError, match="train_dataset: was another when the trainer was made; make a new trainer"):
+        trainer.train()
+
+
+def test_what_no_validation_could_do_is_refused(new_trainer, new_model):
+    trainer = new_trainer()
+    with pytest.raises(TrainingError, match="num_beams: nothing is translated; set predict_with_generate"):
+        trainer.evaluate(num_beams=2)
+    for call in (trainer.evaluate, lambda **prefix: trainer.predict(trainer.eval_pairs, **prefix)):
+        with pytest.raises(TrainingError, match="metric_key_prefix: None is no text"):
+            call(metric_key_prefix=None)
+    for name, value in (("num_beams", 0), ("num_beams", "4"), ("max_length", 7.5)):
+        with pytest.raises(TrainingError, match=f"{name}: .* is not a whole number"):
+            trainer.predict(trainer.eval_pairs, **{name: value})
+    with pytest.raises(TrainingError, match="5000 is more than the 96 tokens the model takes"):
+        trainer.predict(trainer.eval_pairs, max_length=5000)
+    for tokenizer, kind in (("some/path", "str"), (3, "int"), ([], "list")):
+        with pytest.raises(TrainingError, match=f"processing_class: a {kind} is no tokenizer"):
+            new_trainer(processing_class=tokenizer)
+    with pytest.raises(TrainingError, match="tokenizer: give it as processing_class"):
+        new_trainer(others={"tokenizer": trainer.processing_class})
+    with pytest.raises(TrainingError, match="compute_metrics: is no function"):
+        new_trainer(predict_with_generate=True, others={"compute_metrics": "bleu"})
+    frozen = new_model().requires_grad_(False)
+    with pytest.raises(TrainingError, match="model: no parameter is trained"):
+        new_trainer(model=frozen).train()
+    late = new_trainer(eval_strategy="no")
+    late.add_callback(EarlyStoppingCallback(2))
+    with pytest.raises(TrainingError, match="callbacks: EarlyStoppingCallback needs validations"):
+        late.train()
+
+
+def test_a_figure_that_is_no_number_decides_nothing(new_trainer):
+    fields = {"predict_with_generate": True, "generation_max_length": 6, "generation_num_beams": 1, "max_steps": 2}
+    trainer = new_trainer(others={"compute_metrics": lambda _: {"ter": math.nan}}, metric_for_best_model="ter", **fields)
+    with pytest.raises(TrainingError, match="metric_for_best_model: ter is nan after update 2"):
+        trainer.train()
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -268,8 +403,12 @@ def test_parts_that_are_none_are_named(new_model, encoded, tmp_path):
     data = {"train_dataset": encoded["train"], "eval_dataset": encoded["validation"]}
     stock = Seq2SeqTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     config = PlainConfig(output_dir=str(tmp_path), disable_tqdm=True)
-    for args, kind in ((stock, "Seq2SeqTrainingArguments"), ({"max_steps": 3}, "dict"), (PlainConfig, "PlainConfig")):
-        with pytest.raises(TrainingError, match=f"args: is a {kind}; give a PlainConfig"):
+    for args, kind in (
+        (stock, "a Seq2SeqTrainingArguments"),
+        ({"max_steps": 3}, "a dict"),
+        (PlainConfig, "the class PlainConfig"),
+    ):
+        with pytest.raises(TrainingError, match=f"args: is {kind}; give a PlainConfig"):
             PlainTrainer(new_model(), args, **data)
     with pytest.raises(TrainingError, match=r"args: is a PlainConfig; give a AllInOneConfig"):
         AllInOneTrainer(new_model(), config, **data)
@@ -307,6 +446,8 @@ def test_optimizers_that_would_train_nothing_are_refused(new_trainer, new_model)
         ((optimizer, schedule), "the schedule is of another optimizer"),
         (optimizer, "give a pair of an optimizer and a schedule"),
         ((torch.optim.SGD, None), "is no optimizer"),
+        ((None, "linear"), "a str is no schedule"),
+        ((torch.optim.LBFGS(model.parameters()), None), "LBFGS evaluates an update several times"),
     ):
         with pytest.raises(TrainingError, match=f"optimizers: .*{message}"):
             new_trainer(model=model, others={"optimizers": given})

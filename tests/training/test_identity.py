@@ -36,8 +36,11 @@ CHANGES = [
     ({"max_steps": 3}, "max_steps was 4, now 3"),
     ({"bf16": True}, "precision was no, now bf16"),
     ({"skip_nonfinite_updates": True}, "skip_nonfinite_updates was False, now True"),
+    ({"ema_decay": 0.9}, "ema_decay was nothing, now 0.9"),
+    ({"views": "two"}, "views was shared, now two"),
+    ({"always": ["3-2"]}, r"always was \['2-2'\], now \['3-2'\]"),
     ({"num_students": 3}, "num_students was 2, now 3"),
-    ({"kd_weight": 1.5}, "kd_weight was 5.5, now 1.5"),
+    ({"kd_weight": 5.5}, "kd_weight was 1.5, now 5.5"),
     ({"candidates": ["2-2", "3-2"]}, r"candidates was \['2-2', '3-2', '3-3'\], now \['2-2', '3-2'\]"),
     ({"mutual_start": 0.25}, "mutual_start was 0.5, now 0.25"),
     ({"students_per": "micro_batch"}, "students_per was update, now micro_batch"),
@@ -68,7 +71,7 @@ def test_every_field_that_decides_is_tried_above(halfway):
     elsewhere = {"temperatures", "micro-batches of an update", "tokenizer", "text", "validation text", "method", "precision"}
     elsewhere |= {"optim_args", "optim_target_modules"}  # like lr_scheduler_kwargs
     elsewhere |= {"mutual_weight", "detach_threshold", "stage2_reset", "detach_at_threshold", "sample_with_replacement"}
-    elsewhere |= {"detach_senior", "share_prefix"}  # like kd_weight
+    elsewhere |= {"detach_senior"}  # like kd_weight
     shape = {name for name in record["decides"] if name.startswith(("d_", "encoder_", "decoder_", "activation", "attention"))}
     shape |= {"model_type", "vocab_size", "dropout", "max_position_embeddings", "configuration"}
     assert set(record["decides"]) - shape == (tried - {"bf16"}) | elsewhere

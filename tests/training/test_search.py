@@ -5,6 +5,7 @@ import json
 import optuna
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.methods.registry import trainer_of
@@ -84,6 +85,34 @@ def test_larger_figures_are_searched_for_where_they_are_better(with_model_init):
     assert best.objective > 0
 
 
+def test_what_is_changed_between_trainings_counts(with_model_init):
+    """Arguments and callbacks, after a search and between two trainings."""
+
+    class Counts(TrainerCallback):
+        steps = 0
+
+        def on_step_end(self, args, state, control, **kwargs):
+            self.steps += 1
+
+    trainer, _ = with_model_init("plain", max_steps=2, eval_steps=1)
+    counts = Counts()
+    trainer.add_callback(counts)
+    space = lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-3, 2e-3)}  # noqa: E731
+    best = trainer.hyperparameter_search(space, n_trials=2)
+    assert counts.steps == 4
+    for name, value in best.hyperparameters.items():
+        setattr(trainer.args, name, value)
+    trainer.train()
+    assert trainer.optimizer.defaults["lr"] == best.hyperparameters["learning_rate"]
+    trainer.args.max_steps = 3
+    trainer.remove_callback(Counts)
+    trainer.train()
+    assert (trainer.state.global_step, counts.steps) == (3, 6)
+    trainer.args.max_tokens = 0
+    with pytest.raises(TrainingError, match="max_tokens: 0 is out of range"):
+        trainer.train()
+
+
 def test_what_a_search_needs(with_model_init, new_trainer, new_model):
     with pytest.raises(TrainingError, match="give model_init in place of model"):
         new_trainer().hyperparameter_search(lambda trial: {})
@@ -98,6 +127,15 @@ def test_what_a_search_needs(with_model_init, new_trainer, new_model):
         trainer.hyperparameter_search(lambda trial: None, n_trials=1)
     with pytest.raises(TrainingError, match=r"hp_space: per_device_train_batch_size: .*; set max_tokens"):
         trainer.hyperparameter_search(lambda trial: {"per_device_train_batch_size": 8}, n_trials=1)
+    for fields, message in (
+        ({"n_trials": 0}, "n_trials 0 is not 1 or more"),
+        ({"n_jobs": 2}, "n_jobs: one trainer trains one trial at a time"),
+        ({"hp_name": "run"}, "hp_space and hp_name are functions"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            trainer.hyperparameter_search(lambda trial: {}, **fields)
+    with pytest.raises(TrainingError, match="hp_space: output_dir: every trial has a folder of its own"):
+        trainer.hyperparameter_search(lambda trial: {"output_dir": "x"}, n_trials=1)
     with pytest.raises(TrainingError, match="direction 'up' is not one of minimize, maximize"):
         trainer.hyperparameter_search(lambda trial: {}, n_trials=1, direction="up")
     with pytest.raises(TrainingError, match=r"learning_rate: -1.0 is out of range"):

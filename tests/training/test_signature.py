@@ -28,8 +28,8 @@ def test_signatures_name_what_makes_a_training(tmp_path):
     config = AllInOneConfig(output_dir=str(tmp_path), max_steps=100, max_tokens=512, learning_rate=1e-3, seed=7)
     fields = {"method": "all_in_one", **config.signature_fields()}
     signature = training_signature({**fields, "data": "1f3a9c2b", "version": "0.1.0"})
-    assert signature.startswith("method:all_in_one|K:2|alpha:5.5|beta:0.5|eta:1.1|stage2:0.5|tau:1|updates:100|lr:0.001|")
-    assert signature.endswith("|seed:7|tokens:512x1|data:1f3a9c2b|version:0.1.0")
+    assert signature.startswith("method:all_in_one|K:2|alpha:1.5|beta:0.5|eta:1.1|stage2:0|tau:1|updates:100|lr:0.001|")
+    assert signature.endswith("|seed:7|tokens:512x1|views:shared|data:1f3a9c2b|version:0.1.0")
     changed = AllInOneConfig(output_dir=str(tmp_path), detach_senior=True, candidates=["3-2", "2-2"]).signature_fields()
     assert (changed["detach_senior"], changed["candidates"]) == (True, ["3-2", "2-2"])
     peers = ParetoMutualConfig(output_dir=str(tmp_path), strategy="bi", update_interval=50).signature_fields()

@@ -1,4 +1,5 @@
 import copy
+import math
 import random
 from itertools import islice
 
@@ -123,9 +124,10 @@ def test_every_search_draws_its_own_sample(new_trainer, new_model):
     assert trainer.trials.trials(0, weights) != first
 
 
-def test_an_update_of_a_trial_is_one_of_a_training(new_trainer, new_model, encoded, tokenizer):
+@pytest.mark.parametrize("limit", [0.3, None])
+def test_an_update_of_a_trial_is_one_of_a_training(new_trainer, new_model, encoded, tokenizer, limit):
     """By hand: the loss a token of the whole update, its gradient cut to the limit, and a step down it."""
-    fields = {"optim": "sgd", "learning_rate": 0.5, "lr_scheduler_type": "constant", "warmup_steps": 0, "max_grad_norm": 0.3}
+    fields = {"optim": "sgd", "learning_rate": 0.5, "lr_scheduler_type": "constant", "warmup_steps": 0, "max_grad_norm": limit}
     trainer = new_trainer(strategy="auto", model=[new_model(seed=seed) for seed in (1, 2)], **fields)
     trainer.train()
     drawn = list(islice(trainer.streams[0].batches(SamplerState(), 0, 1), 2))
@@ -138,7 +140,7 @@ def test_an_update_of_a_trial_is_one_of_a_training(new_trainer, new_model, encod
         losses.append(cross_entropy(logits, batch["labels"].flatten(), reduction="sum", label_smoothing=0.1))
     tokens = sum((batch["labels"] != -100).sum() for batch in batches)
     (sum(losses) / tokens).backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.3)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit or math.inf)
     assert norm > 0.3, "the limit matters"
     trainer.trials.update(0, drawn, {"fr-en": 0.0, "bs-en": 0.0}, "trial")
     for (name, after), before in zip(trainer.model.models()[0].named_parameters(), model.parameters(), strict=True):

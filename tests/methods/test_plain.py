@@ -1,0 +1,111 @@
+"""One model by itself: R-Drop and SimCut against their equations written down with the model's own forward."""
+
+import pytest
+import torch
+from reference import gradients, kl, smoothed_cross_entropy
+
+from hf_paretokd import PlainConfig
+from hf_paretokd.errors import TrainingError
+from hf_paretokd.methods.plain import PlainModel
+
+SEED = 11
+
+
+def config(tmp_path, **fields):
+    return PlainConfig(output_dir=str(tmp_path), label_smoothing_factor=0.1, **fields)
+
+
+def doubled(batch):
+    return {name: torch.cat([batch[name]] * 2) for name in ("input_ids", "attention_mask", "labels")}
+
+
+def of_targets(logits, labels):
+    return logits[labels != -100][:, :-1]
+
+
+def r_drop(model, batch, alpha):
+    """CE₁ + CE₂ + α·½·(KL(p₁ ‖ p₂) + KL(p₂ ‖ p₁)), two dropout masks in one batch."""
+    torch.manual_seed(SEED)
+    first, second = model(**doubled(batch)).logits.chunk(2)
+    labels = batch["labels"]
+    one, two, targets = of_targets(first, labels), of_targets(second, labels), labels[labels != -100]
+    entropies = smoothed_cross_entropy(one, targets, 0.1) + smoothed_cross_entropy(two, targets, 0.1)
+    return entropies + alpha * (kl(one, two) + kl(two, one)) / 2
+
+
+def simcut(model, batch, alpha, rate):
+    """CE(x, y) + α·KL(p(x, y) ‖ p(x_cut, y_cut)): embeddings of source and target prefix zero with a probability."""
+    torch.manual_seed(SEED)
+    copies, labels = doubled(batch), batch["labels"]
+    prefix = model.prepare_decoder_input_ids_from_labels(copies["labels"])
+    embedded = []
+    scales = (model.get_encoder().embed_scale, 1.0)  # the decoder scales what it is given itself
+    stacks = (model.get_encoder(), model.get_decoder())
+    for stack, ids, scale in zip(stacks, (copies["input_ids"], prefix), scales, strict=True):
+        kept = torch.rand(ids.shape) >= rate
+        kept[: len(ids) // 2] = True
+        embedded.append(stack.embed_tokens(ids) * scale * kept[..., None])
+    inputs = {"inputs_embeds": embedded[0], "decoder_inputs_embeds": embedded[1], "attention_mask": copies["attention_mask"]}
+    whole, cut = (of_targets(each, labels) for each in model(**inputs).logits.chunk(2))
+    return smoothed_cross_entropy(whole, labels[labels != -100], 0.1) + alpha * kl(whole, cut)
+
+
+def assert_equal(model, found, expected, tokens):
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    ours, theirs = gradients(found / tokens, model), gradients(expected / tokens, model)
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("alpha", [None, 0.7])
+def test_r_drop(new_model, batch, tmp_path, alpha):
+    model = new_model(dropout=0.3).train()
+    joint = PlainModel(model, config(tmp_path, consistency="r_drop", consistency_weight=alpha)).train()
+    found = joint([batch], [SEED])
+    tokens = (batch["labels"] != -100).sum()
+    assert_equal(model, found["losses"].sum(), r_drop(model, batch, 5.0 if alpha is None else alpha), tokens)
+    assert found["logs"]["loss_consistency"][0] > 0
+
+
+@pytest.mark.parametrize(("alpha", "rate"), [(None, 0.05), (0.7, 0.3)])
+def test_simcut(new_model, batch, tmp_path, alpha, rate):
+    model = new_model().train()
+    joint = PlainModel(model, config(tmp_path, consistency="simcut", consistency_weight=alpha, cut_rate=rate)).train()
+    found = joint([batch], [SEED])
+    tokens = (batch["labels"] != -100).sum()
+    assert_equal(model, found["losses"].sum(), simcut(model, batch, 3.0 if alpha is None else alpha, rate), tokens)
+
+
+@pytest.mark.parametrize("consistency", ["r_drop", "simcut"])
+def test_trainings_with_two_views(new_trainer, consistency):
+    trainer = new_trainer(consistency=consistency, learning_rate=1e-3)
+    trainer.train()
+    lines = [line for line in trainer.state.log_history if "loss_consistency" in line]
+    assert len(lines) == 6
+    assert trainer.summed_losses == (2 if consistency == "r_drop" else 1)
+    assert f"consistency:{consistency}" in trainer.signature()
+    assert trainer.evaluate()["eval_loss"] < 8
+
+
+def test_no_weight_is_plain_training(new_trainer):
+    found = []
+    for number, fields in enumerate(({}, {"consistency": "simcut", "consistency_weight": 0.0})):
+        trainer = new_trainer(folder=f"{number}", **fields)
+        trainer.train()
+        found.append([line["loss"] for line in trainer.state.log_history if "loss" in line])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"consistency": "rdrop"}, "consistency: 'rdrop' is not one of none, r_drop, simcut"),
+        ({"consistency_weight": 1.0}, "consistency_weight: is for r_drop and simcut; set consistency"),
+        ({"consistency": "r_drop", "consistency_weight": -1.0}, "consistency_weight: -1.0 is out of range"),
+        ({"consistency": "simcut", "cut_rate": 1.5}, "cut_rate: 1.5 is out of range"),
+        ({"consistency": "r_drop", "cut_rate": 0.1}, "cut_rate: is for simcut"),
+    ],
+)
+def test_settings_that_do_not_fit(tmp_path, fields, message):
+    with pytest.raises(TrainingError, match=message):
+        config(tmp_path, **fields)
