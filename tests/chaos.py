@@ -358,6 +358,7 @@ OTHER = {  # values of fields whose old value does not tell a new one
     "views": "two",
     "always": ["3-2"],
     "ema_decay": 0.9,
+    "unimax_epochs": lambda old: [2.0, 0.0],
     "consistency": "r_drop",
     "consistency_weight": 1.0,
     "strategy": lambda old: "bi" if old == "auto" else "auto",

@@ -191,6 +191,11 @@ SEEDS = [
     ('int.from_bytes(digest[:8], "big")', 'int.from_bytes(digest[:8], "little")'),
 ]
 SAMPLING = [
+    ("min(left / (len(tokens) - number), epochs", "min(left / len(tokens), epochs"),
+    ("sorted(tokens, key=lambda name: tokens[name])", "sorted(tokens, key=lambda name: -tokens[name])"),
+    ("        left -= taken[name]", "        pass"),
+    ("passes[name] * batches[name] / whole", "passes[name] * tokens[name] / whole"),
+    ('self._probabilities = dict(state["probabilities"])', "pass"),
     ("dtype=np.float64)) / temperature", "dtype=np.float64)) * temperature"),
     ('uniform(*self.keys, "pair", state.number)', 'uniform(*self.keys, "pair")'),
     ("position = state.draws.get(pair, 0)", "position = 0"),
@@ -225,7 +230,7 @@ TRAINER = [
     ("batches.rekeyed(args.seed, peer)", "batches.rekeyed(args.seed, 0)"),
     ('derive_seed(self.args.seed, peer, "dropout", number)', 'derive_seed(self.args.seed, "dropout", number)'),
     ('derive_seed(self.args.seed, peer, "dropout", number)', 'derive_seed(self.args.seed, peer, "dropout")'),
-    ("{name: batches.sentences for name, batches in train", "{name: len(batches) for name, batches in train"),
+    ("{name: each.sentences for name, each in batches", "{name: len(each) for name, each in batches"),
     ('shares = outputs["losses"] / num_items_in_batch', 'shares = outputs["losses"] / num_items_in_batch.sum()'),
     ("limit = summed * (self.args.max_grad_norm", "limit = (self.args.max_grad_norm"),
     ("torch.tensor(counts).sum(0)", "torch.tensor(counts)[0]"),
@@ -303,7 +308,7 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     ),
     "methods/weighting/trials.py": (TRIALS, "tests/methods/weighting"),
     "data/seeds.py": (SEEDS, "tests/data/test_seeds.py tests/data/test_sampling.py"),
-    "data/sampling.py": (SAMPLING, "tests/data/test_sampling.py"),
+    "data/sampling.py": (SAMPLING, "tests/data/test_sampling.py tests/training/test_trainer.py"),
     "data/batches.py": (BATCHES, "tests/data/test_batches.py tests/data/test_sampling.py"),
     "training/checks.py": (CHECKS, "tests/methods/test_all_in_one.py"),
     "training/validation.py": (

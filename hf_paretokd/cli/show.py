@@ -66,16 +66,16 @@ class SamplingTable(TrainerCallback):
         """Takes the figures from the beginning of the log."""
         found: Any = next((entry["sampling"] for entry in state.log_history if "sampling" in entry), [])
         if state.is_world_process_zero and len(found) > 1:
-            sampling([SamplingRow(**row) for row in found], args.temperatures)
+            sampling([SamplingRow(**row) for row in found], args.sampling_names())
 
 
-def sampling(rows: Sequence[SamplingRow], temperatures: Sequence[float]) -> None:
+def sampling(rows: Sequence[SamplingRow], peers: Sequence[str]) -> None:
     """P(ℓ), expected passes and expected sentences of every pair, side by side for all peers."""
     table = Table(title="What is sampled", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("pair")
-    for peer, temperature in enumerate(temperatures, 1):
-        name = f"peer {peer}, " if len(temperatures) > 1 else ""
-        for heading in (f"{name}τ = {temperature:g}\nprobability", "\npasses", "\nsentences"):
+    for peer, sampled in enumerate(peers, 1):
+        name = f"peer {peer}, " if len(peers) > 1 else ""
+        for heading in (f"{name}{sampled}\nprobability", "\npasses", "\nsentences"):
             table.add_column(heading, justify="right")
     cells: dict[str, list[str]] = {}
     for row in rows:

@@ -187,6 +187,14 @@ def without_padding(row: dict[str, Any]) -> dict[str, list[int]]:
     return columns
 
 
+def target_length(dataset: datasets.Dataset) -> int:
+    """All target tokens of a data set."""
+    from pyarrow import compute
+
+    batches = dataset.with_format("arrow").iter(10_000)
+    return sum(compute.sum(compute.list_value_length(batch["labels"])).as_py() for batch in batches)
+
+
 def check_known(pairs: Pairs, entries: int) -> None:
     """Raises a DataError unless all columns hold lists of whole numbers below `entries`; `check_no_padding` is about -100."""
     from pyarrow import compute, types

@@ -58,11 +58,67 @@ class TemperatureSampling:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises a TrainingError if the checkpoint was sampled at another temperature."""
+        if "unimax" in state:
+            raise TrainingError("unimax_epochs: the checkpoint was sampled with it; keep it as it was, or start a new run")
         if state.get("temperature", self.temperature) != self.temperature:
             raise TrainingError(
                 f"temperatures: the checkpoint was sampled with τ = {state['temperature']:g}, now it would be "
                 f"{self.temperature:g}; keep it as it was, or start a new run"
             )
+
+
+def unimax_shares(tokens: Mapping[str, int], budget: float, epochs: float) -> dict[str, float]:
+    """Tokens that each language pair gets of a budget (Chung et al., ICLR 2023, Alg. 1).
+
+    From the smallest to the largest, each takes an equal share of what is left, but no more than its text `epochs` times.
+
+    Args:
+        tokens: of each pair's text.
+        budget: of the whole training.
+        epochs: N.
+    """
+    taken, left = {}, budget
+    for number, name in enumerate(sorted(tokens, key=lambda name: tokens[name])):
+        taken[name] = min(left / (len(tokens) - number), epochs * tokens[name])
+        left -= taken[name]
+    return {name: taken[name] for name in tokens}
+
+
+class UniMaxSampling:
+    """UniMax: as even as it can be without any text being seen more than N times.
+
+    Micro-batches are drawn so that the tokens expected of each pair are in proportion to `unimax_shares`.
+
+    Args:
+        tokens: target tokens of each pair's text.
+        batches: how many micro-batches they fill.
+        micro_batches: of the whole training.
+        epochs: N.
+    """
+
+    def __init__(self, tokens: Mapping[str, int], batches: Mapping[str, int], micro_batches: int, epochs: float) -> None:
+        self.epochs = epochs
+        budget = micro_batches * sum(tokens.values()) / sum(batches.values())
+        passes = {name: share / tokens[name] for name, share in unimax_shares(tokens, budget, epochs).items()}
+        whole = sum(passes[name] * batches[name] for name in tokens)
+        self._probabilities = {name: passes[name] * batches[name] / whole for name in tokens}
+
+    def probabilities(self, state: SamplerState) -> Mapping[str, float]:
+        """P(ℓ), the same at every state."""
+        return self._probabilities
+
+    def state_dict(self) -> dict[str, Any]:
+        """N and what came of it: a training that is made longer keeps its probabilities."""
+        return {"unimax": self.epochs, "probabilities": self._probabilities}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises a TrainingError if the checkpoint was sampled otherwise."""
+        if state.get("unimax") != self.epochs:
+            raise TrainingError(
+                f"unimax_epochs: the checkpoint was sampled with {state.get('unimax') or 'a temperature'}, now it would be "
+                f"{self.epochs:g}; keep it as it was, or start a new run"
+            )
+        self._probabilities = dict(state["probabilities"])
 
 
 @dataclass(frozen=True)

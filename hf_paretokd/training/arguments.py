@@ -37,6 +37,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         max_tokens: budget of a micro-batch: rows × longest side, padding and `</s>` included.
         temperatures: τ of P(ℓ) ∝ N_ℓ^(1/τ), by which micro-batches are drawn from the language pairs; one for each model
             that is trained on a stream of its own (PMD Eq. 2).
+        unimax_epochs: N of UniMax sampling, in place of a temperature: pairs are drawn as evenly as can be without any text
+            being seen more than N times (Chung et al., ICLR 2023); one for each temperature, 0 where the temperature counts.
         loss_memory: gigabytes that the log-probabilities of a micro-batch may take, where they are needed twice (All-in-One
             KD); beyond it they are computed again, at one more output product for each model. Both are exact.
         skip_nonfinite_updates: leave out updates whose loss or gradient is infinite or not a number, and count them
@@ -78,6 +80,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     max_grad_norm: float | None = 1.0  # type: ignore[assignment]  # None as in the Trainer, which declares it too narrowly
     max_tokens: int = 4096
     temperatures: list[float] = field(default_factory=lambda: [1.0])
+    unimax_epochs: list[float] | None = None
     loss_memory: float = 1.0
     skip_nonfinite_updates: bool = False
     ema_decay: float | None = None
@@ -174,7 +177,20 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         for temperature in self.temperatures:
             if not temperature > 0:
                 raise TrainingError(f"temperatures: {temperature:g} is not positive")
+        for epochs in self.unimax_epochs or ():
+            if not 0 <= epochs < math.inf:
+                raise TrainingError(f"unimax_epochs: {epochs:g} is not 0 or more")
+        if self.unimax_epochs is not None and len(self.unimax_epochs) != len(self.temperatures):
+            raise TrainingError(
+                f"unimax_epochs: {len(self.unimax_epochs)} are given for {len(self.temperatures)} temperatures; give one for "
+                "each, 0 where the temperature counts"
+            )
         self.check_peers()
+
+    def sampling_names(self) -> list[str]:
+        """What every peer samples by, for tables: `τ = 5` or `UniMax 4`."""
+        epochs = self.unimax_epochs or [0.0] * len(self.temperatures)
+        return [f"UniMax {n:g}" if n else f"τ = {tau:g}" for tau, n in zip(self.temperatures, epochs, strict=True)]
 
     def signature_fields(self) -> dict[str, Any]:
         """What makes two trainings with these arguments equal: fields always named, and the method's own that were changed."""
@@ -184,7 +200,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
             if item.name not in self.SIGNED and getattr(self, item.name) != default:
                 named[item.name] = getattr(self, item.name)
-        return named
+        return named | {name: value for name in ("unimax_epochs", "ema_decay") if (value := getattr(self, name)) is not None}
 
     def check_peers(self) -> None:
         """Raises a TrainingError unless there is one temperature for each model."""

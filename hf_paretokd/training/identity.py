@@ -28,7 +28,7 @@ DECIDING = (  # arguments of all methods that decide what comes out, beside thos
         "warmup_steps",
     ),
     *("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "skip_nonfinite_updates"),
-    "ema_decay",
+    *("ema_decay", "unimax_epochs"),
 )
 SHORT = ("preset",)  # arguments of methods that only stand for others
 

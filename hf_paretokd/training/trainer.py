@@ -19,7 +19,7 @@ from transformers.trainer_utils import PredictionOutput, TrainOutput, set_seed
 from transformers.utils import logging
 
 from hf_paretokd.data.batches import IGNORED, PairBatches
-from hf_paretokd.data.encoding import Pairs, as_pairs
+from hf_paretokd.data.encoding import Pairs, as_pairs, target_length
 from hf_paretokd.data.sampling import (
     MicroBatchSampler,
     MicroBatchStream,
@@ -28,6 +28,7 @@ from hf_paretokd.data.sampling import (
     SamplerState,
     SamplingRow,
     TemperatureSampling,
+    UniMaxSampling,
     build_pair_batches,
     expected_sampling,
 )
@@ -145,22 +146,21 @@ class TranslationTrainer(GeneratingTrainer):
             self.checked(text)
         train_batches = build_pair_batches(self.train_pairs, args.max_tokens)
         self.eval_batches = build_pair_batches(self.eval_pairs, args.max_tokens)
-        sizes = {name: batches.sentences for name, batches in train_batches.items()}
+        self.micro_batches = args.gradient_accumulation_steps * args.world_size  # M of an update
+        batches = sum(map(len, train_batches.values()))
+        self.updates_per_pass = batches / self.micro_batches  # at τ = 1
+        if args.max_steps <= 0 and batches:
+            args.max_steps = math.ceil(args.num_train_epochs * self.updates_per_pass)
         self.streams = [
             MicroBatchStream(
                 {name: batches.rekeyed(args.seed, peer) for name, batches in train_batches.items()},
-                self.distribution(args, peer, sizes),
+                self.distribution(args, peer, train_batches),
                 args.seed,
                 peer,
             )
             for peer in range(len(args.temperatures))
         ]
         self.sampler_states = [SamplerState() for _ in self.streams]
-        self.micro_batches = args.gradient_accumulation_steps * args.world_size  # M of an update
-        batches = sum(map(len, train_batches.values()))
-        self.updates_per_pass = batches / self.micro_batches  # at τ = 1
-        if args.max_steps <= 0 and batches:
-            args.max_steps = math.ceil(args.num_train_epochs * self.updates_per_pass)
         if args.eval_strategy != "no" and not self.eval_pairs:
             raise TrainingError("eval_dataset: is missing; give validation text, or set eval_strategy to no")
         if args.eval_strategy != "no" and batches and args.eval_delay > args.max_steps:
@@ -326,9 +326,14 @@ class TranslationTrainer(GeneratingTrainer):
             self._clock.count((len(labels), int(batch["attention_mask"].sum()), int((labels != IGNORED).sum())))
         return samples, tokens
 
-    def distribution(self, args: TranslationConfig, peer: int, sizes: Mapping[str, int]) -> PairDistribution:
-        """By what a peer (counted from 0) draws language pairs; `sizes` are their sentences. Asked for once, at the start."""
-        return TemperatureSampling(sizes, args.temperatures[peer])
+    def distribution(self, args: TranslationConfig, peer: int, batches: Mapping[str, PairBatches]) -> PairDistribution:
+        """By what a peer (counted from 0) draws language pairs from their micro-batches. Asked for once, at the start."""
+        epochs = args.unimax_epochs[peer] if args.unimax_epochs else 0.0
+        if epochs and batches:
+            tokens = {name: target_length(each) for name, each in self.train_pairs.items()}
+            counts = {name: len(each) for name, each in batches.items()}
+            return UniMaxSampling(tokens, counts, args.max_steps * self.micro_batches, epochs)
+        return TemperatureSampling({name: each.sentences for name, each in batches.items()}, args.temperatures[peer])
 
     def expected_sampling(self) -> list[SamplingRow]:
         """What every peer is expected to see of every pair."""

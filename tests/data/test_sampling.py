@@ -6,8 +6,10 @@ from hf_paretokd.data.sampling import (
     MicroBatchStream,
     SamplerState,
     TemperatureSampling,
+    UniMaxSampling,
     expected_sampling,
     temperature_probabilities,
+    unimax_shares,
 )
 
 WMT6 = {"tr": 5_000, "ro": 10_000, "et": 80_000, "zh": 400_000, "de": 1_500_000, "fr": 3_000_000}
@@ -76,6 +78,26 @@ def test_sentences_of_an_epoch(sizes, temperature, counts):
     """D-3: what a virtual epoch of the official code holds of each pair."""
     total, probabilities = sum(sizes.values()), temperature_probabilities(sizes, temperature)
     assert tuple(int(total * each) for each in probabilities.values()) == counts
+
+
+@pytest.mark.parametrize(
+    ("budget", "epochs", "expected"),
+    [
+        (3000, 5, (1250, 500, 1250)),  # the smallest five times, the others alike
+        (3000, 100, (1000, 1000, 1000)),
+        (90_000, 5, (50_000, 500, 5000)),  # all of it: some of the budget is left
+        (8000, 3, (4700, 300, 3000)),
+    ],
+)
+def test_unimax_shares(budget, epochs, expected):
+    tokens = {"large": 10_000, "small": 100, "middle": 1000}
+    assert tuple(unimax_shares(tokens, budget, epochs).values()) == pytest.approx(expected)
+
+
+def test_unimax_draws_tokens_not_batches():
+    """Two pairs of equal text, one in batches twice as full: it is drawn half as often."""
+    sampling = UniMaxSampling({"full": 1000, "loose": 1000}, {"full": 10, "loose": 20}, 300, 1e6)
+    assert sampling.probabilities(SamplerState()) == {"full": pytest.approx(1 / 3), "loose": pytest.approx(2 / 3)}
 
 
 def test_peers_have_streams_of_their_own(lengths):

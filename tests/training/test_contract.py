@@ -220,6 +220,8 @@ def test_text_that_no_model_could_be_trained_on_is_named(new_trainer, encoded, s
         ({"generation_num_beams": -1}, "generation_num_beams: -1 is out of range"),
         ({"generation_num_beams": 0}, "generation_num_beams: 0 is out of range"),
         ({"generation_max_length": 1}, "generation_max_length: 1 is out of range"),
+        ({"unimax_epochs": [-1.0]}, "unimax_epochs: -1 is not 0 or more"),
+        ({"unimax_epochs": [1.0, 2.0]}, "unimax_epochs: 2 are given for 1 temperatures; give one for each"),
         ({"max_tokens": "512"}, "max_tokens: '512' is not of the type int"),
         ({"max_tokens": None}, "max_tokens: None is not of the type int"),
         ({"max_tokens": True}, "max_tokens: True is not of the type int"),

@@ -37,6 +37,7 @@ CHANGES = [
     ({"bf16": True}, "precision was no, now bf16"),
     ({"skip_nonfinite_updates": True}, "skip_nonfinite_updates was False, now True"),
     ({"ema_decay": 0.9}, "ema_decay was nothing, now 0.9"),
+    ({"unimax_epochs": [2.0]}, r"unimax_epochs was nothing, now \[2\]|sampled"),
     ({"views": "two"}, "views was shared, now two"),
     ({"always": ["3-2"]}, r"always was \['2-2'\], now \['3-2'\]"),
     ({"num_students": 3}, "num_students was 2, now 3"),

@@ -275,8 +275,8 @@ class Alternating:
 
 
 class AlternatingTrainer(PlainTrainer):
-    def distribution(self, args, peer, sizes):
-        return Alternating(sizes)
+    def distribution(self, args, peer, batches):
+        return Alternating(list(batches))
 
 
 def test_a_sampler_of_ones_own(new_model, encoded, tokenizer, tmp_path):
@@ -294,6 +294,43 @@ def test_a_sampler_of_ones_own(new_model, encoded, tokenizer, tmp_path):
     resumed = build()
     resumed.train(resume_from_checkpoint=True, extend=1)
     assert resumed.sampler_states[0].draws == {"fr-en": 3, "bs-en": 2}
+
+
+# ---- UniMax
+
+
+def test_unimax_is_as_even_as_can_be(new_trainer, encoded):
+    """Expected target tokens of the smaller pair: N times its text, or half of all where that is less."""
+    small = {**encoded["train"], "bs-en": encoded["train"]["bs-en"].select(range(60))}
+    tokens = {name: sum(map(len, each["labels"])) for name, each in small.items()}
+    for epochs in (1.0, 3.0, 1000.0):
+        trainer = new_trainer(data={"train": small, "validation": encoded["validation"]}, max_steps=80, unimax_epochs=[epochs])
+        rows = {row.pair: row for row in trainer.expected_sampling()}
+        seen = {name: row.passes * tokens[name] for name, row in rows.items()}
+        assert rows["bs-en"].passes <= epochs * 1.2, "but for batches that are not the mean of all"
+        if epochs == 1000:
+            assert seen["bs-en"] == pytest.approx(seen["fr-en"], rel=1e-6)
+    assert "|unimax_epochs:1000|" in trainer.signature()
+
+
+def test_peers_sample_each_by_its_own_rule(new_trainer):
+    trainer = new_trainer("pareto_mutual", temperatures=[1.0, 1.0], unimax_epochs=[0, 2.0], max_steps=20)
+    first, second = (stream.distribution for stream in trainer.streams)
+    assert [type(each).__name__ for each in (first, second)] == ["TemperatureSampling", "UniMaxSampling"]
+    assert trainer.args.sampling_names() == ["τ = 1", "UniMax 2"]
+
+
+def test_a_training_made_longer_keeps_its_probabilities(new_trainer):
+    fields = {"unimax_epochs": [0.5], "max_steps": 20, "eval_steps": 10, "logging_steps": 10}
+    first = new_trainer(**fields)
+    first.train()
+    before = dict(first.streams[0].distribution.probabilities(None))
+    longer = new_trainer(**fields)
+    longer.train(resume_from_checkpoint=True, extend=10)
+    assert longer.streams[0].distribution.probabilities(None) == before
+    for other, message in (({"unimax_epochs": [0.7]}, "unimax_epochs"), ({"unimax_epochs": None}, "unimax_epochs")):
+        with pytest.raises(TrainingError, match=message):
+            new_trainer(**{**fields, **other}).train(resume_from_checkpoint=True)
 
 
 # ---- models by their names, students on disk
