@@ -26,6 +26,8 @@ from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig as ParetoMutual
 from hf_paretokd.methods.pareto_mutual import ParetoMutualTrainer as ParetoMutualTrainer
 from hf_paretokd.methods.plain import PlainConfig as PlainConfig
 from hf_paretokd.methods.plain import PlainTrainer as PlainTrainer
+from hf_paretokd.methods.word_kd import WordKDConfig as WordKDConfig
+from hf_paretokd.methods.word_kd import WordKDTrainer as WordKDTrainer
 from hf_paretokd.models.building import ModelConfig as ModelConfig
 from hf_paretokd.models.building import build_model as build_model
 from hf_paretokd.models.depth import Depth as Depth

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from hf_paretokd.errors import ModelError, TokenizerError
-from hf_paretokd.layout import TOKENIZER_SETTINGS, WEIGHTS
+from hf_paretokd.layout import CONFIG, MODEL, PEERS, TEACHER, TOKENIZER_SETTINGS, WEIGHTS
 from hf_paretokd.models.head import is_marian
 from hf_paretokd.utils.quiet import quiet_files
 
@@ -64,6 +64,22 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
             return AutoTokenizer.from_pretrained(name)
     except Exception as error:  # as many kinds
         raise TokenizerError(f"tokenizer {name}: cannot be loaded ({first_line(error)})") from error
+
+
+def model_folders(name: str | Path) -> list[str]:
+    """The models of a run (its teacher, its model, or its peers), or the one checkpoint that a folder or Hub id names.
+
+    Raises:
+        ModelError: a folder holds neither.
+    """
+    folder = Path(name)
+    if not folder.is_dir() or (folder / CONFIG).is_file():
+        return [str(name)]
+    peers = sorted((folder / PEERS).glob("[0-9]*"), key=lambda path: int(path.name))
+    found = [str(path) for path in (folder / TEACHER, folder / MODEL, *peers) if (path / CONFIG).is_file()]
+    if not found:
+        raise ModelError(f"{name}: holds no checkpoint, and is no run with finished models")
+    return found
 
 
 def load_checkpoint(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

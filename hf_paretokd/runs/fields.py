@@ -55,6 +55,15 @@ for name, looks, first in SCALARS:
         side.add_implicit_resolver(f"tag:yaml.org,2002:{name}", re.compile(f"^({looks})$"), first)
 
 
+def written_text(writer: Writer, text: str) -> yaml.ScalarNode:
+    """Text, in double quotes where it holds a character at which YAML ends lines: other styles would fold it to a space."""
+    lines = any(character in text for character in "\x85\u2028\u2029")
+    return writer.represent_scalar("tag:yaml.org,2002:str", text, style='"' if lines else None)
+
+
+Writer.add_representer(str, written_text)
+
+
 def read_yaml(text: str) -> Any:
     """What a YAML text says; raises `yaml.YAMLError`."""
     reader = Reader(text)

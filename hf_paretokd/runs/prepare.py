@@ -156,7 +156,8 @@ def check_start(recipe: Recipe) -> None:
         check_card_languages(recipe.data.parsed_pairs, recipe.card.languages)
     for baseline in recipe.evaluation.baselines:
         read_baseline(baseline)
-    models = (recipe.model.from_pretrained, recipe.tokenizer.from_pretrained)
+    read = recipe.trainer_class.sources(recipe.training)
+    models = (recipe.model.from_pretrained, recipe.tokenizer.from_pretrained, *read)
     check_apart(recipe.run_folder, [*text_places(recipe.data), *models, *recipe.evaluation.baselines], "training.output_dir")
 
 
@@ -249,7 +250,8 @@ def prepare_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """The run's tokenizer: an existing one, that of a resumed run, or one trained by the main process."""
     config, length = recipe.tokenizer, recipe.model.max_position_embeddings
-    existing = config.from_pretrained or recipe.model.from_pretrained
+    sources = recipe.trainer_class.sources(recipe.training)
+    existing = config.from_pretrained or recipe.model.from_pretrained or next(iter(sources), None)
     if existing:
         return load_tokenizer(existing)
     if resume and start.layout.tokenizer.exists():

@@ -198,6 +198,15 @@ class TranslationTrainer(GeneratingTrainer):
             self.check_schedules()
         self.settled = copy.copy(self.args)
 
+    @classmethod
+    def sources(cls, args: Any) -> list[str]:
+        """Folders or Hub ids of models that a training with these arguments reads; the first one's tokenizer suits it.
+
+        Raises:
+            ModelError: one holds no model.
+        """
+        return []
+
     def joint_model(self, models: Sequence[PreTrainedModel], args: Any) -> JointModel:
         """The module that is trained: the models and their losses.
 

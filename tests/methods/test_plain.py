@@ -36,18 +36,20 @@ def r_drop(model, batch, alpha):
 def simcut(model, batch, alpha, rate):
     """CE(x, y) + α·KL(p(x, y) ‖ p(x_cut, y_cut)): embeddings of source and target prefix zero with a probability."""
     torch.manual_seed(SEED)
-    copies, labels = doubled(batch), batch["labels"]
-    prefix = model.prepare_decoder_input_ids_from_labels(copies["labels"])
-    embedded = []
-    scales = (model.get_encoder().embed_scale, 1.0)  # the decoder scales what it is given itself
-    stacks = (model.get_encoder(), model.get_decoder())
-    for stack, ids, scale in zip(stacks, (copies["input_ids"], prefix), scales, strict=True):
-        kept = torch.rand(ids.shape) >= rate
-        kept[: len(ids) // 2] = True
-        embedded.append(stack.embed_tokens(ids) * scale * kept[..., None])
-    inputs = {"inputs_embeds": embedded[0], "decoder_inputs_embeds": embedded[1], "attention_mask": copies["attention_mask"]}
-    whole, cut = (of_targets(each, labels) for each in model(**inputs).logits.chunk(2))
-    return smoothed_cross_entropy(whole, labels[labels != -100], 0.1) + alpha * kl(whole, cut)
+    labels = batch["labels"]
+    half = len(labels)
+
+    def cut(_module, _inputs, output):
+        kept = torch.rand(2 * half, output.shape[1]) >= rate
+        kept[:half] = True
+        return output * kept[..., None]
+
+    tables = {model.get_encoder().embed_tokens, model.get_decoder().embed_tokens}
+    handles = [table.register_forward_hook(cut) for table in tables]
+    whole, cut_off = (of_targets(each, labels) for each in model(**doubled(batch)).logits.chunk(2))
+    for handle in handles:
+        handle.remove()
+    return smoothed_cross_entropy(whole, labels[labels != -100], 0.1) + alpha * kl(whole, cut_off)
 
 
 def assert_equal(model, found, expected, tokens):

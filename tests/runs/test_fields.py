@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hf_paretokd.errors import RecipeError
@@ -172,6 +172,8 @@ def test_a_key_that_stands_twice_is_refused():
     assert read_yaml("x: &x {a: 1}\ny: {<<: *x, a: 2}") == {"x": {"a": 1}, "y": {"a": 2}}
 
 
+@example("\x85")
+@example("a\u2028b\u2029")
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False), st.lists, max_leaves=5))
 def test_what_is_written_is_read_again_by_both_rules(value):
     text = write_yaml({"value": value, "surprises": [*SURPRISES, "5e-4", "1e3"]})

@@ -1,0 +1,228 @@
+"""Word-level distillation from frozen teachers (Kim and Rush, 2016), also on selected words (Wang et al., ACL 2021)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from hf_paretokd.errors import ModelError, TrainingError
+from hf_paretokd.hub.card import MethodFacts
+from hf_paretokd.losses import Measured
+from hf_paretokd.methods.papers import PACKAGE
+from hf_paretokd.methods.taught import STUDENT, TaughtModel
+from hf_paretokd.models.files import load_model, load_tokenizer, model_folders
+from hf_paretokd.models.head import output_head
+from hf_paretokd.models.slicing import extract_student, model_depth
+from hf_paretokd.training.arguments import TranslationConfig
+from hf_paretokd.training.checks import check_ranges
+from hf_paretokd.training.identity import weights_hash
+from hf_paretokd.training.parts import lone
+from hf_paretokd.training.trainer import TranslationTrainer
+from hf_paretokd.utils.machine import moved
+
+SELECTIONS = ("all", "batch", "queue")
+
+
+@dataclass
+class WordKDConfig(TranslationConfig):
+    """Configuration of word-level distillation: CE + a·KL(teacher ‖ student), or (1 − a)·CE + a·KL.
+
+    Args:
+        teachers: folders or Hub ids of the teachers: a run, a model of a run such as `runs/x/peers/2`, or a checkpoint. Of
+            several (a list, or a run with peers) the best on each language pair's validation text teaches that pair; a
+            mapping from pairs to teachers says which does.
+        kd_weight: a.
+        interpolate: (1 − a)·CE + a·KL rather than CE + a·KL.
+        selection: the words whose divergence counts: `all`; `batch`, the `selection_rate` of a micro-batch that is hardest to
+            the student; `queue`, those as hard as that share of the last `queue_size` words and of the micro-batch.
+        selection_rate: r; words as hard as the ⌈r·n⌉-th hardest of n all count.
+        queue_size: how many words of earlier updates are remembered.
+        from_teacher: begin with the teacher's own first layers.
+    """
+
+    teachers: list[str] | dict[str, str] = field(default_factory=list)
+    kd_weight: float = 1.0
+    interpolate: bool = False
+    selection: str = "all"
+    selection_rate: float = 0.5
+    queue_size: int = 30_000
+    from_teacher: bool = False
+
+    def check(self) -> None:
+        """Also of the teachers and what they teach."""
+        super().check()
+        if not self.teachers:
+            raise TrainingError("teachers: none is named; give the folder of a run or model, or a Hub id")
+        if self.selection not in SELECTIONS:
+            raise TrainingError(f"selection: {self.selection!r} is not one of {', '.join(SELECTIONS)}")
+        check_ranges(self, {"kd_weight": (0, 1 if self.interpolate else math.inf), "queue_size": (1, math.inf)})
+        if not 0 < self.selection_rate <= 1:
+            raise TrainingError(f"selection_rate: {self.selection_rate} is not above 0 and at most 1")
+
+
+class WordKDModel(TaughtModel):
+    """A student and what the words of earlier updates cost it, by which hard ones are told."""
+
+    def __init__(self, student: PreTrainedModel, config: WordKDConfig) -> None:
+        super().__init__(student, config, 1 - config.kd_weight if config.interpolate else 1.0, config.kd_weight)
+        self.constant, self.rate = config.selection == "all", config.selection_rate
+        self.remembered: Tensor | None = torch.zeros(0) if config.selection == "queue" else None
+        self.latest = torch.zeros(0)  # −log p of the micro-batch's words
+
+    def token_weights(self, measured: Measured) -> Tensor:
+        """1 for words that are hard enough to the student, else 0 (Selective-KD)."""
+        self.latest = mine = measured.nll[STUDENT]
+        known = mine if self.remembered is None else torch.cat([self.remembered.to(mine.device), mine])
+        return (mine >= hardness(known, self.rate)).float()
+
+
+def hardness(nll: Tensor, rate: float) -> Tensor:
+    """The ⌈r·n⌉-th largest of n values."""
+    return nll.topk(math.ceil(rate * len(nll))).values[-1]
+
+
+class WordKDTrainer(TranslationTrainer):
+    """Trains a model of any depth and width on text and on what teachers with the same vocabulary make of it.
+
+    ```python
+    trainer = WordKDTrainer(build_model(shape, tokenizer), WordKDConfig(output_dir="runs/small", teachers=["runs/large"]),
+                            train_dataset=train, eval_dataset=validation, processing_class=tokenizer)
+    trainer.train()
+    ```
+    """
+
+    args: WordKDConfig
+    method = "word_kd"
+    facts = MethodFacts(
+        "Word-level distillation",
+        tag="knowledge-distillation",
+        prose="Trained on parallel text and on a larger model's probabilities of its words (Kim and Rush, 2016).",
+        papers=PACKAGE,
+    )
+    config_class = WordKDConfig
+    model: WordKDModel
+
+    @classmethod
+    def sources(cls, args: Any) -> list[str]:
+        """The teachers."""
+        named = args.teachers.values() if isinstance(args.teachers, dict) else args.teachers
+        return list(dict.fromkeys(folder for name in named for folder in model_folders(name)))
+
+    def joint_model(self, models: Sequence[PreTrainedModel], args: Any) -> WordKDModel:
+        """The student; teachers are loaded, and it begins with their layers if it is to."""
+        student = lone(models)
+        self.loaded = {name: load_model(name).requires_grad_(False).eval() for name in self.sources(args)}
+        for name, teacher in self.loaded.items():
+            if len(output_head(teacher).matrix) != len(output_head(student).matrix):
+                raise ModelError(f"teachers: {name} has another vocabulary than the student; take its tokenizer")
+        if args.from_teacher:
+            begin_with_layers(student, next(iter(self.loaded.values())))
+        return WordKDModel(student, args)
+
+    def set_up(self) -> None:
+        """Settles who teaches which pair."""
+        for name, teacher in self.loaded.items():
+            check_same_words(name, self.processing_class)
+            moved(teacher, self.args.device)
+            teacher.set_attn_implementation(self.model.student.config._attn_implementation)
+        self.teacher_names = self.chosen_teachers()
+        self.model.teachers = {pair: self.loaded[name] for pair, name in self.teacher_names.items()}
+        self.fresh: dict[int, list[float]] = {}
+        if self.model.remembered is not None:
+            self.add_callback(Remembering(self))
+
+    def chosen_teachers(self) -> dict[str, str]:
+        """The teacher of every pair.
+
+        Raises:
+            TrainingError: a pair has none, or there is no validation text to choose by.
+        """
+        args, pairs = self.args, list(self.train_pairs)
+        if isinstance(args.teachers, dict):
+            for pair in pairs:
+                if pair not in args.teachers:
+                    raise TrainingError(f"teachers: {pair} has none; name one, or give a list to choose from")
+            found = {pair: model_folders(args.teachers[pair]) for pair in pairs}
+            for pair, folders in found.items():
+                if len(folders) > 1:
+                    raise TrainingError(f"teachers: {args.teachers[pair]} has several models; name one, as {folders[0]}")
+            return {pair: folders[0] for pair, folders in found.items()}
+        if len(self.loaded) == 1:
+            return dict.fromkeys(pairs, next(iter(self.loaded)))
+        for pair in pairs:
+            if pair not in self.eval_pairs:
+                raise TrainingError(f"teachers: {pair} has no validation text to choose by; say who teaches it in a mapping")
+        losses = {}
+        for name, teacher in self.loaded.items():
+            sums = self.cross_entropies(teacher, self.eval_pairs, self.eval_batches, (model_depth(teacher),))
+            losses[name] = dict(zip(self.eval_pairs, (sums[:, 0, 1] / sums[:, 0, 2]).tolist(), strict=True))
+        return {pair: min(losses, key=lambda name: losses[name][pair]) for pair in pairs}
+
+    def deciding(self) -> dict[str, Any]:
+        """The teachers, by their weights."""
+        known = {name: weights_hash(teacher) for name, teacher in self.loaded.items()}
+        return {**super().deciding(), "teachers": {pair: known[name] for pair, name in self.teacher_names.items()}}
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As for every method; notes what the words cost."""
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if self.model.remembered is not None:
+            self.fresh[inputs["number"]] = self.model.latest.tolist()
+        return loss
+
+    def remember(self) -> None:
+        """Adds the words of an update to those remembered, in the order of micro-batches, whoever computed them."""
+        shares = [self.fresh] if self.args.world_size == 1 else gather_object([self.fresh])
+        found = {number: costs for share in shares for number, costs in share.items()}
+        newest = [cost for number in sorted(found) for cost in found[number]]
+        known: Tensor = self.model.remembered  # type: ignore[assignment]
+        self.model.remembered = torch.cat([known, torch.tensor(newest)])[-self.args.queue_size :]
+        self.fresh = {}
+
+    def progress(self) -> dict[str, Any]:
+        """Also what the words of earlier updates cost."""
+        known = self.model.remembered
+        return {**super().progress(), "remembered": None if known is None else known.tolist()}
+
+    def take_progress(self, progress: Mapping[str, Any]) -> None:
+        """Also what the words of earlier updates cost."""
+        super().take_progress(progress)
+        if self.model.remembered is not None:
+            self.model.remembered = torch.tensor(progress["remembered"])
+
+
+class Remembering(TrainerCallback):
+    """Has the trainer remember the words of every update."""
+
+    def __init__(self, trainer: WordKDTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Once an update."""
+        self.trainer.remember()
+
+
+def begin_with_layers(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Gives a student the weights of the teacher's first layers.
+
+    Raises:
+        ModelError: it is no slice of the teacher.
+    """
+    try:
+        student.load_state_dict(extract_student(teacher, model_depth(student)).state_dict())
+    except RuntimeError as error:
+        raise ModelError(
+            f"from_teacher: a student of depth {model_depth(student)} is no slice of the teacher "
+            f"({str(error).splitlines()[1].strip()})"
+        ) from error
+
+
+def check_same_words(name: str, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """Raises a ModelError if a teacher's tokenizer has other entries than the student's."""
+    if tokenizer is not None and load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
+        raise ModelError(f"teachers: {name} has another vocabulary than the student; set tokenizer.from_pretrained to it")
