@@ -22,6 +22,8 @@ from hf_paretokd.inference.pipeline import TranslationPipeline as TranslationPip
 from hf_paretokd.inference.pipeline import register_translation_pipeline as register_translation_pipeline
 from hf_paretokd.methods.all_in_one import AllInOneConfig as AllInOneConfig
 from hf_paretokd.methods.all_in_one import AllInOneTrainer as AllInOneTrainer
+from hf_paretokd.methods.lssd import LSSDConfig as LSSDConfig
+from hf_paretokd.methods.lssd import LSSDTrainer as LSSDTrainer
 from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig as ParetoMutualConfig
 from hf_paretokd.methods.pareto_mutual import ParetoMutualTrainer as ParetoMutualTrainer
 from hf_paretokd.methods.plain import PlainConfig as PlainConfig

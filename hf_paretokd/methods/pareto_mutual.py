@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
-from hf_paretokd.errors import DataError, ModelError, TrainingError
+from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.layout import WEIGHTS_HISTORY
 from hf_paretokd.losses import Divergence, JointLoss
@@ -194,7 +194,7 @@ class ParetoMutualTrainer(WeightedTrainer):
         self.rule = self.build_rule()
         self.trials = PeerTrials(self, round(args.trial_share * self.updates_per_pass), args.smoothed_validation)
         if self.rule.changes or args.eval_strategy != "no":
-            self.check_validation()
+            self.check_validated()
         if self.rule.changes and self.train_pairs:
             self.check_decisions(interval)
             self.add_callback(WeightUpdates(self, interval))
@@ -213,15 +213,6 @@ class ParetoMutualTrainer(WeightedTrainer):
             kind = DynamicWeights if args.strategy == "dynamic" else AutomaticWeights
             return kind(pairs, peers, args.step_size, args.step_size_decay)
         return BidirectionalWeights(pairs, peers, args.distillation_weight, args.distill_at_once)
-
-    def check_validation(self) -> None:
-        """Raises a DataError if a pair cannot be validated."""
-        for name in self.train_pairs:
-            if name not in self.eval_pairs:
-                raise DataError(
-                    f"{name}: has training but no validation text, by which checkpoints are chosen and weights decided; add "
-                    "validation text or leave the pair out"
-                )
 
     def check_decisions(self, interval: int) -> None:
         """Raises a TrainingError if the rule could never decide anything."""

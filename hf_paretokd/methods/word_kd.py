@@ -140,7 +140,7 @@ class WordKDTrainer(TranslationTrainer):
         """The teacher of every pair.
 
         Raises:
-            TrainingError: a pair has none, or there is no validation text to choose by.
+            TrainingError, DataError: a pair has none, or no validation text to choose by.
         """
         args, pairs = self.args, list(self.train_pairs)
         if isinstance(args.teachers, dict):
@@ -154,13 +154,8 @@ class WordKDTrainer(TranslationTrainer):
             return {pair: folders[0] for pair, folders in found.items()}
         if len(self.loaded) == 1:
             return dict.fromkeys(pairs, next(iter(self.loaded)))
-        for pair in pairs:
-            if pair not in self.eval_pairs:
-                raise TrainingError(f"teachers: {pair} has no validation text to choose by; say who teaches it in a mapping")
-        losses = {}
-        for name, teacher in self.loaded.items():
-            sums = self.cross_entropies(teacher, self.eval_pairs, self.eval_batches, (model_depth(teacher),))
-            losses[name] = dict(zip(self.eval_pairs, (sums[:, 0, 1] / sums[:, 0, 2]).tolist(), strict=True))
+        self.check_validated()
+        losses = {name: self.pair_losses(teacher, [model_depth(teacher)]) for name, teacher in self.loaded.items()}
         return {pair: min(losses, key=lambda name: losses[name][pair]) for pair in pairs}
 
     def deciding(self) -> dict[str, Any]:

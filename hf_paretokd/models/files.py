@@ -1,12 +1,14 @@
 """Plain checkpoints and tokenizers, to and from disk: safetensors only, nothing pickled."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
@@ -64,6 +66,26 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
             return AutoTokenizer.from_pretrained(name)
     except Exception as error:  # as many kinds
         raise TokenizerError(f"tokenizer {name}: cannot be loaded ({first_line(error)})") from error
+
+
+def save_parameters(parameters: Mapping[str, Tensor], path: Path) -> None:
+    """Writes parameters by their names, beside a plain checkpoint of the same model."""
+    safetensors.torch.save_file({name: each.detach().contiguous() for name, each in parameters.items()}, path)
+
+
+@torch.no_grad()
+def load_parameters(parameters: Mapping[str, Tensor], path: Path) -> None:
+    """Fills parameters from a file.
+
+    Raises:
+        ModelError: the file is missing or of other parameters.
+    """
+    try:
+        found = safetensors.torch.load_file(path)
+        for name, parameter in parameters.items():
+            parameter.copy_(found[name])
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{path}: its weights cannot be used ({str(error).splitlines()[0]})") from error
 
 
 def model_folders(name: str | Path) -> list[str]:

@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from hf_paretokd.errors import ModelError
+from hf_paretokd.models.files import load_parameters, save_parameters
 
 
 class WeightAverage:
@@ -61,9 +59,8 @@ class WeightAverage:
 
     def save(self, path: Path) -> None:
         """Writes the parameters themselves, beside models that are the average."""
-        safetensors.torch.save_file({name: each.detach().contiguous() for name, each in self.parameters.items()}, path)
+        save_parameters(self.parameters, path)
 
-    @torch.no_grad()
     def load(self, path: Path) -> None:
         """Takes the model as it is for the average, and the parameters from a file.
 
@@ -71,9 +68,4 @@ class WeightAverage:
             ModelError: the file is missing or of other parameters.
         """
         self.follow()
-        try:
-            found = safetensors.torch.load_file(path)
-            for name, parameter in self.parameters.items():
-                parameter.copy_(found[name])
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-            raise ModelError(f"{path}: the weights in training cannot be used ({str(error).splitlines()[0]})") from error
+        load_parameters(self.parameters, path)

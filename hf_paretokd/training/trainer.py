@@ -522,6 +522,21 @@ class TranslationTrainer(GeneratingTrainer):
         model.train(was_training)
         return self.accelerator.reduce(sums.to(self.args.device), reduction="sum").cpu()
 
+    def pair_losses(self, model: PreTrainedModel, depths: Sequence[Depth], smoothed: bool = False) -> dict[str, float]:
+        """Validation cross-entropy a token of every pair of the training, the mean over depths; with or without smoothing."""
+        pairs = {name: self.eval_pairs[name] for name in self.train_pairs}
+        sums = self.cross_entropies(model, pairs, self.eval_batches, depths)
+        return dict(zip(pairs, (sums[..., 0 if smoothed else 1] / sums[..., 2]).mean(1).tolist(), strict=True))
+
+    def check_validated(self) -> None:
+        """Raises a DataError if a pair cannot be validated."""
+        for name in self.train_pairs:
+            if name not in self.eval_pairs:
+                raise DataError(
+                    f"{name}: has training but no validation text, by which this method decides; add validation text or leave "
+                    "the pair out"
+                )
+
     def evaluate(
         self,
         eval_dataset: datasets.Dataset | Pairs | None = None,

@@ -8,7 +8,7 @@ from conftest import SMALL
 from reference import gradients, kl, slice_logits, smoothed_cross_entropy
 
 from hf_paretokd import Depth, ModelConfig, WordKDConfig, WordKDTrainer, build_model, train_tokenizer
-from hf_paretokd.errors import ModelError, TrainingError
+from hf_paretokd.errors import DataError, ModelError, TrainingError
 from hf_paretokd.losses import Measured
 from hf_paretokd.methods.word_kd import WordKDModel, hardness
 from hf_paretokd.models.files import save_model
@@ -166,7 +166,7 @@ def test_teachers_that_do_not_fit(new_trainer, teacher, encoded, tmp_path, token
     with pytest.raises(TrainingError, match=r"teachers: .* has several models; name one, as .*peers/1"):
         new_trainer(teachers=dict.fromkeys(("fr-en", "bs-en"), str(tmp_path / "run")))
     one = {**encoded, "validation": {"fr-en": encoded["validation"]["fr-en"]}}
-    with pytest.raises(TrainingError, match="teachers: bs-en has no validation text to choose by"):
+    with pytest.raises(DataError, match="bs-en: has training but no validation text, by which this method decides"):
         new_trainer(teachers=[str(tmp_path / "run")], data=one)
     other = train_tokenizer(texts["train"], tmp_path / "tokenizer", vocab_size=700, max_length=96)
     save_model(build_model(ModelConfig(**SMALL), other, 1), other, tmp_path / "other")

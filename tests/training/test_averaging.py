@@ -105,7 +105,7 @@ def test_lost_weights_are_named(traced):
     other, _ = traced()
     with pytest.raises(ModelError, match="not a whole checkpoint"):
         other.train(resume_from_checkpoint=str(trainer.checkpoint(4)))
-    with pytest.raises(ModelError, match="the weights in training cannot be used"):
+    with pytest.raises(ModelError, match="its weights cannot be used"):
         other.load_training_state(trainer.checkpoint(4))
 
 

@@ -48,12 +48,9 @@ class PeerTrials:
     def losses(self, peer: int) -> dict[str, float]:
         """Validation cross-entropy per token of every pair of the training."""
         trainer = self.trainer
-        model, depths = list(trainer.model.named_models())[peer][1], trainer.validation_depths()
-        pairs = {name: trainer.eval_pairs[name] for name in trainer.train_pairs}
+        model = list(trainer.model.named_models())[peer][1]
         with self.timed("validations"):
-            sums = trainer.cross_entropies(model, pairs, trainer.eval_batches, depths)
-        means = sums[..., 0 if self.smoothed else 1] / sums[..., 2]
-        return dict(zip(pairs, means.mean(1).tolist(), strict=True))
+            return trainer.pair_losses(model, trainer.validation_depths(), self.smoothed)
 
     def trials(self, peer: int, candidates: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
         """`losses` after a trial with each of the candidate weights.
