@@ -105,8 +105,8 @@ def fits(value: Any, hint: Any) -> bool:
 
 def fits_one(value: Any, kind: Any, parts: Sequence[Any]) -> bool:
     """Whether a value is of a type, and what it holds of the type's parts."""
-    if not isinstance(kind, type):
-        return True  # such as Any
+    if kind is Any or not isinstance(kind, type):
+        return True
     if kind in NUMBERS:
         return isinstance(value, NUMBERS[kind]) and not isinstance(value, bool)
     inside = value if isinstance(value, list) and parts else []
