@@ -10,7 +10,18 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from hf_paretokd import AllInOneConfig, AllInOneTrainer, ParetoMutualConfig, ParetoMutualTrainer
+from hf_paretokd import (
+    AllInOneConfig,
+    AllInOneTrainer,
+    LSSDConfig,
+    LSSDTrainer,
+    ParetoMutualConfig,
+    ParetoMutualTrainer,
+    PlainConfig,
+    PlainTrainer,
+    WordKDConfig,
+    WordKDTrainer,
+)
 from hf_paretokd.inference.decoding import decode_all, decoder_of
 from hf_paretokd.methods.all_in_one import LossRules
 from hf_paretokd.training.generation import padded
@@ -32,6 +43,15 @@ METHODS = {
         ParetoMutualConfig,
         {"max_steps": 3, "eval_steps": 3, "strategy": "uni", "update_interval": 1},
     ),
+    "r_drop": (PlainTrainer, PlainConfig, {"max_steps": 4, "eval_steps": 4, "consistency": "r_drop", "unimax_epochs": [2.0]}),
+    "simcut": (PlainTrainer, PlainConfig, {"max_steps": 4, "eval_steps": 4, "consistency": "simcut", "cut_rate": 0.2}),
+    "two_views": (AllInOneTrainer, AllInOneConfig, {"max_steps": 4, "eval_steps": 4, "views": "two", "ema_decay": 0.8}),
+    "word_kd": (
+        WordKDTrainer,
+        WordKDConfig,
+        {"max_steps": 4, "eval_steps": 4, "teachers": ["teacher"], "selection": "queue", "queue_size": 300},
+    ),
+    "lssd": (LSSDTrainer, LSSDConfig, {"max_steps": 5, "eval_steps": 5, "update_interval": 1, "learning_rate": 0.02}),
 }
 
 
@@ -64,6 +84,8 @@ def main(folder: Path, name: str, methods: Iterable[str] = METHODS) -> None:
             "use_cpu": True,
             "bf16": False,
         }
+        if "teachers" in fields:
+            fields = {**fields, "teachers": [str(folder / name) for name in fields["teachers"]]}
         config = config_class(**{**common, **fields})
         config.gradient_accumulation_steps = MICRO_BATCHES // config.world_size
         models = [AutoModelForSeq2SeqLM.from_pretrained(folder / f"model-{peer}") for peer in range(len(config.temperatures))]
@@ -95,7 +117,7 @@ def main(folder: Path, name: str, methods: Iterable[str] = METHODS) -> None:
                 "predicted": predicted,
                 "alone": alone,
                 "log": trainer.state.log_history,
-                "history": trainer.rule.history if method != "all_in_one" else [],
+                "history": trainer.rule.history if method in ("auto", "uni") else [],
             }
             (folder / f"{name}-{method}.json").write_text(json.dumps(report))
 

@@ -20,6 +20,7 @@ LAUNCHERS = {
     "--dynamo_backend no --main_process_port {port}",
 }
 STARTED_BY = {"all_in_one": "torchrun", "auto": "accelerate", "uni": "accelerate"}
+STARTED_BY |= dict.fromkeys(("r_drop", "simcut", "two_views", "word_kd", "lssd"), "torchrun")
 
 
 def free_port() -> int:
@@ -34,12 +35,14 @@ def prepared(tmp_path_factory, encoded, tokenizer):
     from conftest import SMALL
 
     from hf_paretokd import ModelConfig, build_model
+    from hf_paretokd.models.files import save_model
 
     folder = tmp_path_factory.mktemp("distributed")
     for peer in range(2):
         shape = ModelConfig(**{**SMALL, "encoder_layers": 3, "decoder_layers": 3, "dropout": 0.2})
         build_model(shape, tokenizer, 3 + peer).save_pretrained(folder / f"model-{peer}")
     tokenizer.save_pretrained(folder / "tokenizer")
+    save_model(build_model(ModelConfig(**SMALL), tokenizer, 9), tokenizer, folder / "teacher")
     for split in ("train", "validation"):
         encoded[split].save_to_disk(folder / split)
     distributed_worker.main(folder, "one")
