@@ -12,15 +12,27 @@ from transformers import PreTrainedModel, Seq2SeqTrainer
 
 from hf_paretokd.bench.shapes import Shape, random_model, random_pairs
 from hf_paretokd.data.batches import IGNORED
-from hf_paretokd.data.sampling import MicroBatch, PairDataset, build_pair_batches
+from hf_paretokd.data.encoding import target_length
+from hf_paretokd.data.sampling import (
+    MicroBatch,
+    MicroBatchStream,
+    PairDataset,
+    PairDistribution,
+    SamplerState,
+    TemperatureSampling,
+    UniMaxSampling,
+    build_pair_batches,
+)
 from hf_paretokd.methods.all_in_one import AllInOneConfig, AllInOneModel
 from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualModel
 from hf_paretokd.methods.plain import PlainConfig, PlainModel
+from hf_paretokd.methods.word_kd import WordKDConfig, WordKDModel
 from hf_paretokd.models.compiling import compiled_layers
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.joint import JointModel
-from hf_paretokd.models.slicing import sliced
+from hf_paretokd.models.slicing import extract_student, sliced
 from hf_paretokd.models.states import target_tokens
+from hf_paretokd.training.averaging import WeightAverage
 from hf_paretokd.utils.allocator import keep_freed_memory
 from hf_paretokd.utils.machine import fastest_device, moved
 
@@ -104,10 +116,55 @@ def joint_step(
     return updating([each for _, each in model.named_models()], loss, options)
 
 
-def plain_step(shape: Shape, batches: Sequence[Batch], options: Options = Options()) -> Step:
-    """A step of ordinary training."""
+def plain_step(
+    shape: Shape, batches: Sequence[Batch], options: Options = Options(), depth: Depth | None = None, consistency: str = "none"
+) -> Step:
+    """A step of ordinary training, of a shallower model if a depth is given."""
+    model = random_model(shape) if depth is None else extract_student(random_model(shape), depth)
+    config = PlainConfig(output_dir="unused", bf16=False, label_smoothing_factor=SMOOTHING, consistency=consistency)
+    return joint_step(PlainModel(model, config), [[batch] for batch in batches], dict, options)
+
+
+def consistency_step(shape: Shape, batches: Sequence[Batch], consistency: str) -> Step:
+    """A step with two views of the text."""
+    return plain_step(shape, batches, consistency=consistency)
+
+
+def with_average(shape: Shape, batches: Sequence[Batch]) -> Step:
+    """A plain step whose weights are averaged."""
     model = PlainModel(random_model(shape), PlainConfig(output_dir="unused", bf16=False, label_smoothing_factor=SMOOTHING))
-    return joint_step(model, [[batch] for batch in batches], dict, options)
+    step, count = joint_step(model, [[batch] for batch in batches], dict), iter(range(1, 10**9))
+    average = WeightAverage(model, 0.999)
+
+    def averaged() -> None:
+        step()
+        average.update(next(count))
+
+    return averaged
+
+
+def taught_step(shape: Shape, batches: Sequence[Batch], depth: Depth) -> Step:
+    """A step of a shallow student with a frozen teacher of full depth."""
+    teacher = moved(random_model(shape), fastest_device()).requires_grad_(False).eval()
+    teacher.set_attn_implementation("eager" if fastest_device().type == "cpu" else "sdpa")
+    config = WordKDConfig(output_dir="unused", bf16=False, label_smoothing_factor=SMOOTHING, teachers=["unused"])
+    model = WordKDModel(extract_student(random_model(shape), depth), config)
+    model.teachers = {batch["pair"]: teacher for batch in batches}
+    return joint_step(model, [[batch] for batch in batches], dict)
+
+
+def sampled_step(shape: Shape, epochs: float) -> Step:
+    """Drawing a micro-batch of eight pairs, by UniMax or, where N is 0, by temperature."""
+    pairs = random_pairs(shape, {f"x{number}-yy": 40 * 2**number for number in range(8)}, 1)
+    batches = build_pair_batches(pairs, 512, 1)
+    tokens = {name: target_length(dataset) for name, dataset in pairs.items()}
+    distribution: PairDistribution = (
+        UniMaxSampling(tokens, {name: len(each) for name, each in batches.items()}, 1000, epochs)
+        if epochs
+        else TemperatureSampling({name: each.sentences for name, each in batches.items()}, 5.0)
+    )
+    drawn = MicroBatchStream(batches, distribution, 1).batches(SamplerState())
+    return lambda: (next(drawn), None)[1]
 
 
 def peers_step(shape: Shape, batches: Sequence[Batch]) -> Step:
@@ -123,9 +180,11 @@ def all_in_one_step(
     draw: Callable[[], list[Depth]],
     loss_memory: float,
     options: Options = Options(),
+    views: str = "shared",
 ) -> Step:
-    """A step of All-in-One KD in stage two, students as drawn; `loss_memory` as in its configuration."""
-    config = AllInOneConfig(output_dir="unused", bf16=False, label_smoothing_factor=SMOOTHING, loss_memory=loss_memory)
+    """A step of All-in-One KD with the mutual loss, students as drawn; `loss_memory` and `views` as in its configuration."""
+    fields: dict[str, Any] = {"label_smoothing_factor": SMOOTHING, "loss_memory": loss_memory, "views": views}
+    config = AllInOneConfig(output_dir="unused", bf16=False, **fields)
     model = AllInOneModel(random_model(shape), config)
     return joint_step(model, [[batch] for batch in batches], lambda: {"students": draw(), "mutual_weight": 0.5}, options)
 

@@ -49,10 +49,10 @@ LOSS_TERMS = (Divergence(0, 1, 2.75), Divergence(0, 2, 2.75), Divergence(1, 2, 0
 
 
 class Draws:
-    """A fixed list of draws; calling it gives the one at `place`."""
+    """A list of draws; calling it gives the one at `place`."""
 
-    def __init__(self, shape: Shape, students: int) -> None:
-        self.all = fixed_draws(shape, students)
+    def __init__(self, draws: list[list[Depth]]) -> None:
+        self.all = draws
         self.place = 0
 
     def __call__(self) -> list[Depth]:
@@ -203,7 +203,7 @@ def bench_students(shape: Shape, batches: Sequence[Batch], options: TrainingSett
     tokens = sum(len(target_tokens(batch)) for batch in batches) / len(batches)
     plain = plain_step(shape, batches)
     for students in (1, 2, 3):
-        draws = Draws(shape, students)
+        draws = Draws(fixed_draws(shape, students))
         steps = {"shared": all_in_one_step(shape, batches, draws, ALWAYS)}
         if students == 2:
             steps["computed again"] = all_in_one_step(shape, batches, draws, NEVER)

@@ -2,8 +2,8 @@
 
 import argparse
 
+from hf_paretokd.bench import methods, pareto, serving, training
 from hf_paretokd.bench import options as options_module
-from hf_paretokd.bench import pareto, serving, training
 from hf_paretokd.bench.shapes import SHAPES
 from hf_paretokd.bench.steps import Settings
 from hf_paretokd.cli import show
@@ -12,7 +12,7 @@ from hf_paretokd.runs.run import Run
 
 def bench(words: list[str]) -> None:
     """`paretokd bench`."""
-    kinds = {"pareto": bench_pareto, "options": bench_options, "serving": bench_serving}
+    kinds = {"methods": bench_methods, "pareto": bench_pareto, "options": bench_options, "serving": bench_serving}
     if words[:1] and words[0] in kinds:
         kinds[words[0]](words[1:])
     else:
@@ -36,6 +36,13 @@ def bench_training(words: list[str]) -> None:
     options = parser.parse_args(words)
     settings = training.TrainingSettings(options.shape, options.max_tokens, options.repeats, options.loss_tokens)
     show.bench(training.bench_training(settings, options.parts))
+
+
+def bench_methods(words: list[str]) -> None:
+    """`paretokd bench methods`."""
+    parser = bench_parser("Costs of the methods in plain steps.", max_tokens=512, repeats=3)
+    options = parser.parse_args(words)
+    show.bench(methods.bench_methods(Settings(options.shape, options.max_tokens, options.repeats)))
 
 
 def bench_pareto(words: list[str]) -> None:
