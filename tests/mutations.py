@@ -179,7 +179,7 @@ OFFICIAL = [
     ("1 + round(update / length)", "round(update / length)"),
 ]
 TRIALS = [
-    ("0 if self.smoothed else 1", "1 if self.smoothed else 0"),
+    ("trainer.validation_depths(), self.smoothed)", "trainer.validation_depths())"),
     ("                snapshot.restore()", "                pass"),
     ("        trainer.lr_scheduler.load_state_dict(position)", "        pass"),
     ('(trainer.args.seed, peer, "trial", trainer.state.global_step)', '(trainer.args.seed, peer, "trial")'),
@@ -224,8 +224,41 @@ VALIDATION = [
     ("sum(each[name] for each in figures) / len(figures)", "sum(each[name] for each in figures)"),
     ("[loss.cross_entropy.item(), loss.nll.item()", "[loss.nll.item(), loss.cross_entropy.item()"),
 ]
+WORD_KD = [
+    ("1 - config.kd_weight if config.interpolate else 1.0", "1.0 if config.interpolate else 1.0"),
+    ("math.ceil(rate * len(nll))", "math.floor(rate * len(nll))"),
+    ("(mine >= hardness(known, self.rate))", "(mine > hardness(known, self.rate))"),
+    ("torch.cat([self.remembered.to(mine.device), mine])", "mine"),
+    ("torch.cat([known, torch.tensor(newest)])[-self", "torch.cat([torch.tensor(newest), known])[-self"),
+    ("for number in sorted(found) for cost", "for number in list(found)[:1] for cost"),
+    ("min(losses, key=lambda name", "max(losses, key=lambda name"),
+    ('self.model.remembered = torch.tensor(progress["remembered"])', "pass"),
+    ("student.load_state_dict(extract", "(extract"),
+]
+TAUGHT = [
+    ("1.0 if teacher is None else self.entropy_weight", "self.entropy_weight"),
+    ("self.token_weights(measured) * self.kd_weight", "self.token_weights(measured)"),
+    (
+        "Pass(self.student, self.entropy_weight), Pass(teacher, frozen=True)",
+        "Pass(self.student, 1.0), Pass(teacher, frozen=True)",
+    ),
+    ('self.teachers.get(batch["pair"])', "next(iter(self.teachers.values()), None)"),
+    ("cross_entropy=self.cross_entropy", "cross_entropy=False"),
+]
+LSSD = [
+    ("config, 0.5, config.kd_weight / 2", "config, 1.0, config.kd_weight"),
+    ("theirs < mine, 1.0, LESS", "theirs > mine, 1.0, LESS"),
+    ("(mine - theirs).exp()", "(theirs - mine).exp()"),
+    (".clamp(max=1.0)", ".clamp(max=2.0)"),
+    ("if loss < self.bests", "if loss > self.bests"),
+    ("if best < self.epoch", "if best <= self.epoch"),
+    ("copy.deepcopy(student).requires", "student.requires"),
+    ('self.epoch = progress["epoch"]', "pass"),
+    ("load_parameters(dict(self.copies[epoch]", "dict(dict(self.copies[epoch]"),
+]
 CHECKS = [("args.get_warmup_steps(steps)", "args.get_warmup_steps(args.max_steps)")]
 TRAINER = [
+    ("0 if smoothed else 1", "1 if smoothed else 0"),
     ("                args.seed,\n                peer,\n", "                args.seed,\n                0,\n"),
     ("batches.rekeyed(args.seed, peer)", "batches.rekeyed(args.seed, 0)"),
     ('derive_seed(self.args.seed, peer, "dropout", number)', 'derive_seed(self.args.seed, "dropout", number)'),
@@ -269,8 +302,8 @@ AVERAGING = [
     ("(1 - self.decay) / (1 - self.decay**count)", "self.decay / (1 - self.decay**count)"),
     ("get_ema_multi_avg_fn(1 - newest)", "get_ema_multi_avg_fn(newest)"),
     ("            parameter.copy_(self.averages[name])", "            pass"),
-    ("        self.follow()\n        try:", "        try:"),
-    ("                parameter.copy_(found[name])", "                pass"),
+    ("        self.follow()\n        load_parameters", "        load_parameters"),
+    ("        load_parameters(self.parameters, path)", "        pass"),
 ]
 STATES = [
     ("        if norm is not None:", "        if norm is None:"),
@@ -318,6 +351,9 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     "training/trainer.py": (TRAINER, "tests/training/test_trainer.py tests/methods/test_pareto_mutual.py"),
     "models/passes.py": (PASSES, "tests/models/test_passes.py tests/methods/test_plain.py"),
     "methods/plain.py": (PLAIN, "tests/methods/test_plain.py"),
+    "methods/word_kd.py": (WORD_KD, "tests/methods/test_word_kd.py"),
+    "methods/taught.py": (TAUGHT, "tests/methods/test_word_kd.py tests/methods/test_lssd.py"),
+    "methods/lssd.py": (LSSD, "tests/methods/test_lssd.py"),
     "training/averaging.py": (AVERAGING, "tests/training/test_averaging.py"),
     "models/slicing.py": (SLICING, "tests/models/test_slicing.py"),
     "models/states.py": (STATES, "tests/models/test_states.py"),

@@ -79,12 +79,12 @@ def test_the_best_is_an_average_too_and_stage_two_begins_from_it(traced):
 
 @pytest.mark.parametrize("best", [True, False])
 def test_a_resumed_training_is_the_unbroken_one(traced, best):
-    whole, _ = traced(load_best_model_at_end=best, folder="whole")
+    whole, _ = traced(load_best_model_at_end=best, folder="whole", mutual_start=0.0)
     whole.train()
-    resumed, _ = traced(load_best_model_at_end=best, folder="whole")
+    resumed, _ = traced(load_best_model_at_end=best, folder="whole", mutual_start=0.0)
     resumed.train(resume_from_checkpoint=str(whole.checkpoint(4)))
     assert torch.equal(flat(whole), flat(resumed))
-    ended, _ = traced(load_best_model_at_end=best, folder="whole")
+    ended, _ = traced(load_best_model_at_end=best, folder="whole", mutual_start=0.0)
     ended.train(resume_from_checkpoint=str(whole.checkpoint(6)))
     assert torch.equal(flat(whole), flat(ended))
 

@@ -132,7 +132,7 @@ def test_an_update_of_a_trial_is_one_of_a_training(new_trainer, new_model, encod
     trainer.train()
     drawn = list(islice(trainer.streams[0].batches(SamplerState(), 0, 1), 2))
     model = copy.deepcopy(trainer.model.models()[0]).train()
-    batches = [collate([encoded["train"][each.pair][row] for row in each.rows], tokenizer.pad_token_id) for each in drawn]
+    batches = [collate([encoded["train"][each.pair][int(row)] for row in each.rows], tokenizer.pad_token_id) for each in drawn]
     losses = []
     for batch in batches:
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
