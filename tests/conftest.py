@@ -141,7 +141,7 @@ def new_trainer(new_model, encoded, tokenizer, tmp_path, trainer_defaults):
         own.pop("method", None)
         if method == "all_in_one":
             own.setdefault("mutual_start", 0.5)  # two stages: the longer way
-        if method == "pareto_mutual":
+        if method.startswith("pareto"):
             own.setdefault("strategy", "bi")
             strategy = {**own, **fields}["strategy"]
             own.setdefault("distill_at_once", strategy in AT_ONCE and "update_interval" not in {**own, **fields})

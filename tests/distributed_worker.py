@@ -15,6 +15,8 @@ from hf_paretokd import (
     AllInOneTrainer,
     LSSDConfig,
     LSSDTrainer,
+    ParetoAllInOneConfig,
+    ParetoAllInOneTrainer,
     ParetoMutualConfig,
     ParetoMutualTrainer,
     PlainConfig,
@@ -23,7 +25,7 @@ from hf_paretokd import (
     WordKDTrainer,
 )
 from hf_paretokd.inference.decoding import decode_all, decoder_of
-from hf_paretokd.methods.all_in_one import LossRules
+from hf_paretokd.methods.students import LossRules
 from hf_paretokd.training.generation import padded
 
 MICRO_BATCHES = 4
@@ -50,6 +52,11 @@ METHODS = {
         WordKDTrainer,
         WordKDConfig,
         {"max_steps": 4, "eval_steps": 4, "teachers": ["teacher"], "selection": "queue", "queue_size": 300},
+    ),
+    "both": (
+        ParetoAllInOneTrainer,
+        ParetoAllInOneConfig,
+        {"max_steps": 4, "eval_steps": 4, "strategy": "uni", "update_interval": 1},
     ),
     "lssd": (LSSDTrainer, LSSDConfig, {"max_steps": 5, "eval_steps": 5, "update_interval": 1, "learning_rate": 0.02}),
 }

@@ -72,6 +72,24 @@ LOSSES = [
     ("total.addcmul_(values, weight) if", "total.add_(values) if"),
 ]
 ALL_IN_ONE = [
+    ("self.rules.divergences(measured.cross_entropy, mutual_weight)", "self.rules.divergences(measured.cross_entropy, 0.0)"),
+    ("border = round(start * updates)", "border = round((1 - start) * updates)"),
+    ('"kd_weight": 1.5, "mutual_start": 0.0}', '"kd_weight": 5.5, "mutual_start": 0.0}'),
+    ('"mutual_start": 0.5, "always": []}', '"mutual_start": 0.0, "always": []}'),
+    ("self.args.mutual_start == 1 else self.border or 0", "self.args.mutual_start == 1 else 0"),
+    ("self.args.max_steps if self.args.mutual_start == 1 else", "0 if self.args.mutual_start == 1 else"),
+    ("if self.state.global_step >= start else", "if self.state.global_step > start else"),
+    ("first(step) if step < meeting", "first(step) if step <= meeting"),
+    ("second(step - meeting)", "second(step)"),
+    ("self._stage_factors(num_training_steps - border)", "self._stage_factors(num_training_steps)"),
+    ("        self.load_best()\n", "        pass\n"),
+    ('if "optimizer" in self.args.stage2_reset', 'if "optimizer" not in self.args.stage2_reset'),
+    ('if "best_metric" in self.args.stage2_reset', 'if "best_metric" in ()'),
+    ('if "scheduler" in self.args.stage2_reset:', 'if "scheduler" not in self.args.stage2_reset:'),
+    ("control.should_evaluate = control.should_save = True", "control.should_save = True"),
+    ("        self.border = saved.kept", "        saved.kept"),
+]
+STUDENTS = [
     ("return ratio > self.detach_threshold", "return ratio >= self.detach_threshold"),
     ("return ratio > self.detach_threshold", "return ratio < self.detach_threshold"),
     ("ratio = student / teacher", "ratio = teacher / student"),
@@ -83,7 +101,6 @@ ALL_IN_ONE = [
     ("if entropies[second] >= entropies[first]", "if entropies[second] <= entropies[first]"),
     ("weight, not self.detach_senior", "weight, self.detach_senior"),
     ("Divergence(0, student,", "Divergence(student, 0,"),
-    ("self.rules.divergences(measured.cross_entropy, mutual_weight)", "self.rules.divergences(measured.cross_entropy, 0.0)"),
     ("students = range(1, len(entropies))", "students = range(len(entropies) - 1)"),
     ("sum(not term.teacher_gradient for", "sum(term.teacher_gradient for"),
     (
@@ -94,7 +111,6 @@ ALL_IN_ONE = [
     ('"loss_teacher": (loss.cross_entropy[0]', '"loss_teacher": (loss.cross_entropy[-1]'),
     ("(loss.cross_entropy[1:].sum()", "(loss.cross_entropy.sum()"),
     ("float((len(loss.terms) - count) * tokens)", "float(len(loss.terms) * tokens)"),
-    ("border = round(start * updates)", "border = round((1 - start) * updates)"),
     ('derive_seed(self.args.seed, "students", key)', 'derive_seed("students", key)'),
     ('derive_seed(self.args.seed, "students", key)', 'derive_seed(self.args.seed, "students")'),
     ("k=count) if self.args.sample_with_replacement else", "k=count) if not self.args.sample_with_replacement else"),
@@ -103,24 +119,21 @@ ALL_IN_ONE = [
     ("[min(candidates, key", "[max(candidates, key"),
     ('"two": 1}', '"two": 0}'),
     ("numbers.get(views, number)", "numbers.get(views, 1)"),
-    ('"kd_weight": 1.5, "mutual_start": 0.0}', '"kd_weight": 5.5, "mutual_start": 0.0}'),
-    ('"mutual_start": 0.5, "always": []}', '"mutual_start": 0.0, "always": []}'),
-    ("self.args.mutual_start == 1 else self.border or 0", "self.args.mutual_start == 1 else 0"),
-    ("self.args.max_steps if self.args.mutual_start == 1 else", "0 if self.args.mutual_start == 1 else"),
-    ("if self.state.global_step >= start else", "if self.state.global_step > start else"),
     ('if self.args.students_per == "update" else', 'if self.args.students_per != "update" else'),
-    ("first(step) if step < meeting", "first(step) if step <= meeting"),
-    ("second(step - meeting)", "second(step)"),
-    ("self._stage_factors(num_training_steps - border)", "self._stage_factors(num_training_steps)"),
-    ("        self.load_best()\n", "        pass\n"),
-    ('if "optimizer" in self.args.stage2_reset', 'if "optimizer" not in self.args.stage2_reset'),
-    ('if "best_metric" in self.args.stage2_reset', 'if "best_metric" in ()'),
-    ('if "scheduler" in self.args.stage2_reset:', 'if "scheduler" not in self.args.stage2_reset:'),
-    ("control.should_evaluate = control.should_save = True", "control.should_save = True"),
     ("return self.args.num_students + 1", "return self.args.num_students"),
     ('"""All candidates (AIO Eq. 9)."""\n        return self.candidates', '"""All."""\n        return self.candidates[:1]'),
-    ("        self.border = saved.kept", "        saved.kept"),
     ("        Pass(teacher, 1.0),\n", "        Pass(teacher, 1.0, students[0]),\n"),
+]
+BOTH = [
+    ("between = replace(loss, terms=loss.terms[inside:]", "between = replace(loss, terms=loss.terms[:inside]"),
+    ("measured.cross_entropy[: count + 1], mutual_weight)", "measured.cross_entropy, mutual_weight)"),
+    ("teacher=term.teacher + count)", "teacher=term.teacher)"),
+    ("if depth != self.full)\n        self.always", "if depth)\n        self.always"),
+    ('"mutual_weight": self.args.mutual_weight}', '"mutual_weight": 0.0}'),
+    ("return (self.full,)", "return self.validation_depths()"),
+    ("super().summed_losses if self.candidates else 1", "super().summed_losses"),
+    ("return self.validation_depths() if self.candidates else ()", "return self.validation_depths()"),
+    ("return Passes([own, *mine, *others]", "return Passes([own, *mine, *others[:1]]"),
 ]
 DEPTH = [
     ("for encoder in range(2,", "for encoder in range(1,", "no decoder of two layers goes with an encoder of one"),
@@ -179,7 +192,7 @@ OFFICIAL = [
     ("1 + round(update / length)", "round(update / length)"),
 ]
 TRIALS = [
-    ("trainer.validation_depths(), self.smoothed)", "trainer.validation_depths())"),
+    ("trainer.decision_depths(), self.smoothed)", "trainer.decision_depths())"),
     ("                snapshot.restore()", "                pass"),
     ("        trainer.lr_scheduler.load_state_dict(position)", "        pass"),
     ('(trainer.args.seed, peer, "trial", trainer.state.global_step)', '(trainer.args.seed, peer, "trial")'),
@@ -302,7 +315,6 @@ AVERAGING = [
     ("(1 - self.decay) / (1 - self.decay**count)", "self.decay / (1 - self.decay**count)"),
     ("get_ema_multi_avg_fn(1 - newest)", "get_ema_multi_avg_fn(newest)"),
     ("            parameter.copy_(self.averages[name])", "            pass"),
-    ("        self.follow()\n        load_parameters", "        load_parameters"),
     ("        load_parameters(self.parameters, path)", "        pass"),
 ]
 STATES = [
@@ -331,6 +343,8 @@ FRONTIER = [
 TABLE = {  # file below the package: its edits, and the tests that have to notice them
     "losses.py": (LOSSES, "tests/test_losses.py"),
     "methods/all_in_one.py": (ALL_IN_ONE, "tests/methods/test_all_in_one.py tests/training/test_trainer.py"),
+    "methods/students.py": (STUDENTS, "tests/methods/test_all_in_one.py tests/training/test_trainer.py"),
+    "methods/pareto_all_in_one.py": (BOTH, "tests/methods/test_pareto_all_in_one.py"),
     "models/depth.py": (DEPTH, "tests/models/test_slicing.py tests/methods/test_all_in_one.py"),
     "methods/pareto_mutual.py": (PARETO, "tests/methods/test_pareto_mutual.py"),
     "methods/weighting/rules.py": (RULES, "tests/methods/weighting/test_rules.py"),

@@ -10,6 +10,7 @@ from hf_paretokd.bench.steps import (
     Settings,
     Step,
     all_in_one_step,
+    both_step,
     consistency_step,
     micro_batches,
     plain_step,
@@ -35,6 +36,7 @@ def bench_forms(shape: Shape, batches: Sequence[Batch], options: Settings, repor
     """All-in-One KD with the smallest student always drawn, in one view or two."""
     draws, full = Draws(smallest_always(shape)), Depth(shape.layers, shape.layers)
     steps = {views: all_in_one_step(shape, batches, draws, ALWAYS, views=views) for views in ("shared", "two")}
+    steps["both"] = both_step(shape, batches, draws, ALWAYS)
     times, base = mean_over_draws(draws, steps, plain_step(shape, batches), options.repeats)
     one, count = shared_cost(shape, [full]), len(draws.all)
     bounds = {
@@ -43,6 +45,7 @@ def bench_forms(shape: Shape, batches: Sequence[Batch], options: Settings, repor
     }
     for views, name in (("shared", "All-in-One, default form (K = 2, one of them 2-2)"), ("two", "  the same in two views")):
         report.ratio(f"{name} / plain step", bounds[views], times[views] / base)
+    report.ratio("pareto_all_in_one, a peer's update / plain step", bounds["shared"] + 1 / 3, times["both"] / 2 / base)
 
 
 def bench_others(shape: Shape, batches: Sequence[Batch], options: Settings, report: Report) -> None:

@@ -24,6 +24,7 @@ from hf_paretokd.data.sampling import (
     build_pair_batches,
 )
 from hf_paretokd.methods.all_in_one import AllInOneConfig, AllInOneModel
+from hf_paretokd.methods.pareto_all_in_one import ParetoAllInOneConfig, ParetoAllInOneModel
 from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualModel
 from hf_paretokd.methods.plain import PlainConfig, PlainModel
 from hf_paretokd.methods.word_kd import WordKDConfig, WordKDModel
@@ -187,6 +188,19 @@ def all_in_one_step(
     config = AllInOneConfig(output_dir="unused", bf16=False, **fields)
     model = AllInOneModel(random_model(shape), config)
     return joint_step(model, [[batch] for batch in batches], lambda: {"students": draw(), "mutual_weight": 0.5}, options)
+
+
+def both_step(shape: Shape, batches: Sequence[Batch], draw: Callable[[], list[Depth]], loss_memory: float) -> Step:
+    """A step of two peers with students, all α > 0."""
+    fields: dict[str, Any] = {"label_smoothing_factor": SMOOTHING, "loss_memory": loss_memory}
+    config = ParetoAllInOneConfig(output_dir="unused", bf16=False, **fields)
+    model, full = ParetoAllInOneModel([random_model(shape), random_model(shape)], config), Depth(shape.layers, shape.layers)
+
+    def arguments() -> dict[str, Any]:
+        students = [depth for depth in draw() if depth != full]
+        return {"weights": [0.4, 0.4], "students": students, "mutual_weight": 0.5}
+
+    return joint_step(model, [[batch, batch] for batch in batches], arguments)
 
 
 def naive_all_in_one_step(shape: Shape, batches: Sequence[Batch], draw: Callable[[], list[Depth]]) -> Step:

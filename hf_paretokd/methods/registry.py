@@ -5,12 +5,20 @@ from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.methods.all_in_one import AllInOneTrainer
 from hf_paretokd.methods.lssd import LSSDTrainer
 from hf_paretokd.methods.papers import PACKAGE
+from hf_paretokd.methods.pareto_all_in_one import ParetoAllInOneTrainer
 from hf_paretokd.methods.pareto_mutual import ParetoMutualTrainer
 from hf_paretokd.methods.plain import PlainTrainer
 from hf_paretokd.methods.word_kd import WordKDTrainer
 from hf_paretokd.training.trainer import TranslationTrainer
 
-METHODS: tuple[type[TranslationTrainer], ...] = (PlainTrainer, AllInOneTrainer, ParetoMutualTrainer, WordKDTrainer, LSSDTrainer)
+METHODS: tuple[type[TranslationTrainer], ...] = (
+    PlainTrainer,
+    AllInOneTrainer,
+    ParetoMutualTrainer,
+    ParetoAllInOneTrainer,
+    WordKDTrainer,
+    LSSDTrainer,
+)
 DEFAULT = AllInOneTrainer.method  # of recipes that name none
 UNKNOWN = MethodFacts("Unknown", papers=PACKAGE)
 

@@ -62,10 +62,9 @@ class WeightAverage:
         save_parameters(self.parameters, path)
 
     def load(self, path: Path) -> None:
-        """Takes the model as it is for the average, and the parameters from a file.
+        """Takes the parameters from a file; the average stays what the model was when this was made of it.
 
         Raises:
             ModelError: the file is missing or of other parameters.
         """
-        self.follow()
         load_parameters(self.parameters, path)

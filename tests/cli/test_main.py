@@ -158,6 +158,31 @@ def test_peers_run_through_the_same_code(recipe_file, text_folder, monkeypatch, 
     assert "evaluation.baselines" in capsys.readouterr().err
 
 
+def test_students_of_every_peer_come_out_of_one_training(recipe_file, monkeypatch, tmp_path, capsys):
+    """`pareto_all_in_one`: languages × depths through training, scores, frontier, report, choice and cards."""
+    words = ["--method", "pareto_all_in_one", "--data.pairs", "fr-en", "bs-en", "--strategy", "uni", "--update_interval", "2"]
+    shape = ["--model.encoder_layers", "3", "--model.decoder_layers", "2"]
+    assert run(monkeypatch, "train", recipe_file, *TINY, *shape, *words) == 0
+    folder = tmp_path / "run"
+    rows = read_results(folder / "results.json")
+    scored = {(row.model, row.depth, row.peer) for row in rows if row.metric == "bleu" and row.pair == "bs-en"}
+    assert scored == {
+        (kind, depth, peer) for kind, depth in (("peer", "3-2"), ("student", "3-2"), ("student", "2-2")) for peer in (1, 2)
+    }
+    points = json.loads((folder / "frontier.json").read_text())["points"]
+    assert {point["name"] for point in points} >= {"2-2 of peer 1", "3-2 of peer 2"}
+    for peer in "12":
+        card = (folder / "peers" / peer / "students" / "2-2" / "README.md").read_text()
+        assert "Pareto mutual distillation with All-in-One KD" in card or "pareto-all-in-one" in card
+        assert "fr-en" in card
+    assert (folder / "report.html").is_file()
+    capsys.readouterr()
+    assert run(monkeypatch, "push", folder, "--to", "user/name", "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "user/name-peer-1-2-2" in printed
+    assert "user/name-peer-2-3-2" in printed
+
+
 def test_the_demo_shows_peers_too(text_folder, monkeypatch, tmp_path, capsys):
     shutil.copytree(text_folder, tmp_path / "demo" / "text")  # a small corpus; writing the whole one takes a while
     words = ["--method", "pareto", "--folder", str(tmp_path / "demo"), "--data.pairs", "fr-en", "bs-en"]

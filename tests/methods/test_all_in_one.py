@@ -8,7 +8,8 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_paretokd import AllInOneConfig, Depth, candidate_depths
 from hf_paretokd.errors import ModelError, TrainingError
-from hf_paretokd.methods.all_in_one import AllInOneModel, LossRules
+from hf_paretokd.methods.all_in_one import AllInOneModel
+from hf_paretokd.methods.students import LossRules
 from hf_paretokd.models.head import output_head
 from hf_paretokd.models.states import depth_states
 from hf_paretokd.training import trainer as trainer_module

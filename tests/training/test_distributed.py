@@ -20,7 +20,7 @@ LAUNCHERS = {
     "--dynamo_backend no --main_process_port {port}",
 }
 STARTED_BY = {"all_in_one": "torchrun", "auto": "accelerate", "uni": "accelerate"}
-STARTED_BY |= dict.fromkeys(("r_drop", "simcut", "two_views", "word_kd", "lssd"), "torchrun")
+STARTED_BY |= dict.fromkeys(("r_drop", "simcut", "two_views", "word_kd", "lssd", "both"), "torchrun")
 
 
 def free_port() -> int:
@@ -95,7 +95,8 @@ def test_two_processes_equal_one_with_accumulation(prepared, request, method):
         if "loss" in expected:
             residuals.append(abs(found["loss"] - expected["loss"]))
     assert max(residuals) <= 1e-5
-    assert sum(residuals) / len(residuals) <= 1e-6
+    near = 4e-6 if method == "both" else 1e-6  # the sum of six losses is about 38, where float32 numbers are 4e-6 apart
+    assert sum(residuals) / len(residuals) <= near
     for name, tensor in weights.items():
         if name.endswith("k_proj.bias"):
             continue  # softmax cancels it: its gradient is rounding noise, which Adam scales up to whole steps

@@ -12,11 +12,16 @@ from torch import Tensor
 from hf_paretokd.data.sampling import MicroBatch, MicroBatchStream, PairDataset, SamplerState
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.methods.weighting.snapshot import PeerSnapshot
+from hf_paretokd.models.depth import Depth
 from hf_paretokd.training.trainer import TranslationTrainer
 
 
 class WeightedTrainer(TranslationTrainer):
     """A trainer of peers whose losses depend on distillation weights, one a peer and language pair."""
+
+    def decision_depths(self) -> Sequence[Depth]:
+        """The depths by whose losses weights are decided."""
+        return self.validation_depths()
 
     def weighted_arguments(
         self, batches: Sequence[Mapping[str, Any] | None], weights: Sequence[Mapping[str, float] | None]
@@ -50,7 +55,7 @@ class PeerTrials:
         trainer = self.trainer
         model = list(trainer.model.named_models())[peer][1]
         with self.timed("validations"):
-            return trainer.pair_losses(model, trainer.validation_depths(), self.smoothed)
+            return trainer.pair_losses(model, trainer.decision_depths(), self.smoothed)
 
     def trials(self, peer: int, candidates: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
         """`losses` after a trial with each of the candidate weights.
