@@ -31,11 +31,17 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartF
 from hf_paretokd import (
     AllInOneConfig,
     AllInOneTrainer,
+    LSSDConfig,
+    LSSDTrainer,
     ModelConfig,
+    ParetoAllInOneConfig,
+    ParetoAllInOneTrainer,
     ParetoMutualConfig,
     ParetoMutualTrainer,
     PlainConfig,
     PlainTrainer,
+    WordKDConfig,
+    WordKDTrainer,
     build_model,
     encode_split,
     train_tokenizer,
@@ -44,6 +50,7 @@ from hf_paretokd.data.corpus import DataConfig, load_text
 from hf_paretokd.data.demo_corpus import write_demo_corpus
 from hf_paretokd.errors import ParetoKDError, TrainingError
 from hf_paretokd.methods.weighting.trials import PeerTrials
+from hf_paretokd.models.files import save_model
 from hf_paretokd.training.callbacks import COUNTED
 from hf_paretokd.training.checkpointing import CheckpointedTrainer
 from hf_paretokd.utils.files import damage
@@ -90,7 +97,21 @@ METHODS = {
         {"max_steps": 8, "eval_steps": 2, "strategy": "auto", "update_interval": 3, "trial_share": 0.04},
     ),
 }
-PLACES = {"update": ("plain", "all_in_one", "uni", "auto"), "save": ("plain", "all_in_one", "uni", "auto")} | {
+METHODS |= {
+    "two_views": (AllInOneTrainer, AllInOneConfig, {"max_steps": 8, "eval_steps": 2, "views": "two", "ema_decay": 0.8}),
+    "word_kd": (
+        WordKDTrainer,
+        WordKDConfig,
+        {"max_steps": 8, "eval_steps": 2, "teachers": ["teacher"], "selection": "queue", "queue_size": 400},
+    ),
+    "lssd": (LSSDTrainer, LSSDConfig, {"max_steps": 9, "eval_steps": 2, "update_interval": 1, "learning_rate": 0.02}),
+    "both": (
+        ParetoAllInOneTrainer,
+        ParetoAllInOneConfig,
+        {"max_steps": 7, "eval_steps": 2, "strategy": "uni", "update_interval": 2},
+    ),
+}
+PLACES = {"update": tuple(METHODS), "save": tuple(METHODS)} | {
     "search": ("auto",),
     "border": ("all_in_one",),
 }
@@ -106,6 +127,8 @@ def prepare(folder: Path) -> None:
         encode_split(text, tokenizer).save_to_disk(str(folder / split))
     for peer in range(2):
         build_model(ModelConfig(**SHAPE), tokenizer, seed=peer).save_pretrained(folder / f"model-{peer}")
+    for seed, name in ((8, "other-teacher"), (9, "teacher")):
+        save_model(build_model(ModelConfig(**SHAPE), tokenizer, seed), tokenizer, folder / name)
 
 
 def new_trainer(
@@ -123,6 +146,8 @@ def new_trainer(
     """A trainer as it is at the start of every training, but for `changes` of its arguments and files of other names."""
     trainer_class, config_class, fields = METHODS[method]
     own = {"output_dir": str(output), "dataloader_num_workers": workers}
+    if "teachers" in fields:
+        own["teachers"] = [str(folder / name) for name in fields["teachers"]]
     config = config_class(**{**COMMON, **fields, **own, **(changes or {})})
     names = [(models or {}).get(peer, f"model-{peer}") for peer in range(len(config.temperatures))]
     loaded = [AutoModelForSeq2SeqLM.from_pretrained(folder / name) for name in names]
@@ -322,11 +347,11 @@ class Chaos:
         highest = {"update": updates - 2, "save": 90, "search": 40, "border": 3}[place]
         return place, self.random.randint(0, highest)
 
-    def kill(self, place: str, count: int, show: Callable[[str], None]) -> None:
-        """Kills trainings at one kind of place until `count` kills have been counted there."""
+    def kill(self, place: str, count: int, show: Callable[[str], None], among: str | None = None) -> None:
+        """Kills trainings, of one method if it is named, at one kind of place until `count` kills have been counted there."""
         bar = tqdm(total=count, desc=f"kills: {place}", disable=None)
         while self.kills[place] < count and not self.problems:
-            method = self.random.choice(PLACES[place])
+            method = among or self.random.choice(PLACES[place])
             if method not in self.expected:
                 self.unbroken(method)
             plans = [self.plan(place, method)]
@@ -359,6 +384,8 @@ OTHER = {  # values of fields whose old value does not tell a new one
     "always": ["3-2"],
     "ema_decay": 0.9,
     "unimax_epochs": lambda old: [2.0, 0.0],
+    "selection": "batch",
+    "gate": "hard",
     "consistency": "r_drop",
     "consistency_weight": 1.0,
     "strategy": lambda old: "bi" if old == "auto" else "auto",
@@ -398,6 +425,8 @@ def changed(folder: Path, name: str, old: object) -> dict[str, object]:
             rows = datasets.load_from_disk(str(folder / split))
             datasets.DatasetDict({**rows, "fr-en": rows["fr-en"].select(range(len(rows["fr-en"]) - 1))}).save_to_disk(str(made))
         return {split: made.name}
+    if field == "teachers":
+        return {"changes": {"teachers": [str(folder / "other-teacher")]}}
     if field == "precision":
         return {"changes": {"bf16": True}}
     if field == "micro-batches of an update":

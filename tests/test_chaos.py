@@ -22,6 +22,13 @@ def test_killed_trainings_end_as_unbroken_ones(started, place):
     assert any(f"killed: {place}" in trace for trace in traces)
 
 
+@pytest.mark.parametrize("method", ["two_views", "word_kd", "lssd", "both"])
+def test_newer_methods_survive_a_kill(started, method):
+    traces = []
+    started.kill("update", started.kills["update"] + 1, traces.append, method)
+    assert started.problems == []
+
+
 def test_faulted_saves_lose_nothing(started):
     done, problems = chaos.fault_saves(started.folder, 24, seed=3)
     assert problems == []

@@ -6,8 +6,10 @@ set -eu
 train() { name=$1; shift; [ -f "runs/$name/results.json" ] || paretokd train recipes/multi30k-de-en.yaml \
     --data.data_dir "$TEXT" --output_dir "runs/$name" --resume "$@"; }
 TEXT=$1
+# the form first shipped: two stages, uniform draws, the gradient cut at 1.0 of the sum of three losses, a third of their mean
+FIRST="--kd_weight 5.5 --mutual_start 0.5 --always [] --max_grad_norm 0.3333333"
 train multi30k-plain-6-6 --method plain
-train multi30k-aio
+train multi30k-aio $FIRST
 train multi30k-plain-6-2 --method plain --model.decoder_layers 2
 train multi30k-plain-2-2 --method plain --model.encoder_layers 2 --model.decoder_layers 2
 paretokd evaluate runs/multi30k-aio --evaluation.baselines \

@@ -8,6 +8,7 @@ for each in "$@"; do
     case $each in shared-*) views=shared ;; *) views=independent ;; esac
     name=sharing-$each
     [ -f "runs/$name/results.json" ] || paretokd train recipes/multi30k-de-en.yaml --data.data_dir "$TEXT" --resume \
+        --kd_weight 5.5 --mutual_start 0.5 --always [] --max_grad_norm 0.3333333 \
         --output_dir "runs/$name" --views $views --seed "${each##*-}" --max_steps 1600 --eval_steps 400 \
         --evaluation.depths 6-6 6-2 2-2
     cp "runs/$name/results.json" "docs/results/$name.json"

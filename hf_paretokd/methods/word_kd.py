@@ -129,7 +129,8 @@ class WordKDTrainer(TranslationTrainer):
         for name, teacher in self.loaded.items():
             check_same_words(name, self.processing_class)
             moved(teacher, self.args.device)
-            teacher.set_attn_implementation(self.model.student.config._attn_implementation)
+            if self.args.device.type == "cpu":
+                teacher.set_attn_implementation("eager")  # as the student's
         self.teacher_names = self.chosen_teachers()
         self.model.teachers = {pair: self.loaded[name] for pair, name in self.teacher_names.items()}
         self.fresh: dict[int, list[float]] = {}

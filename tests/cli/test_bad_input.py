@@ -259,6 +259,63 @@ CASES = {
         ("num_students: 9 different students",),
     ),
     "a candidate too deep": (None, (*NEW, "--candidates", "9-9"), ("has only 2-2 layers",)),
+    "an always that is no candidate": (None, (*NEW, "--always", "9-9"), ("always: 9-9 is not among the candidates",)),
+    "more always than students": (None, (*NEW, "--always", "2-2", "3-2", "4-2"), ("always: ", "at most 2 depths")),
+    "a preset beside what it sets": (
+        None,
+        (*NEW, "--preset", "paper", "--views", "shared"),
+        ("views: 'shared' was given, but preset paper has 'independent'",),
+    ),
+    "a preset that is none": (None, (*NEW, "--preset", "papers"), ("preset: 'papers' is not paper",)),
+    "views that are none": (None, (*NEW, "--views", "three"), ("views: 'three' is not one of shared, two, independent",)),
+    "an average of nothing": (None, (*NEW, "--ema_decay", "1"), ("ema_decay: 1.0 is not between 0 and 1",)),
+    "UniMax for more peers than there are": (
+        None,
+        (*NEW, "--unimax_epochs", "1", "2"),
+        ("unimax_epochs: 2 are given for 1 temperatures",),
+    ),
+    "a consistency that is none": (None, (*NEW, "--method", "plain", "--consistency", "rdrop"), ("consistency: 'rdrop'",)),
+    "a weight of no consistency": (
+        None,
+        (*NEW, "--method", "plain", "--consistency_weight", "5"),
+        ("consistency_weight: is for r_drop and simcut",),
+    ),
+    "distillation from nobody": (None, (*NEW, "--method", "word_kd"), ("teachers: none is named",)),
+    "a teacher that is not there": (
+        None,
+        (*NEW, "--method", "word_kd", "--teachers", "{place}/text"),
+        ("text: holds no checkpoint, and is no run with finished models",),
+    ),
+    "a teacher of another vocabulary": (
+        None,
+        (*NEW, "--method", "word_kd", "--teachers", "{place}/run/teacher", "--tokenizer.from_pretrained", "{place}/other"),
+        ("other",),
+    ),
+    "a pair without a teacher": (
+        None,
+        (*NEW, "--method", "word_kd", "--teachers", '{{"fr-en": "{place}/run/teacher"}}'),
+        ("teachers: bs-en has none; name one",),
+    ),
+    "a selection that is none": (
+        None,
+        (*NEW, "--method", "word_kd", "--teachers", "{place}/run", "--selection", "most"),
+        ("selection: 'most' is not one of all, batch, queue",),
+    ),
+    "a training over its teacher": (
+        None,
+        ("train", "{place}/recipe.yaml", *TINY, "--method", "word_kd", "--teachers", "{place}/run/teacher", "--overwrite"),
+        ("training.output_dir", "run"),
+    ),
+    "a gate that is none": (
+        None,
+        (*NEW, "--method", "lssd", "--gate", "open"),
+        ("gate: 'open' is not one of whole, hard, soft",),
+    ),
+    "students of peers for every micro-batch": (
+        None,
+        (*NEW, "--method", "pareto_all_in_one", "--temperatures", "1", "5", "--students_per", "micro_batch"),
+        ("students_per: peers and their searches share",),
+    ),
     "stages without checkpoints": (
         None,
         (*NEW, "--save_strategy", "no", "--mutual_start", "0.5"),
@@ -759,7 +816,7 @@ CASES |= {
 
 
 def test_there_are_enough_cases():
-    assert len(CASES) >= 225
+    assert len(CASES) >= 242
 
 
 @pytest.mark.parametrize("name", CASES)

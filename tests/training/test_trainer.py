@@ -125,14 +125,31 @@ def test_saved_models_are_plain(new_trainer, tmp_path):
     assert len(AutoTokenizer.from_pretrained(tmp_path / "out" / "model")) == loaded.config.vocab_size
 
 
-def test_bf16_trains_on_the_cpu_in_both_methods(new_trainer, new_model):
-    for method in ("plain", "all_in_one"):
-        exact, low = (new_trainer(method, new_model(), bf16=bf16) for bf16 in (False, True))
-        exact.train()
-        low.train()
-        assert low.model.main_model.dtype == torch.float32, "weights and Adam stay in float32"
-        assert training_losses(low) != training_losses(exact)
-        assert training_losses(low)[0] == pytest.approx(training_losses(exact)[0], rel=0.02)
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("plain", {}),
+        ("plain", {"consistency": "r_drop"}),
+        ("plain", {"consistency": "simcut"}),
+        ("all_in_one", {}),
+        ("all_in_one", {"views": "two", "ema_decay": 0.9}),
+        ("pareto_mutual", {}),
+        ("pareto_all_in_one", {"temperatures": [1.0, 5.0]}),
+        ("lssd", {"update_interval": 1, "gate": "soft"}),
+        ("word_kd", {"selection": "batch"}),
+    ],
+    ids=str,
+)
+def test_bf16_trains_on_the_cpu_in_all_methods(new_trainer, new_model, tokenizer, tmp_path, method, fields):
+    if method == "word_kd":
+        save_model(new_model(seed=9), tokenizer, tmp_path / "teacher")
+        fields = {**fields, "teachers": [str(tmp_path / "teacher")]}
+    exact, low = (new_trainer(method, bf16=bf16, folder=str(bf16), max_steps=3, **fields) for bf16 in (False, True))
+    exact.train()
+    low.train()
+    assert low.model.main_model.dtype == torch.float32, "weights and Adam stay in float32"
+    assert training_losses(low) != training_losses(exact)
+    assert training_losses(low)[0] == pytest.approx(training_losses(exact)[0], rel=0.02)
 
 
 def test_epochs_become_updates(new_trainer):
