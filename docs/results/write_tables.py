@@ -10,7 +10,7 @@ from rich.console import Console
 from hf_paretokd.cli.show import results_table
 from hf_paretokd.evaluation.frontier import FrontierPoint
 from hf_paretokd.evaluation.latency import read_costs
-from hf_paretokd.evaluation.plots import plot_frontier, plot_weights
+from hf_paretokd.evaluation.plots import Decision, plot_frontier, plot_weights
 from hf_paretokd.evaluation.results import (
     AVERAGE,
     GROUPS,
@@ -166,8 +166,9 @@ def tatoeba8() -> str:
     plot_frontier(points, "bleu", HERE / "tatoeba8-frontier.png")
     weights = HERE / "tatoeba8-auto-weights.json"
     if weights.is_file():
-        history, updates = json.loads(weights.read_text("utf-8"))["history"], int(took["updates"])
-        plot_weights(history, HERE / "tatoeba8-auto-weights.png", updates)
+        found = json.loads(weights.read_text("utf-8"))["history"]
+        history = [Decision(entry["update"], entry["weights"]) for entry in found]
+        plot_weights(history, HERE / "tatoeba8-auto-weights.png", int(took["updates"]))
     return "\n".join([*lines, "", f"Greedy search; signature `{signature}`.", "", *cost, "", f"Machine: {machine(rows)}."])
 
 
