@@ -345,6 +345,10 @@ def test_a_training_made_longer_keeps_its_probabilities(new_trainer):
     longer = new_trainer(**fields)
     longer.train(resume_from_checkpoint=True, extend=10)
     assert longer.streams[0].distribution.probabilities(None) == before
+    again = new_trainer(**{**fields, "max_steps": 30})  # as its recipe says by now
+    assert again.streams[0].distribution.probabilities(None) != before
+    again.train(resume_from_checkpoint=True)
+    assert again.streams[0].distribution.probabilities(None) == before
     for other, message in (({"unimax_epochs": [0.7]}, "unimax_epochs"), ({"unimax_epochs": None}, "unimax_epochs")):
         with pytest.raises(TrainingError, match=message):
             new_trainer(**{**fields, **other}).train(resume_from_checkpoint=True)
