@@ -46,6 +46,7 @@ WEIGHTS_HISTORY = "distillation_weights.json"
 SAMPLER_STATE = "sampler_state.json"
 PROGRESS = "progress.json"
 LIVE_WEIGHTS = "trained_weights.safetensors"  # where models are the average of their weights
+BEST_COPY = "best-{}.safetensors"  # a model as it was after an epoch, which teaches it later on
 IDENTITY = "training.json"  # what the training is
 CHECKPOINT = "checkpoint"  # as the Trainer calls the folders
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.hub.card import MethodFacts
+from hf_paretokd.layout import BEST_COPY
 from hf_paretokd.losses import Measured
 from hf_paretokd.methods.papers import PACKAGE
 from hf_paretokd.methods.taught import STUDENT, TEACHER, TaughtModel
@@ -24,7 +25,6 @@ from hf_paretokd.training.trainer import TranslationTrainer
 
 GATES = ("whole", "hard", "soft")
 LESS = 0.2  # what `hard` leaves of words that the teacher knows no better
-COPY = "best-{}.safetensors"  # in a checkpoint, by the epoch it is of
 
 
 @dataclass
@@ -125,7 +125,7 @@ class LSSDTrainer(TranslationTrainer):
         """Also the copies."""
         super().save_training_state(folder)
         for epoch, model in self.copies.items() if self.args.should_save else ():
-            save_parameters(dict(model.named_parameters()), folder / COPY.format(epoch))
+            save_parameters(dict(model.named_parameters()), folder / BEST_COPY.format(epoch))
 
     def progress(self) -> dict[str, Any]:
         """Also when the model was best."""
@@ -144,7 +144,7 @@ class LSSDTrainer(TranslationTrainer):
         for _, epoch in self.bests.values():
             if epoch not in self.copies:
                 self.copies[epoch] = copy.deepcopy(self.model.student).requires_grad_(False).eval()
-                load_parameters(dict(self.copies[epoch].named_parameters()), folder / COPY.format(epoch))
+                load_parameters(dict(self.copies[epoch].named_parameters()), folder / BEST_COPY.format(epoch))
         self.appoint()
 
 

@@ -11,7 +11,7 @@ from hf_paretokd.errors import TrainingError
 from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.losses import Divergence, JointLoss, Measured
 from hf_paretokd.methods.papers import PACKAGE
-from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualModel, ParetoMutualTrainer
+from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig, ParetoMutualModel, ParetoMutualTrainer, check_models
 from hf_paretokd.methods.students import LossRules, StudentsConfig, StudentsTrainer, all_in_one_passes, student_figures
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.joint import Passes
@@ -121,7 +121,7 @@ class ParetoAllInOneTrainer(StudentsTrainer, ParetoMutualTrainer):
 
     def joint_model(self, models: Sequence[PreTrainedModel], args: Any) -> ParetoAllInOneModel:
         """The peers, their students and their losses."""
-        super().joint_model(models, args)  # which checks the peers
+        check_models(models, len(args.temperatures))
         self.full = model_depth(models[0])
         self.settle_students(models[0], args)
         return ParetoAllInOneModel(models, args)
