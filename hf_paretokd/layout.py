@@ -1,7 +1,7 @@
 """Where everything of a run and of a checkpoint lies: names and paths only; nothing is read or written here.
 
-run/        recipe.yaml  results.json  comparisons.json  contamination.json  latency.json  frontier.json  report.html
-trainer_state.json  distillation_weights.json (peers)
+run/        recipe.yaml  results.json  comparisons.json  contamination.json  distilled.json  latency.json  frontier.json
+            report.html  trainer_state.json  distillation_weights.json (peers)
 tokenizer/  plots/  translations/SPLIT.PAIR/{source,reference,MODEL}.txt
 checkpoints/checkpoint-N/   training state, and members as below
 teacher/ | model/ | peers/1/ …    students/E-D/    peers/1/students/E-D/
@@ -63,6 +63,9 @@ MEMBERS = (
 
 PLOTS = ("latency", "size", "training", "validation", "frontier", "weights")
 PICTURE, LINES = ".png", ".txt"  # endings of plots and of kept text
+# ---- a distilled corpus
+PROVENANCE = "distilled.json"  # how it was made; its presence says that it is finished
+SHARDS = ".shards"  # what has been translated of one that is in the making
 # ---- kept translations
 SOURCE, REFERENCE = "source", "reference"
 
@@ -117,6 +120,11 @@ class RunLayout:
     def frontier(self) -> Path:
         """Averages over high- and low-resource pairs."""
         return self.folder / "frontier.json"
+
+    @property
+    def distilled(self) -> Path:
+        """How the targets of the training text were made, if a model has made them."""
+        return self.folder / PROVENANCE
 
     @property
     def report(self) -> Path:
@@ -185,7 +193,7 @@ class RunLayout:
     def own_files(self) -> list[str]:
         """Patterns of the files in the run folder itself that a run may have written."""
         files = [self.recipe, self.results, self.frontier, self.weights_history, self.comparisons, self.contamination]
-        return [*(path.name for path in (*files, self.trainer_state, self.report)), "latency*.json"]
+        return [*(path.name for path in (*files, self.distilled, self.trainer_state, self.report)), "latency*.json"]
 
     @property
     def written(self) -> list[str]:
@@ -196,6 +204,17 @@ class RunLayout:
         pictures = [f"{self.plots.name}/{name}{PICTURE}" for name in PLOTS]
         checkpoints = [f"{self.checkpoints.name}/{name}" for name in (f"{CHECKPOINT}-*", self.unfinished.name)]
         return [*self.own_files, *inside, *kept, *pictures, *checkpoints]
+
+
+def distilled_sides(folder: Path, source: str, target: str) -> tuple[Path, Path]:
+    """The two files of a language pair in a distilled corpus."""
+    place = folder / f"{source}-{target}"
+    return place / f"train.{source}", place / f"train.{target}"
+
+
+def distilled_shard(folder: Path, pair: str, number: int) -> Path:
+    """Translations of some sources of a language pair, in a distilled corpus that is in the making."""
+    return folder / SHARDS / f"{pair}.{number:05d}{LINES}"
 
 
 def checkpoint_step(folder: str) -> int | None:

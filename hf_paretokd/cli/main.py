@@ -31,6 +31,8 @@ USAGE = """usage: paretokd COMMAND …
   report RUN                             report.html and its pictures: all models, what they cost and what they are worth
   choose RUN [--max-ms N] [--max-mb N] [--min-bleu N] [--pair de-en]   the student that fits a device
   export MODEL --to ctranslate2 [--quantization int8] --output DIR   converted, and proved on the test text of its run
+  distill RUN|MODEL --output CORPUS [--text FILE …] [--engine ctranslate2] [--data.field value …]
+                                         training sources, or other text, translated for students to learn from
   translate MODEL [FILE] [--to de] [--output FILE]   a file or standard input, line by line
   push RUN --to user/name [--dry-run]    models and cards to the Hub
   bench [pareto|options] [--shape iwslt|base] [--max_tokens N]   what the methods cost on this machine, as ratios
@@ -322,6 +324,31 @@ def translate(words: list[str]) -> None:
     translate_file(**vars(options))
 
 
+def distill(words: list[str]) -> None:
+    """`paretokd distill`."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.inference.ctranslate import QUANTIZATIONS
+    from hf_paretokd.inference.decoding import ENGINES
+    from hf_paretokd.runs.distill import distill as distill_text
+
+    parser = argparse.ArgumentParser(
+        prog="paretokd distill",
+        description="Have a teacher translate the sources of its training text, or other text, for its students "
+        "(sequence-level distillation); the same command again goes on where it was cut off. For a model outside a run, say "
+        "which pairs and where their text is (--data.pairs de-en --data.data_dir …).",
+    )
+    parser.add_argument("model", help="a run with one teacher, a model of a run, or another checkpoint")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the corpus, for data.distilled_dir")
+    parser.add_argument("--text", nargs="+", default=[], help="monolingual text; {source} and {pair} in names are filled in")
+    parser.add_argument("--num_beams", type=int, default=5, help="beam width, 1 for greedy search (default: 5)")
+    parser.add_argument("--engine", choices=ENGINES, default="transformers")
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, default="float32", help="of CTranslate2")
+    parser.add_argument("--max_tokens", type=int, default=4096, help="source tokens in a batch")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew, whatever corpus is in the output")
+    options, overrides = parser.parse_known_args(words)
+    show.distilled(distill_text(**vars(options), overrides=overrides), options.output)
+
+
 def push(words: list[str]) -> None:
     """`paretokd push`."""
     from hf_paretokd.cli import show
@@ -362,6 +389,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "report": report,
     "choose": choose,
     "export": export,
+    "distill": distill,
     "translate": translate,
     "push": push,
     "bench": bench,

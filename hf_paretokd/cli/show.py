@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from hf_paretokd.bench.tables import BenchTable
 from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.distilled import Provenance
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import SamplingRow
 from hf_paretokd.evaluation.latency import Protocol
@@ -222,6 +223,13 @@ def proof(found: Proof, output: Path) -> None:
         console.print(table)
     size = (output / CONVERTED_WEIGHTS).stat().st_size / 1e6
     line(f"{output}: {size:.1f} MB")
+
+
+def distilled(found: Provenance, folder: Path) -> None:
+    """What a teacher has translated, and how to learn from it."""
+    lines, minutes = sum(found.lines.values()), found.seconds / 60
+    line(f"{folder}: {lines:,} sentence pairs, {found.of} by {found.model}, {found.decoding}, {minutes:.1f} minutes")
+    line(f"train on it: --data.distilled_dir {folder} --data.distilled replace, or add")
 
 
 def uploads(planned: Sequence[Upload], public: bool) -> None:

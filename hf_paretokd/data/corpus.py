@@ -15,11 +15,13 @@ Rules, in the order they are applied to a row:
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hf_paretokd.data.distilled import distilled_rows
 from hf_paretokd.data.pairs import LanguagePair, like_a_tag, source_tags
 from hf_paretokd.data.readers import (
     Row,
@@ -35,6 +37,7 @@ from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, RecipeError
 
 SPECIAL = "special token in the text"  # the reason for a skip
+DISTILLED = ("replace", "add")
 SPECIAL_TOKENS = ("</s>", "<unk>", "<pad>", "\u2581")  # of tokenizers made here; `▁` is their space
 
 
@@ -55,6 +58,8 @@ class DataConfig:
         target_tags: `needed` puts `>>xx<<` on the source when there are several target languages, `always` every time.
         max_length: longest side in tokens, tag and `</s>` included; default: what the tokenizer was made for.
         max_sentence_pairs: for some language pairs, such as `{fr-en: 40000}`, how many training rows to keep.
+        distilled_dir: folder that `paretokd distill` has written, for sequence-level distillation.
+        distilled: whether its text comes in the place of the training text (`replace`), or goes to it (`add`).
     """
 
     pairs: list[str] = field(default_factory=list)
@@ -67,6 +72,8 @@ class DataConfig:
     target_tags: str = "needed"
     max_length: int | None = None
     max_sentence_pairs: dict[str, int] = field(default_factory=dict)
+    distilled_dir: str | None = None
+    distilled: str = "replace"
 
     def __post_init__(self) -> None:
         if not self.pairs:
@@ -86,6 +93,8 @@ class DataConfig:
             missing = [pair for pair in self.pairs if pair not in self.hub]
             if missing:
                 raise RecipeError(f"data.hub: names no data set for {missing[0]}")
+        if self.distilled not in DISTILLED:
+            raise RecipeError(f"data.distilled: {self.distilled!r} is not one of {', '.join(DISTILLED)}")
         if self.data_dir and self.hub:
             raise RecipeError("data: data_dir and hub exclude each other")
 
@@ -114,11 +123,19 @@ def filled(config: DataConfig, field_name: str, pair: LanguagePair) -> str:
     Raises:
         RecipeError: another name stands in braces.
     """
-    value = getattr(config, field_name) or ""
+    return filled_in(getattr(config, field_name) or "", pair, f"data.{field_name}")
+
+
+def filled_in(value: str, pair: LanguagePair, where: str) -> str:
+    """Text with `{pair}`, `{source}` and `{target}` filled in; errors name `where`.
+
+    Raises:
+        RecipeError: another name stands in braces.
+    """
     try:
         return value.format(pair=pair, source=pair.source, target=pair.target)
-    except (KeyError, ValueError, IndexError) as error:
-        raise RecipeError(f"data.{field_name}: {value!r} may hold {{pair}}, {{source}} and {{target}} only") from error
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        raise RecipeError(f"{where}: {value!r} may hold {{pair}}, {{source}} and {{target}} only") from error
 
 
 def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Row]:
@@ -147,7 +164,7 @@ def text_places(config: DataConfig) -> list[Path]:
     """The folders and files that the text is read from, so far as it is read from here."""
     named = (filled(config, split, pair) for split in ("train", "validation", "test") for pair in config.parsed_pairs)
     files = {Path(config.data_dir or ".") / name for name in named if format_of(name)}
-    return [*([Path(config.data_dir)] if config.data_dir else []), *sorted(files)]
+    return [*(Path(folder) for folder in (config.data_dir, config.distilled_dir) if folder), *sorted(files)]
 
 
 def check_pair_values(
@@ -206,9 +223,28 @@ def load_text(config: DataConfig, split: str) -> dict[LanguagePair, ParallelText
     """All pairs of one split (`train`, `validation` or `test`), cleaned.
 
     Raises:
-        DataError: a language has no data, or a file breaks a rule; names file and line.
+        DataError: a language has no data, a file breaks a rule, or distilled text is of other text; names file and line.
     """
     limits = config.max_sentence_pairs if split == "train" else {}
-    return {
+    texts = {
         pair: capped(clean(open_rows(config, split, pair), pair, split), limits.get(str(pair))) for pair in config.parsed_pairs
     }
+    if split == "train" and config.distilled_dir:
+        return {
+            pair: with_distilled(text, Path(config.distilled_dir), config.distilled == "add") for pair, text in texts.items()
+        }
+    return texts
+
+
+def with_distilled(text: ParallelText, folder: Path, add: bool) -> ParallelText:
+    """The training text of a pair with the targets that a teacher has made (Kim and Rush, 2016), or with these added.
+
+    Raises:
+        DataError: as `distilled_rows`.
+    """
+    rows: Iterable[Row] = distilled_rows(folder, text.pair, text.sources)
+    if add:
+        rows = chain((Row(*sides, "") for sides in zip(text.sources, text.targets, strict=True)), rows)
+    found = clean(rows, text.pair, text.split)
+    found.skipped, found.examples = text.skipped + found.skipped, {**found.examples, **text.examples}
+    return found

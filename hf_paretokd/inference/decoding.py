@@ -13,11 +13,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.batches import cut_sorted
 from hf_paretokd.data.tokenizer import check_languages, check_text_tags
+from hf_paretokd.errors import RecipeError
 from hf_paretokd.inference.ctranslate import Decoder, check_installed, convert, ctranslate_decoder
 from hf_paretokd.models.files import save_model, usable_length
 
 ENGINES = ("transformers", "ctranslate2")
 AHEAD = 2 * torch.get_num_threads()  # batches begun before the first is asked for: an engine may work on several
+
+
+def check_engine(engine: str, quantization: str) -> None:
+    """Raises a RecipeError if there is no such engine, or it has no such quantization."""
+    if engine not in ENGINES:
+        raise RecipeError(f"--engine: {engine!r} is not one of {', '.join(ENGINES)}")
+    if engine == "transformers" and quantization != "float32":
+        raise RecipeError(f"--quantization {quantization}: needs --engine ctranslate2")
 
 
 def decoder_of(

@@ -102,8 +102,12 @@ def scores(run: Run, member: Member) -> list[ModelScore]:
 
 
 def notes(run: Run, member: Member) -> list[str]:
-    """Averages and contamination, in sentences."""
+    """Who made the training text, averages and contamination, in sentences."""
     found = []
+    if made := run.distilled:
+        how = "joined by" if run.recipe.data.distilled == "add" else "replaced by"
+        teacher = Path(made.model).name if Path(made.model).exists() else made.model
+        found.append(f"The training text was {how} {made.of} that `{teacher}` had translated ({made.decoding}).")
     averages = [f"{group} {row.value:.1f}" for group in run.groups if (row := run.table.get((member, group, "bleu")))]
     if averages:
         found.append(f"Mean BLEU over pairs: {', '.join(averages)}.")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from hf_paretokd.errors import RecipeError
 from hf_paretokd.evaluation.latency import (
     TURNS,
     Cost,
@@ -18,7 +17,7 @@ from hf_paretokd.evaluation.latency import (
 )
 from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.ctranslate import Decoder
-from hf_paretokd.inference.decoding import ENGINES, decoder_of, encode_sources
+from hf_paretokd.inference.decoding import check_engine, decoder_of, encode_sources
 from hf_paretokd.layout import CONVERTED_WEIGHTS, WEIGHTS
 from hf_paretokd.models.files import usable_length
 from hf_paretokd.models.member import Member, distinct
@@ -41,10 +40,7 @@ def measure_run(run: Run, engine: str = "transformers", quantization: str = "flo
         ModelError: CTranslate2 is missing.
         TrainingError: nothing was scored.
     """
-    if engine not in ENGINES:
-        raise RecipeError(f"--engine: {engine!r} is not one of {', '.join(ENGINES)}")
-    if engine == "transformers" and quantization != "float32":
-        raise RecipeError(f"--quantization {quantization}: needs --engine ctranslate2")
+    check_engine(engine, quantization)
     sources = run.sources()
     members = distinct(member for member in run.members if member in run.scored)
     limit = usable_length(run.config(members[-1]), run.tokenizer)

@@ -12,6 +12,7 @@ from datasets import DatasetDict
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainerCallback
 
 from hf_paretokd.data.corpus import ParallelText, load_text, text_places
+from hf_paretokd.data.distilled import read_provenance
 from hf_paretokd.data.encoding import encode_split
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.tokenizer import train_tokenizer
@@ -29,7 +30,7 @@ from hf_paretokd.runs.run import Run, read_baseline
 from hf_paretokd.training.checkpointing import checkpoint_folders
 from hf_paretokd.training.identity import deciding_arguments, differences, read_identity
 from hf_paretokd.training.trainer import TranslationTrainer
-from hf_paretokd.utils.files import check_apart, claimed
+from hf_paretokd.utils.files import check_apart, claimed, save_json
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class StartOfRun(TrainerCallback):
         if self.overwrite:
             remove_run(self.layout)
         self.recipe.save(self.layout.recipe)
+        if folder := self.recipe.data.distilled_dir:
+            save_json(asdict(read_provenance(Path(folder))), self.layout.distilled)
         if self.layout.new_tokenizer.exists():
             shutil.rmtree(self.layout.tokenizer, ignore_errors=True)
             self.layout.new_tokenizer.rename(self.layout.tokenizer)

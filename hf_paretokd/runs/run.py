@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText, load_text
+from hf_paretokd.data.distilled import Provenance
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import FolderReadOnly, ModelError, ParetoKDError, RecipeError, TrainingError
 from hf_paretokd.evaluation.contamination import Contamination
@@ -289,6 +290,12 @@ class Run:
     def contamination(self) -> list[Contamination] | None:
         """Test sentences that the training text holds; None if that was not checked."""
         return optional(lambda: read_rows(Contamination, self.layout.contamination))
+
+    @cached_property
+    def distilled(self) -> Provenance | None:
+        """How the targets of the training text were made; None if no model has made them."""
+        path = self.layout.distilled
+        return optional(lambda: typed_json(Provenance, path), path) if path.is_file() else None
 
     @property
     def costs(self) -> tuple[Protocol, dict[Member, Cost]] | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,7 +21,7 @@ from hf_paretokd.runs.run import Run
 from hf_paretokd.training.callbacks import COUNTED
 from hf_paretokd.training.trainer import TranslationTrainer
 from hf_paretokd.utils.files import write_rows
-from hf_paretokd.utils.machine import accelerator_name, fastest_device, moved
+from hf_paretokd.utils.machine import described, fastest_device, moved
 
 
 @dataclass
@@ -133,9 +132,7 @@ def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
     state, (member, _) = trainer.state, next(trainer.model.members())
     processes, device = trainer.args.world_size, trainer.args.device.type
     threads = torch.get_num_threads() if device == "cpu" else 1
-    versions = ", ".join(f"{name} {version(name)}" for name in ("hf_paretokd", "torch", "transformers"))
-    cores = f"{threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else accelerator_name(device)
-    machine = f"{processes} × {device}, {cores}; {versions}"
+    machine = described(processes, device)
     seconds, signature = round(trainer.seconds_trained, 1), trainer.signature()
     figures: dict[str, tuple[float, str]] = {
         "updates": (state.global_step, signature),

@@ -1,6 +1,7 @@
 """What this machine is."""
 
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,14 @@ def moved(model: Model, to: torch.device | torch.dtype | str) -> Model:
 def accelerator_name(device: str) -> str:
     """What a GPU is called, as far as torch tells."""
     return torch.cuda.get_device_name() if device == "cuda" else device
+
+
+def described(processes: int, device: str) -> str:
+    """What some work was done with: `1 × cpu, 2 threads; hf_paretokd 0.1.0, torch …`."""
+    threads = torch.get_num_threads()
+    cores = f"{threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else accelerator_name(device)
+    versions = ", ".join(f"{name} {version(name)}" for name in ("hf_paretokd", "torch", "transformers"))
+    return f"{processes} × {device}, {cores}; {versions}"
 
 
 def machine_name() -> str:

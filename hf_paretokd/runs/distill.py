@@ -1,0 +1,260 @@
+"""Sequence-level distillation (Kim and Rush, 2016): a teacher translates text into a corpus that others learn from."""
+
+import dataclasses
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_paretokd.data.corpus import DataConfig, clean, filled_in, load_text, text_places
+from hf_paretokd.data.distilled import MONOLINGUAL, TRAINING, Provenance, fingerprint
+from hf_paretokd.data.pairs import LanguagePair, source_tags
+from hf_paretokd.data.readers import Row, read_lines
+from hf_paretokd.errors import DataError, ModelError, RecipeError
+from hf_paretokd.inference.ctranslate import Decoder
+from hf_paretokd.inference.decoding import check_engine, decoder_of, translate
+from hf_paretokd.layout import LOCK, PROVENANCE, SHARDS, distilled_shard, distilled_sides
+from hf_paretokd.models.files import load_checkpoint, model_folders
+from hf_paretokd.runs.recipe import command_line_recipe
+from hf_paretokd.runs.run import run_around
+from hf_paretokd.training.identity import weights_hash
+from hf_paretokd.utils.files import check_apart, claimed, save_json, typed_json, write_whole
+from hf_paretokd.utils.machine import described, fastest_device, moved
+from hf_paretokd.utils.text import one_line
+
+SHARD = 1000  # sentences that are translated together; a kill costs no more
+PLAN = "plan.json"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Sentences of a language pair as they go to the model and as they stand in the corpus."""
+
+    tagged: list[str]
+    lines: list[str]
+
+
+def distill(
+    model: str,
+    output: str | Path,
+    text: Sequence[str] = (),
+    num_beams: int = 5,
+    engine: str = "transformers",
+    quantization: str = "float32",
+    max_tokens: int = 4096,
+    overwrite: bool = False,
+    overrides: Sequence[str] = (),
+) -> Provenance:
+    """Translates training sources, or monolingual text, into a corpus for `data.distilled_dir`; goes on where it was cut off.
+
+    The corpus is an ordinary one, `PAIR/train.LANG`, with its record in `distilled.json`. Translations are kept every thousand
+    sentences; the same call again after a kill translates what is missing.
+
+    Args:
+        model: the teacher: a run with one, a model of a run, or a checkpoint.
+        output: folder for the corpus.
+        text: files of monolingual source text, in which `{pair}`, `{source}` and `{target}` are filled in; default: the
+            sources of the training text of the run that the teacher is of, or that `overrides` name.
+        num_beams: 1 for greedy search.
+        engine: `transformers` or `ctranslate2`.
+        quantization: of CTranslate2.
+        max_tokens: source tokens in a batch.
+        overwrite: begin anew, whatever corpus is there.
+        overrides: words such as `--data.pairs de-en`.
+
+    Raises:
+        RecipeError: an option does not fit, or the output is where something is read from.
+        ModelError: the teacher cannot be used, or is several.
+        DataError: the text cannot be used, or another corpus is in the output.
+    """
+    check_engine(engine, quantization)
+    for name, value in {"num_beams": num_beams, "max_tokens": max_tokens}.items():
+        if value < 1:
+            raise RecipeError(f"--{name}: {value} is not 1 or more")
+    teacher, folder = one_model(model), Path(output)
+    run = run_around(teacher, overrides)
+    data = run.recipe.data if run else command_line_recipe(overrides).data
+    tags, places = source_tags(data.parsed_pairs, data.target_tags), monolingual_places(data, text)
+    files = list(dict.fromkeys(path for found in places.values() for path in found))
+    read = files or text_places(data)
+    check_apart(folder, [teacher, *([run.folder] if run else []), *read])
+    check_output(folder, overwrite)
+    lines = monolingual_lines(places) if files else training_lines(data)
+    sources = {
+        pair: Sources([tags[pair] + line for line in found], list(map(one_line, found))) for pair, found in lines.items()
+    }
+    loaded, tokenizer = load_checkpoint(teacher)
+    device = fastest_device() if engine == "transformers" else torch.device("cpu")
+    plan = Provenance(
+        model=str(model),
+        weights=weights_hash(loaded),
+        engine=engine,
+        quantization=quantization,
+        num_beams=num_beams,
+        of=MONOLINGUAL if files else TRAINING,
+        places=[str(path) for path in read],
+        lines={str(pair): len(found.lines) for pair, found in sources.items()},
+        sources={str(pair): fingerprint(found.lines) for pair, found in sources.items()},
+        machine=described(1, device.type),
+    )
+    with claimed(folder):
+        plan = begin(folder, plan, overwrite)
+        decoder = decoder_of(moved(loaded.eval(), device), tokenizer, engine, quantization)
+        for seconds in translate_shards(folder, sources, loaded, tokenizer, decoder, num_beams, max_tokens):
+            plan = dataclasses.replace(plan, seconds=plan.seconds + seconds)
+            save_plan(folder, plan)
+        return finish(folder, plan, sources)
+
+
+def one_model(name: str) -> str:
+    """The checkpoint that is meant.
+
+    Raises:
+        ModelError: a run has several models.
+    """
+    found = model_folders(name)
+    if len(found) > 1:
+        raise ModelError(f"{name}: has several models; name the one that is to be the teacher: {', '.join(found)}")
+    return found[0]
+
+
+# ---- what is translated
+
+
+def training_lines(data: DataConfig) -> dict[LanguagePair, list[str]]:
+    """The sources of the training text as a training would see them, without text that was distilled for it."""
+    return {pair: text.sources for pair, text in load_text(dataclasses.replace(data, distilled_dir=None), "train").items()}
+
+
+def monolingual_places(data: DataConfig, text: Sequence[str]) -> dict[LanguagePair, list[Path]]:
+    """The files of every language pair.
+
+    Raises:
+        RecipeError: pairs with several source languages are to be read from one file.
+    """
+    places = {pair: [Path(filled_in(name, pair, "--text")) for name in text] for pair in data.parsed_pairs}
+    for pair in data.parsed_pairs:
+        for other in data.parsed_pairs:
+            if pair.source != other.source and set(places[pair]) & set(places[other]):
+                raise RecipeError(
+                    f"--text: {places[pair][0]} cannot be {pair.source} and {other.source}; put {{source}} into the name"
+                )
+    return places
+
+
+def monolingual_lines(places: Mapping[LanguagePair, Sequence[Path]]) -> dict[LanguagePair, list[str]]:
+    """The lines of files, each once; without those that are blank or that no training would take.
+
+    Raises:
+        DataError: a file cannot be read, or nothing is left of a pair.
+    """
+    found = {}
+    for pair, paths in places.items():
+        rows = (Row(line, line, f"{path}:{number}") for path in paths for number, line in read_lines(path))
+        kept = clean(rows, pair, "train")
+        for reason, count in kept.skipped.items():
+            logger.warning("%s: left out %d lines: %s (first: %s)", pair, count, reason, kept.examples[reason])
+        found[pair] = kept.sources
+    return found
+
+
+# ---- the work, from plan to corpus
+
+
+def check_output(folder: Path, overwrite: bool) -> None:
+    """Raises a DataError if something is in the way."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise DataError(f"--output: {folder} is a file; name a folder")
+    if (folder / PROVENANCE).is_file():
+        if not overwrite:
+            raise DataError(f"{folder}: holds a finished distilled corpus; give --overwrite to replace it, or another --output")
+    elif not (folder / SHARDS).is_dir() and any(path.name != LOCK for path in folder.iterdir()):
+        raise DataError(f"--output: {folder} is there already and is no distilled corpus; choose another")
+
+
+def begin(folder: Path, plan: Provenance, overwrite: bool) -> Provenance:
+    """Writes the plan, or goes on with that which is there; returns it with the seconds it has taken so far.
+
+    Raises:
+        DataError: what is there is of other work.
+    """
+    path = folder / SHARDS / PLAN
+    if overwrite:
+        remove(folder)
+    if path.is_file():
+        try:
+            begun = typed_json(Provenance, path)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read; give --overwrite to begin anew") from error
+        if not plan.same_work(begun):
+            raise DataError(
+                f"{folder}: holds the unfinished work of another teacher, other text or other options ({begun.model}, "
+                f"{begun.decoding}); give --overwrite to begin anew, or another --output"
+            )
+        plan = dataclasses.replace(plan, seconds=begun.seconds)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_plan(folder, plan)
+    return plan
+
+
+def save_plan(folder: Path, plan: Provenance) -> None:
+    """Writes what is being done, and the seconds it has taken."""
+    save_json(dataclasses.asdict(plan), folder / SHARDS / PLAN)
+
+
+def remove(folder: Path) -> None:
+    """Deletes a distilled corpus, and nothing else that may be there."""
+    record = folder / PROVENANCE
+    for path in (record, *(side for place in folder.glob("*-*") for side in place.glob("train.*"))):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / SHARDS, ignore_errors=True)
+
+
+def translate_shards(
+    folder: Path,
+    sources: Mapping[LanguagePair, Sources],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    decoder: Decoder,
+    num_beams: int,
+    max_tokens: int,
+) -> Iterator[float]:
+    """Translates the shards that are not there yet, each into a file of its own; yields the seconds that each took."""
+    total = sum(len(found.lines) for found in sources.values())
+    with tqdm(total=total, unit=" sentences", desc="distilling", smoothing=0.05) as bar:
+        for pair, found in sources.items():
+            for number, start in enumerate(range(0, len(found.lines), SHARD)):
+                part, path = found.tagged[start : start + SHARD], distilled_shard(folder, str(pair), number)
+                bar.set_postfix_str(str(pair), refresh=False)
+                if path.is_file():
+                    bar.initial += len(part)  # so that the estimate is of what was translated now
+                    bar.update(len(part))
+                    continue
+                begun = time.monotonic()
+                made = translate(model, tokenizer, part, num_beams, max_tokens, None, decoder)
+                write_whole(path, "".join(f"{one_line(line)}\n" for line in made))
+                bar.update(len(part))
+                yield time.monotonic() - begun
+
+
+def finish(folder: Path, plan: Provenance, sources: Mapping[LanguagePair, Sources]) -> Provenance:
+    """Puts the corpus together, the record last."""
+    for pair, found in sources.items():
+        shards = [distilled_shard(folder, str(pair), number) for number in range(-(-len(found.lines) // SHARD))]
+        source, target = distilled_sides(folder, pair.source, pair.target)
+        source.parent.mkdir(exist_ok=True)
+        write_whole(source, "".join(f"{line}\n" for line in found.lines))
+        write_whole(target, b"".join(path.read_bytes() for path in shards))
+    record = dataclasses.replace(plan, seconds=round(plan.seconds, 3))
+    save_json(dataclasses.asdict(record), folder / PROVENANCE)
+    shutil.rmtree(folder / SHARDS, ignore_errors=True)
+    return record
