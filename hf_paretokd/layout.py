@@ -206,6 +206,23 @@ class RunLayout:
         return [*self.own_files, *inside, *kept, *pictures, *checkpoints]
 
 
+@dataclass(frozen=True)
+class ComparisonLayout:
+    """The paths of a comparison of several runs."""
+
+    folder: Path
+
+    @property
+    def results(self) -> Path:
+        """All scores and tests."""
+        return self.folder / "comparison.json"
+
+    @property
+    def picture(self) -> Path:
+        """Scores against cost, and differences from the baseline."""
+        return self.folder / f"comparison{PICTURE}"
+
+
 def distilled_sides(folder: Path, source: str, target: str) -> tuple[Path, Path]:
     """The two files of a language pair in a distilled corpus."""
     place = folder / f"{source}-{target}"

@@ -340,6 +340,44 @@ FRONTIER = [
     ("other != own and all(", "all("),
     ("- rise * (last.high - first.high) < 0", "- rise * (last.high - first.high) > 0"),
 ]
+BOOTSTRAP = [
+    ("np.ones(sentences, np.int64)", "np.zeros(sentences, np.int64)"),
+    ("default_rng(seed)", "default_rng()"),
+    ("np.mean(np.stack(scores), axis=0)", "np.median(np.stack(scores), axis=0)", "two values have the same mean and median"),
+    ("np.percentile(scores[1:],", "np.percentile(scores,"),
+    ("[TAIL, 100 - TAIL]", "[2 * TAIL, 100 - 2 * TAIL]"),
+    ("differences = scores - against", "differences = against - scores"),
+    ("- differences[1:].mean())", ")"),
+    ("centred >= abs(found.value)", "centred > abs(found.value)"),
+    (") + 1\n", ")\n"),
+    ("(len(p_values) - rank)", "len(p_values)"),
+    ("max(largest, min(", "max(0.0, min("),
+]
+DISTILLED = [
+    ("if record.of == TRAINING:", "if False:"),
+    ("row.source != one_line(wanted)", "row.target != one_line(wanted)"),
+    ("zip_longest(rows, sources)", "zip(rows, sources, strict=False)"),
+    ("len(rows) != record.lines", "len(rows) < record.lines"),
+    ('"num_beams", "of", "sources")', '"of", "sources")'),
+]
+DISTILL = [
+    ("Sources([tags[pair] + line for line in found]", "Sources(list(found)"),
+    ("if path.is_file():\n                    bar.initial", "if False:\n                    bar.initial"),
+    ('distilled_dir=None), "train"', 'distilled_dir=None), "validation"'),
+    ("if not plan.same_work(begun)", "if plan.same_work(begun)"),
+    ("range(-(-len(found.lines) // SHARD))", "range(len(found.lines) // SHARD)"),
+    ("seconds=plan.seconds + seconds", "seconds=seconds", "no test looks at the seconds of more than one shard"),
+]
+SYSTEMS = [
+    ("draws(len(references), SEED + number)", "draws(len(references), SEED)"),
+    ("found[unit] += run.training[unit].value / len(runs)", "found[unit] += run.training[unit].value"),
+    ("[metric].value for run in runs.values()", "[metric].value * 2 for run in runs.values()"),
+    ("base.get(place) or base.get(replace(place, peer=None))", "base.get(place)"),
+    ("if known[name] != value", "if False"),
+    ("each.value * sign > 0", "each.value * sign < 0"),
+    ("values = iter(holm(", "values = iter(list("),
+    ("if other is not None and not is_base", "if other is not None"),
+]
 TABLE = {  # file below the package: its edits, and the tests that have to notice them
     "losses.py": (LOSSES, "tests/test_losses.py"),
     "methods/all_in_one.py": (ALL_IN_ONE, "tests/methods/test_all_in_one.py tests/training/test_trainer.py"),
@@ -372,6 +410,10 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     "models/slicing.py": (SLICING, "tests/models/test_slicing.py"),
     "models/states.py": (STATES, "tests/models/test_states.py"),
     "evaluation/significance.py": (SIGNIFICANCE, "tests/evaluation/test_significance.py"),
+    "evaluation/bootstrap.py": (BOOTSTRAP, "tests/evaluation/test_bootstrap.py tests/runs/test_systems.py"),
+    "data/distilled.py": (DISTILLED, "tests/runs/test_distill.py"),
+    "runs/distill.py": (DISTILL, "tests/runs/test_distill.py"),
+    "runs/systems.py": (SYSTEMS, "tests/runs/test_systems.py"),
     "evaluation/contamination.py": (CONTAMINATION, "tests/evaluation/test_contamination.py"),
     "evaluation/frontier.py": (FRONTIER, "tests/evaluation/test_frontier.py"),
 }

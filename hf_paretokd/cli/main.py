@@ -29,6 +29,8 @@ USAGE = """usage: paretokd COMMAND …
   evaluate RUN|MODEL [--field value …]   BLEU and chrF of a run, or of any checkpoint (--data.pairs de-en --data.data_dir …)
   extract RUN|MODEL DEPTH … --output DIR [--overwrite]   students as plain checkpoints, such as 6-2
   report RUN                             report.html and its pictures: all models, what they cost and what they are worth
+  compare RUN … [--axis updates|cost|best] [--baseline RUN]
+                                         runs side by side: scores with intervals, paired tests, cost
   choose RUN [--max-ms N] [--max-mb N] [--min-bleu N] [--pair de-en]   the student that fits a device
   export MODEL --to ctranslate2 [--quantization int8] --output DIR   converted, and proved on the test text of its run
   distill RUN|MODEL --output CORPUS [--text FILE …] [--engine ctranslate2] [--data.field value …]
@@ -251,6 +253,26 @@ def report(words: list[str]) -> None:
         show.warning(f"no report: {error}")
 
 
+def compare(words: list[str]) -> None:
+    """`paretokd compare`."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.systems import AXES, METRICS, compare_systems, systems_of, write_comparison
+
+    parser = argparse.ArgumentParser(
+        prog="paretokd compare",
+        description="Scores of several runs on the same text, with intervals and paired tests against one of them. Runs that "
+        "belong together, as other depths, other language pairs or other seeds, are one system: NAME=RUN,RUN,RUN.",
+    )
+    parser.add_argument("systems", nargs="+", metavar="RUN", help="a finished run, or NAME=RUN,RUN,…")
+    parser.add_argument("--axis", choices=AXES, default="updates", help="what cost is (default: updates of a model)")
+    parser.add_argument("--baseline", metavar="RUN", help="run or NAME that others are compared with (default: the first)")
+    parser.add_argument("--metric", choices=METRICS, default="bleu")
+    parser.add_argument("--output", type=Path, default=Path("comparison"), help="folder for comparison.json and the picture")
+    options = parser.parse_args(words)
+    found = compare_systems(*systems_of(options.systems, options.baseline), options.axis, options.metric)
+    show.comparison(found, write_comparison(found, options.output))
+
+
 def choose(words: list[str]) -> None:
     """`paretokd choose`; exit code 1 if nothing fits."""
     from hf_paretokd.cli import show
@@ -387,6 +409,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": evaluate,
     "extract": extract,
     "report": report,
+    "compare": compare,
     "choose": choose,
     "export": export,
     "distill": distill,

@@ -15,7 +15,9 @@ from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.distilled import Provenance
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import SamplingRow
+from hf_paretokd.evaluation.bootstrap import Difference
 from hf_paretokd.evaluation.latency import Protocol
+from hf_paretokd.evaluation.plots import label
 from hf_paretokd.evaluation.proof import Proof
 from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, MISSING, ResultRow, shown, with_spread
 from hf_paretokd.hub.upload import Upload
@@ -25,6 +27,7 @@ from hf_paretokd.runs.choose import Budget, Candidate, Choice
 from hf_paretokd.runs.report import Report
 from hf_paretokd.runs.run import Run
 from hf_paretokd.runs.score import Kept, Scores
+from hf_paretokd.runs.systems import SystemComparison
 
 console = Console(markup=False)  # paths and sentences may hold square brackets
 
@@ -172,6 +175,69 @@ def kept_scores(kept: Kept) -> None:
         console.print(
             f"contamination: {found.held:,} of {found.sentences:,} scored sentences are in the training text, both sides"
         )
+
+
+def comparison(found: SystemComparison, written: Sequence[Path]) -> None:
+    """Systems side by side, their language pairs where there are several, and where all of it is."""
+    metric, pairs = label(found.metric), list(found.signatures)
+    several = len(pairs) > 1
+    over = f"mean over {len(pairs)} pairs" if several else pairs[0]
+    table = Table(title=f"{found.split}, {found.decoding}: {metric}, {over}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    numbers = [
+        metric,
+        f"against {found.baseline}",
+        "p\n(Holm)",
+        *(["won–lost"] if several else []),
+        found.unit.split()[0].replace("-", "-\n"),
+    ]
+    for heading in ("system", "model", *numbers):
+        table.add_column(heading, justify="right" if heading in numbers else "left", no_wrap=heading in numbers[:2])
+    repeated = any(each.seeds > 1 for each in found.entries)
+    if repeated:
+        table.add_column("seeds", justify="right")
+    for each in found.entries:
+        test = each.difference
+        won, lost = each.wins(1), each.wins(-1)
+        table.add_row(
+            each.system,
+            each.model,
+            f"{each.score.value:.1f} ± {(each.score.high - each.score.low) / 2:.1f}",
+            signed(test) if test else "",
+            MISSING if each.adjusted is None else f"{each.adjusted:.3f}",
+            *([f"{won[0]}–{lost[0]} ({won[1]}–{lost[1]})" if each.by_pair else ""] if several else []),
+            MISSING if each.cost is None else f"{each.cost:,.{2 if found.axis == 'cost' else 0}f}",
+            *([str(each.seeds)] if repeated else []),
+        )
+    console.print(table)
+    if several:
+        console.print(pairs_of_systems(found, pairs))
+    if len(found.depths) > 1:
+        line(f"mean: over {', '.join(found.depths)}")
+    if several:
+        line("won–lost: language pairs, in brackets those with p < 0.05 for the pair alone")
+    if found.resolution:
+        line(f"resolved here: differences of {found.resolution:.1f} {metric}; intervals are 95 %, by bootstrap over sentences")
+    if len(set(found.machines)) > 1:
+        line(f"trained on different machines or versions: {' | '.join(found.machines)}")
+    for path in written:
+        line(str(path))
+
+
+def signed(test: Difference) -> str:
+    """`+0.8 [+0.3, +1.3]`."""
+    return f"{test.value:+.1f} [{test.low:+.1f}, {test.high:+.1f}]".replace("-", "−")
+
+
+def pairs_of_systems(found: SystemComparison, pairs: Sequence[str]) -> Table:
+    """Scores by language pair; * where the difference from the baseline has p < 0.05 for the pair alone."""
+    title = f"{label(found.metric)} of {common_side(pairs)}; * p < 0.05 against {found.baseline}"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for number, heading in enumerate(("system", "model", *short_names(pairs))):
+        table.add_column(heading, justify="left" if number < 2 else "right")
+    for each in found.entries:
+        stars = {pair: "*" if test.significant else "" for pair, test in each.by_pair.items()}
+        table.add_row(each.system, each.model, *(f"{each.pairs[pair].value:.1f}{stars.get(pair, '')}" for pair in pairs))
+    return table
 
 
 def report(found: Report) -> None:

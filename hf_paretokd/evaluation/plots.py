@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hf_paretokd.evaluation.bootstrap import Difference, Estimate
 from hf_paretokd.evaluation.frontier import FrontierPoint, hull, unbeaten
 from hf_paretokd.utils.files import write_whole
 
@@ -96,6 +97,54 @@ def plot_tradeoff(points: Sequence[tuple[str, float, float]], cost: str, path: P
     finish(figure, path)
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A model of a system: its score, how it differs from the baseline's, and what it cost."""
+
+    system: str
+    model: str
+    score: Estimate
+    difference: Difference | None
+    cost: float | None
+
+
+def plot_systems(scored: Sequence[Scored], metric: str, unit: str, baseline: str, path: Path) -> None:
+    """Scores against cost with 95 % intervals, one colour a system, and beside them the differences from the baseline."""
+    names = list(dict.fromkeys(each.system for each in scored))
+    compared = [each for each in scored if each.difference]
+    figure, panels = new_figure(columns=2 if compared else 1, shared=False)
+    axes = panels[0]
+    for number, name in enumerate(names):
+        mine = [each for each in scored if each.system == name and each.cost is not None and "mean" not in each.model]
+        spread = [[each.score.value - each.score.low for each in mine], [each.score.high - each.score.value for each in mine]]
+        places = ([each.cost for each in mine], [each.score.value for each in mine])
+        axes.errorbar(*places, yerr=spread, fmt="o", color=f"C{number % 10}", label=name, capsize=2, linewidth=1)
+        for each in mine:
+            style = {"textcoords": "offset points", "xytext": (5, 0), "va": "center", "fontsize": 8}
+            axes.annotate(each.model, (each.cost, each.score.value), color=f"C{number % 10}", **style)
+    axes.set_xlabel(unit)
+    axes.set_ylabel(metric)
+    axes.legend(fontsize=8)
+    axes.margins(0.15)
+    if compared:
+        draw_differences(panels[1], compared, names, f"{metric}, less that of {baseline}")
+    finish(figure, path)
+
+
+def draw_differences(axes: Any, compared: Sequence[Scored], names: Sequence[str], title: str) -> None:
+    """A line for each difference with its 95 % interval, from top to bottom."""
+    for row, each in enumerate(compared):
+        found = each.difference
+        if found:
+            spread = [[found.value - found.low], [found.high - found.value]]
+            colour = f"C{names.index(each.system) % 10}"
+            axes.errorbar([found.value], [row], xerr=spread, fmt="o", color=colour, capsize=2, linewidth=1)
+    axes.axvline(0.0, color="0.5", linewidth=1)
+    axes.set_yticks(range(len(compared)), [f"{each.system}: {each.model}" for each in compared], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(title)
+
+
 def plot_losses(log: Sequence[Mapping[str, Any]], training: Path, validation: Path) -> None:
     """Cross-entropies over updates, a line for each model.
 
@@ -152,14 +201,14 @@ def label(metric: str) -> str:
     return {"bleu": "BLEU", "chrf": "chrF"}.get(metric, metric)
 
 
-def new_figure(columns: int = 1) -> tuple[Any, Sequence[Any]]:
-    """A figure with one row of panels, drawn without a display."""
+def new_figure(columns: int = 1, shared: bool = True) -> tuple[Any, Sequence[Any]]:
+    """A figure with one row of panels, drawn without a display; they have the same vertical axis if it is shared."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.0 + 4.4 * columns, 4.4), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, sharey=True, squeeze=False)[0]
+    return figure, figure.subplots(1, columns, sharey=shared, squeeze=False)[0]
 
 
 def finish(figure: Any, path: Path) -> None:

@@ -30,8 +30,8 @@ class ResultRow:
     all, or the average over the high- and low-resource pairs, `HRL` and `LRL`; `metric` is `bleu`, `chrf` (both with a
     sacreBLEU signature, and for single pairs the bounds `low` and `high` of the 95 % bootstrap interval), `parameters` or
     `sentences_per_second`; the split `train` holds `updates`, `best_update`, `validation_loss` (of that update) and `passes`
-    with the training's signature, and with machine and versions `training_seconds`, `core_hours` or `gpu_hours`, and
-    `pairs_per_second`, `source_tokens_per_second` and `target_tokens_per_second`, of all peers;
+    with the training's signature, and with machine and versions `training_seconds`, `core_hours` (of the processor, all
+    processes) or `gpu_hours`, and `pairs_per_second`, `source_tokens_per_second` and `target_tokens_per_second`, of all peers;
     `decoding` says how the text was made; `seconds` is the time the translations took.
     """
 

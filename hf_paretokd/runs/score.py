@@ -131,17 +131,18 @@ def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
     """What the training took, over all parts of a resumed run."""
     state, (member, _) = trainer.state, next(trainer.model.members())
     processes, device = trainer.args.world_size, trainer.args.device.type
-    threads = torch.get_num_threads() if device == "cpu" else 1
+    hours = "core_hours" if device == "cpu" else "gpu_hours"
     machine = described(processes, device)
     seconds, signature = round(trainer.seconds_trained, 1), trainer.signature()
+    end = next((line for line in reversed(state.log_history) if "train_runtime" in line), {})
+    core_seconds = end.get("core_seconds", seconds * processes * torch.get_num_threads())  # older logs do not say
     figures: dict[str, tuple[float, str]] = {
         "updates": (state.global_step, signature),
         "best_update": (state.best_global_step or state.global_step, signature),
         "passes": (round(state.epoch or 0.0, 2), signature),
         "training_seconds": (seconds, machine),
-        "core_hours" if device == "cpu" else "gpu_hours": (seconds * processes * threads / 3600, machine),
+        hours: (core_seconds / 3600 if device == "cpu" else seconds * processes / 3600, machine),
     }
-    end = next((line for line in reversed(state.log_history) if "train_runtime" in line), {})
     figures |= {name: (end[name], machine) for name in COUNTED if name in end}
     if state.best_metric is not None:
         figures["validation_loss"] = (state.best_metric, signature)

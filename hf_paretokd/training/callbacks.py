@@ -30,6 +30,8 @@ class Clock(TrainerCallback):
         self.trainer = trainer
         self.before, self.resumed = 0.0, 0.0
         self.start: float | None = None
+        self.processor_before = 0.0  # seconds of this process's threads, and those of all before a resume in the first one
+        self.processor_start = 0.0
         self.waited, self.asked = 0.0, 0.0
         self.counts, self.counted = [0.0] * len(COUNTED), [0.0] * len(COUNTED)  # in all, and up to the last question
         self.loss: Tensor | float = 0.0  # the sum over all updates
@@ -39,14 +41,22 @@ class Clock(TrainerCallback):
         """Wall time since training began, less the pauses between a stop and its resume."""
         return self.before + (time.monotonic() - self.start if self.start else 0.0)
 
+    @property
+    def processor_seconds(self) -> float:
+        """Time of the processor in all threads of this process, over the same span."""
+        return self.processor_before + (time.process_time() - self.processor_start if self.start else 0.0)
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Starts the clock, at zero or where `load_state_dict` set it."""
+        if not self.resumed:
+            self.processor_before = 0.0
         self.before, self.resumed = self.resumed, 0.0
+        self.processor_start = time.process_time()
         self.start, self.waited, self.asked = time.monotonic(), 0.0, self.before
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stops the clock: what comes after is not training."""
-        self.before, self.start = self.seconds, None
+        self.before, self.processor_before, self.start = self.seconds, self.processor_seconds, None
 
     def count(self, counts: Sequence[float]) -> None:
         """Adds what this process trains on."""
@@ -77,7 +87,8 @@ class Clock(TrainerCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold; to be called by all processes."""
-        return {"seconds": self.seconds, "counts": self.trainer.in_all(self.counts), "loss": self.total_loss()}
+        *counts, processor = self.trainer.in_all([*self.counts, self.processor_seconds])
+        return {"seconds": self.seconds, "processor_seconds": processor, "counts": counts, "loss": self.total_loss()}
 
     def total_loss(self) -> float:
         """The sum of the losses of all updates; to be asked by all processes."""
@@ -89,6 +100,7 @@ class Clock(TrainerCallback):
         self.before = self.resumed = saved["seconds"]
         mine = float(self.trainer.is_world_process_zero())  # the sums were taken over all processes
         self.counts = self.counted = [mine * total for total in saved.get("counts", self.counts)]  # older ones have none
+        self.processor_before = mine * saved.get("processor_seconds", saved["seconds"] * torch.get_num_threads())
         self.loss = saved.get("loss", 0.0)
 
 

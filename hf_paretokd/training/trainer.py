@@ -459,6 +459,7 @@ class TranslationTrainer(GeneratingTrainer):
             for name in MEANINGLESS:
                 logs.pop(name, None)
             logs |= {name: round(value, 1) for name, value in self._clock.mean_speeds().items()}
+            logs["core_seconds"] = round(self.in_all([self._clock.processor_seconds])[0], 1)
             logs["train_loss"] = self._clock.total_loss() / max(self.state.global_step, 1)  # also of what came before a stop
         super().log(logs, start_time)
 

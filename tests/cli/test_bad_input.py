@@ -48,6 +48,23 @@ def digest(folder):
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def distilled_text(place):
+    """A corpus of one sentence that says it is of the training text."""
+    (place / "made" / "bs-en").mkdir(parents=True)
+    for side in ("bs", "en"):
+        (place / "made" / "bs-en" / f"train.{side}").write_text("one line\n")
+    facts = {"model": "x", "weights": "0", "engine": "transformers", "quantization": "float32", "num_beams": 5, "machine": "y"}
+    more = {"of": "training text", "places": [], "lines": {"bs-en": 1}, "sources": {"bs-en": "0"}}
+    (place / "made" / "distilled.json").write_text(json.dumps({**facts, **more}))
+
+
+def other_test_text(place):
+    """A second run whose references are others."""
+    shutil.copytree(place / "run", place / "second")
+    path = place / "second" / "translations" / "test.bs-en" / "reference.txt"
+    path.write_text("another line" + path.read_text("utf-8"), "utf-8")
+
+
 def write(path, content):
     """A spoilt file under the folder; bytes, text, or a function of what is there."""
 
@@ -798,6 +815,52 @@ CASES |= {
         (*LONGER, "--output_dir", "{place}/new"),
         ("--output_dir: ", "run goes on where it is"),
     ),
+    "distilled text that is not there": (
+        None,
+        (*NEW, "--data.distilled_dir", "{place}/text"),
+        ("data.distilled_dir: ", "distilled.json is missing"),
+    ),
+    "a use of distilled text that is none": (
+        None,
+        (*NEW, "--data.distilled", "mix"),
+        ("data.distilled: 'mix' is not one of replace, add",),
+    ),
+    "distilled text of other sources": (
+        distilled_text,
+        (*NEW, "--data.distilled_dir", "{place}/made"),
+        ("train.bs:1: is not the sentence that the training text has there", "distil the text again"),
+    ),
+    "distillation over a folder": (
+        None,
+        ("distill", "{place}/run", "--output", "{place}/text"),
+        ("--output: ", "text", "is read here"),
+    ),
+    "distillation into a run": (None, ("distill", "{place}/run", "--output", "{place}/run/text"), ("lies inside",)),
+    "distillation of no text": (
+        None,
+        ("distill", "{place}/run", "--output", "{place}/out", "--text", "{place}/nothing.bs"),
+        ("nothing.bs: no such file",),
+    ),
+    "distillation by a run without models": (
+        None,
+        ("distill", "{place}/text", "--output", "{place}/out"),
+        ("text: holds no checkpoint, and is no run with finished models",),
+    ),
+    "a comparison with nothing": (None, ("compare", "{place}/run", "{place}/nowhere"), ("nowhere' is no folder",)),
+    "a comparison of a folder": (None, ("compare", "{place}/text"), ("no finished run (results.json is missing)",)),
+    "a comparison across texts": (
+        other_test_text,
+        ("compare", "{place}/run", "{place}/second"),
+        (
+            "second",
+            "cannot be compared: their text of bs-en differs, first in line 1",
+        ),
+    ),
+    "a baseline that is none": (
+        None,
+        ("compare", "{place}/run", "--baseline", "best"),
+        ("--baseline: 'best' is neither a run nor one of",),
+    ),
     "going on and beginning anew": (
         None,
         ("train", "{place}/run", "--resume", "--overwrite"),
@@ -816,7 +879,7 @@ CASES |= {
 
 
 def test_there_are_enough_cases():
-    assert len(CASES) >= 242
+    assert len(CASES) >= 253
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -252,3 +253,33 @@ def test_square_brackets_in_paths_and_text_are_printed_as_they_are(capsys, text_
     said = capsys.readouterr().out
     for part in ("[/t]", "[b]a", "[/b]", "[red]c", "[d]"):
         assert part in said
+
+
+def rows_of_recipe(name):
+    """The systems that a recipe's comments name: words of `paretokd train` after the recipe, or of another command."""
+    text = next(path for path in SHIPPED if path.stem == name).read_text()
+    for line in text.splitlines():
+        if line.startswith("#   ") and " --" in line:
+            command = re.search(r"(paretokd | --)(.*)", line)
+            yield command[2].split() if "paretokd" in command[1] else ["train", "", *f"--{command[2]}".split()]
+
+
+@pytest.mark.parametrize("name", ["multi30k-de-en", "tatoeba8-m2o"])
+def test_every_row_of_a_small_recipe_trains_at_toy_size(name, text_folder, tmp_path, monkeypatch):
+    """In their order, because some learn from others."""
+    monkeypatch.chdir(tmp_path)
+    path = next(path for path in SHIPPED if path.stem == name)
+    pairs = ["bs-en"] if name.startswith("multi") else ["fr-en", "bs-en"]
+    text = ["--data.pairs", *pairs, "--data.data_dir", text_folder, "--data.validation", "validation", "--data.test", "test"]
+    small = [*TINY, *text, "--data.max_sentence_pairs", "{bs-en: 40}", "--evaluation.splits", "[]"]
+    small += ["--model.encoder_layers", "3", "--evaluation.high_resource", pairs[0]]
+    for method in ("pareto_mutual", "pareto_all_in_one"):
+        small += [f"--{method}.update_interval", "2", f"--{method}.trial_share", "0.02"]
+    done = 0
+    for words in (["train", ""], *rows_of_recipe(name)):
+        if words[0] == "train":
+            assert run(monkeypatch, "train", path, *small, *words[2:]) == 0, words
+        else:
+            assert run(monkeypatch, *words, "--num_beams", "1") == 0, words
+        done += 1
+    assert done == {"multi30k-de-en": 14, "tatoeba8-m2o": 11}[name]

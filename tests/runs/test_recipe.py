@@ -58,7 +58,7 @@ def test_rows_of_the_papers_tables_are_overrides(tmp_path):
     seen = 0
     for path in SHIPPED:
         for line in path.read_text().splitlines():
-            if not line.startswith("#   ") or " --" not in line:
+            if not line.startswith("#   ") or " --" not in line or "paretokd" in line:
                 continue
             words = line.split("(")[0].split(" --", 1)[1].split()
             load_recipe(path, ["--" + words[0], *words[1:]])

@@ -1,3 +1,4 @@
+import json
 import math
 
 import datasets
@@ -199,6 +200,24 @@ def test_speeds_are_of_sentence_pairs_and_tokens(new_trainer):
     resumed = new_trainer(max_steps=4, eval_steps=2, gradient_accumulation_steps=2)
     resumed.train(resume_from_checkpoint=str(trainer.checkpoint(2)))
     assert resumed._clock.counts == expected, "over all parts of a resumed training"
+
+
+def test_processor_time_is_of_all_parts_and_all_threads(new_trainer, monkeypatch):
+    import time
+
+    spent = iter(range(0, 10**6, 7))  # seven seconds of the processor between any two looks
+    monkeypatch.setattr(time, "process_time", lambda: next(spent))
+    trainer = new_trainer(max_steps=4, eval_steps=2)
+    trainer.train()
+    (end,) = [line["core_seconds"] for line in trainer.state.log_history if "core_seconds" in line]
+    kept = json.loads((trainer.checkpoint(2) / "progress.json").read_text())["clock"]["processor_seconds"]
+    assert (kept, end) == (7, 21), "begin, first checkpoint, second, end"
+    resumed = new_trainer(max_steps=4, eval_steps=2)
+    resumed.train(resume_from_checkpoint=str(trainer.checkpoint(2)))
+    (end,) = [line["core_seconds"] for line in resumed.state.log_history[-1:]]
+    assert end == kept + 14
+    assert resumed._clock.processor_seconds == kept + 21, "and nothing once it has ended"
+    assert resumed._clock.processor_seconds == kept + 21
 
 
 def test_freed_memory_is_kept_where_the_c_library_can():
