@@ -343,7 +343,7 @@ FRONTIER = [
 BOOTSTRAP = [
     ("np.ones(sentences, np.int64)", "np.zeros(sentences, np.int64)"),
     ("default_rng(seed)", "default_rng()"),
-    ("np.mean(np.stack(scores), axis=0)", "np.median(np.stack(scores), axis=0)", "two values have the same mean and median"),
+    ("np.mean(np.stack(scores), axis=0)", "np.median(np.stack(scores), axis=0)"),
     ("np.percentile(scores[1:],", "np.percentile(scores,"),
     ("[TAIL, 100 - TAIL]", "[2 * TAIL, 100 - 2 * TAIL]"),
     ("differences = scores - against", "differences = against - scores"),
@@ -366,7 +366,7 @@ DISTILL = [
     ('distilled_dir=None), "train"', 'distilled_dir=None), "validation"'),
     ("if not plan.same_work(begun)", "if plan.same_work(begun)"),
     ("range(-(-len(found.lines) // SHARD))", "range(len(found.lines) // SHARD)"),
-    ("seconds=plan.seconds + seconds", "seconds=seconds", "no test looks at the seconds of more than one shard"),
+    ("seconds=plan.seconds + seconds", "seconds=seconds"),
 ]
 SYSTEMS = [
     ("draws(len(references), SEED + number)", "draws(len(references), SEED)"),

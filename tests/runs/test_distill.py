@@ -99,6 +99,8 @@ def test_the_targets_carry_the_tag_that_the_teacher_was_asked_by(folder, made):
 @pytest.mark.parametrize("cut", ["translate", "save_plan", "write_whole"])
 def test_a_kill_costs_the_shard_that_was_in_the_making(cut, students, lines, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD", 10)
+    seconds = iter(range(10**6))
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(seconds)))  # a second passes between any two looks
     arguments = (str(students / "2-2"), tmp_path / "out", [str(lines)], 1)
     fr = ["--data.pairs", "fr-en"]
     whole = distill(arguments[0], tmp_path / "whole", *arguments[2:], overrides=fr)
@@ -124,7 +126,9 @@ def test_a_kill_costs_the_shard_that_was_in_the_making(cut, students, lines, tmp
     translated = []
     with monkeypatch.context() as patch:
         patch.setattr(module, "translate", lambda *words: translated.append(words) or translate(*words))
-        distill(*arguments, overrides=fr)
+        resumed = distill(*arguments, overrides=fr)
+    lost = 1 if cut == "save_plan" else 0  # the shard was there, what it took not yet written down
+    assert (whole.seconds, resumed.seconds) == (count, count - lost), "of all parts of the work"
     assert len(translated) == count - done
     assert corpus(tmp_path / "out") == corpus(tmp_path / "whole")
     again = distill(*arguments[:3], 2, overwrite=True, overrides=fr)
