@@ -4,6 +4,7 @@ set -eu
 bench() { name=$1; shift; COLUMNS=100 paretokd bench "$@" > "docs/results/$name.txt"; }
 bench bench-iwslt --shape iwslt
 bench bench-base --shape base
+bench bench-methods methods
 bench bench-pareto pareto
 bench bench-options-iwslt options --shape iwslt
 bench bench-options-small options --shape small --max_tokens 1024

@@ -38,7 +38,15 @@ TATOEBA = {
     "tatoeba8-auto": ("AUTO-PMD", (1, 5)),
 }
 TATOEBA_HIGH = ("fr-en", "mr-en")
-BENCHES = ("bench-iwslt", "bench-base", "bench-pareto", "bench-options-iwslt", "bench-options-small")
+BENCHES = (
+    "bench-iwslt",
+    "bench-base",
+    "bench-methods",
+    "bench-methods-h100",
+    "bench-pareto",
+    "bench-options-iwslt",
+    "bench-options-small",
+)
 BASELINES = ("multi30k-plain-6-6", "multi30k-plain-6-2", "multi30k-plain-2-2")
 
 
