@@ -1,4 +1,4 @@
-"""What this library needs of transformers beyond its public interface: one table, checked against the installed version."""
+"""What is needed of transformers and sacreBLEU beyond their public interface: one table, checked against what is installed."""
 
 import ast
 import inspect
@@ -9,6 +9,7 @@ import torch
 import transformers
 from transformers import Seq2SeqTrainer, Trainer
 
+from hf_paretokd.evaluation.metrics import scorers
 from hf_paretokd.methods.registry import METHODS
 from hf_paretokd.training.stock import StockTrainer
 
@@ -56,6 +57,10 @@ TOUCHES = {
         "_utils": torch,
         "_flatten_dense_tensors": torch._utils,
         "_unflatten_dense_tensors": torch._utils,
+    },
+    "evaluation/bootstrap.py": {
+        "_extract_corpus_statistics": scorers("en")["bleu"],
+        "_compute_score_from_stats": scorers("en")["chrf"],
     },
     "models/building.py": {"_keys_to_ignore_on_save": transformers.MarianMTModel},
     "models/files.py": {"_keys_to_ignore_on_save": transformers.MarianMTModel},

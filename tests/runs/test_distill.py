@@ -172,6 +172,13 @@ def edited(name, edit):
     return change
 
 
+def shorter(place):
+    """Without its last sentence, and its record says so."""
+    for side in ("fr", "en"):
+        edited(f"fr-en/train.{side}", lambda text: "\n".join(text.split("\n")[:-2]) + "\n")(place)
+    edited("distilled.json", lambda text: text.replace('"fr-en": 60', '"fr-en": 59'))(place)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -183,9 +190,11 @@ def edited(name, edit):
         (edited("distilled.json", lambda text: text.replace('"fr-en"', '"de-en"')), "holds no text for fr-en; distil it too"),
         (edited("distilled.json", lambda text: text[:40]), r"distilled\.json: cannot be read"),
         (edited("distilled.json", lambda text: text.replace('"fr-en": 60', '"fr-en": 61')), "has 60 lines and had 61"),
+        (edited("distilled.json", lambda text: text.replace('"fr-en": 60', '"fr-en": 59')), "has 60 lines and had 59"),
+        (shorter, "has 59 lines, the training text of fr-en 60"),
         (lambda place: (place / "distilled.json").unlink(), r"no finished distilled corpus \(distilled\.json is missing\)"),
     ],
-    ids=["sentence", "lines", "pair", "damage", "count", "record"],
+    ids=["sentence", "lines", "pair", "damage", "fewer", "more", "shorter", "record"],
 )
 def test_text_that_does_not_match_is_refused(change, message, folder, made, tmp_path):
     with pytest.raises(DataError, match=message):
