@@ -357,20 +357,23 @@ DISTILLED = [
     ("if record.of == TRAINING:", "if False:"),
     ("row.source != one_line(wanted)", "row.target != one_line(wanted)"),
     ("zip_longest(rows, sources)", "zip(rows, sources, strict=False)"),
-    ("len(rows) != record.lines", "len(rows) < record.lines"),
-    ('"num_beams", "of", "sources")', '"of", "sources")'),
+    ("((source, record.sources), (target, record.targets))", "((source, record.sources),)"),
+    ('"num_beams", "max_tokens", "of"', '"max_tokens", "of"'),
+    ('"of", "tags", "sources")', '"of", "sources")'),
 ]
 DISTILL = [
     ("Sources([tags[pair] + line for line in found]", "Sources(list(found)"),
     ("if path.is_file():\n                    bar.initial", "if False:\n                    bar.initial"),
     ('distilled_dir=None), "train"', 'distilled_dir=None), "validation"'),
-    ("if not plan.same_work(begun)", "if plan.same_work(begun)"),
+    ("if begun and plan.same_work(begun)", "if begun"),
     ("range(-(-len(found.lines) // SHARD))", "range(len(found.lines) // SHARD)"),
     ("seconds=plan.seconds + seconds", "seconds=seconds"),
 ]
 SYSTEMS = [
-    ("draws(len(references), SEED + number)", "draws(len(references), SEED)"),
-    ("found[unit] += run.training[unit].value / len(runs)", "found[unit] += run.training[unit].value"),
+    ("SEED + number), Lang", "SEED + 1 + number), Lang"),
+    ("if sources == other[0] or references == other[1]", "if sources is other[0]"),
+    ("/ sum(bool(mine & others) for others in scored)", "/ len(scored)"),
+    ("if len(known) == 2 else []\n    if changed", "if False else []\n    if changed"),
     ("[metric].value for run in runs.values()", "[metric].value * 2 for run in runs.values()"),
     ("base.get(place) or base.get(replace(place, peer=None))", "base.get(place)"),
     ("if known[name] != value", "if False"),

@@ -1,4 +1,7 @@
-"""Many trainings side by side, in an order, resumed where they were cut off: what the studies in this folder share."""
+"""Many trainings side by side, in an order, resumed where they were cut off: what the studies in this folder share.
+
+python docs/results/study.py OUTPUT NAME     adds what the runs of a study have come to to docs/results/NAME.json
+"""
 
 import argparse
 import json
@@ -61,9 +64,10 @@ class Study:
         if self.options.one:
             self.work(*self.options.one)
             return
-        for folder in (self.runs, self.folder / "logs"):
+        for folder in (self.runs, self.folder / "logs", self.folder / "done"):
             folder.mkdir(parents=True, exist_ok=True)
-        start, waiting, done = time.monotonic(), list(jobs), set()
+        start, done = time.monotonic(), {path.stem for path in self.folder.glob("done/*.txt")}
+        waiting = [job for job in jobs if job.name not in done]
         running: dict[str, subprocess.Popen] = {}
         changed = threading.Condition()
 
@@ -73,6 +77,7 @@ class Study:
                 del running[job.name]
                 if code == 0:
                     done.add(job.name)
+                    (self.folder / "done" / f"{job.name}.txt").touch()
                 print(
                     f"{time.monotonic() - start:5.0f} s  {job.name}: {'done' if code == 0 else f'ended by {code}'}", flush=True
                 )
@@ -172,3 +177,21 @@ def score(folder: Path) -> None:
             continue
         recipe.save(run.layout.recipe)
         keep_scores(run, score_run(run), [row for row in run.rows if row.split == "train"])
+
+
+def collect(folder: Path, name: str) -> None:
+    """Adds the rows of all runs that there are to `NAME.json` here: by run, greedy and by beam 5."""
+    path = Path(__file__).parent / f"{name}.json"
+    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    for results in sorted(folder.glob("runs/*/results.json")):
+        run, beam = results.parent.name, folder / "beam5" / results.parent.name / "results.json"
+        rows = json.loads(results.read_text("utf-8"))
+        if beam.exists():
+            rows += [row for row in json.loads(beam.read_text("utf-8")) if (row["decoding"] or "").startswith("beam")]
+        known[run] = [{key: value for key, value in row.items() if value is not None} for row in rows]
+    lines = (f" {json.dumps(run)}: {json.dumps(rows, ensure_ascii=False)}" for run, rows in sorted(known.items()))
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+
+
+if __name__ == "__main__":
+    collect(Path(sys.argv[1]), sys.argv[2])

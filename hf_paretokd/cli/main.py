@@ -257,6 +257,7 @@ def compare(words: list[str]) -> None:
     """`paretokd compare`."""
     from hf_paretokd.cli import show
     from hf_paretokd.runs.systems import AXES, METRICS, compare_systems, systems_of, write_comparison
+    from hf_paretokd.utils.files import check_apart
 
     parser = argparse.ArgumentParser(
         prog="paretokd compare",
@@ -269,7 +270,9 @@ def compare(words: list[str]) -> None:
     parser.add_argument("--metric", choices=METRICS, default="bleu")
     parser.add_argument("--output", type=Path, default=Path("comparison"), help="folder for comparison.json and the picture")
     options = parser.parse_args(words)
-    found = compare_systems(*systems_of(options.systems, options.baseline), options.axis, options.metric)
+    systems, baseline = systems_of(options.systems, options.baseline)
+    check_apart(options.output, [run.folder for system in systems for run in system.runs])
+    found = compare_systems(systems, baseline, options.axis, options.metric)
     show.comparison(found, write_comparison(found, options.output))
 
 

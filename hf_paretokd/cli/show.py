@@ -205,12 +205,15 @@ def comparison(found: SystemComparison, written: Sequence[Path]) -> None:
             signed(test) if test else "",
             MISSING if each.adjusted is None else f"{each.adjusted:.3f}",
             *([f"{won[0]}–{lost[0]} ({won[1]}–{lost[1]})" if each.by_pair else ""] if several else []),
-            MISSING if each.cost is None else f"{each.cost:,.{2 if found.axis == 'cost' else 0}f}",
+            MISSING if each.cost is None else f"{each.cost:.3g}" if found.axis == "cost" else f"{each.cost:,.0f}",
             *([str(each.seeds)] if repeated else []),
         )
     console.print(table)
     if several:
         console.print(pairs_of_systems(found, pairs))
+    if without := [each for each in found.entries if each.difference is None and each.system != found.baseline]:
+        names = ", ".join(f"{each.system} {each.model}" for each in without)
+        line(f"not compared, because {found.baseline} has no model of that depth, or several: {names}")
     if len(found.depths) > 1:
         line(f"mean: over {', '.join(found.depths)}")
     if several:

@@ -15,7 +15,6 @@ Rules, in the order they are applied to a row:
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,8 @@ class DataConfig:
         test: the same for the test text.
         target_tags: `needed` puts `>>xx<<` on the source when there are several target languages, `always` every time.
         max_length: longest side in tokens, tag and `</s>` included; default: what the tokenizer was made for.
-        max_sentence_pairs: for some language pairs, such as `{fr-en: 40000}`, how many training rows to keep.
+        max_sentence_pairs: for some language pairs, such as `{fr-en: 40000}`, how many training rows to keep, and how many of
+            distilled text.
         distilled_dir: folder that `paretokd distill` has written, for sequence-level distillation.
         distilled: whether its text comes in the place of the training text (`replace`), or goes to it (`add`).
     """
@@ -230,21 +230,27 @@ def load_text(config: DataConfig, split: str) -> dict[LanguagePair, ParallelText
         pair: capped(clean(open_rows(config, split, pair), pair, split), limits.get(str(pair))) for pair in config.parsed_pairs
     }
     if split == "train" and config.distilled_dir:
-        return {
-            pair: with_distilled(text, Path(config.distilled_dir), config.distilled == "add") for pair, text in texts.items()
-        }
+        folder, add = Path(config.distilled_dir), config.distilled == "add"
+        return {pair: with_distilled(text, folder, add, limits.get(str(pair))) for pair, text in texts.items()}
     return texts
 
 
-def with_distilled(text: ParallelText, folder: Path, add: bool) -> ParallelText:
+def with_distilled(text: ParallelText, folder: Path, add: bool, limit: int | None) -> ParallelText:
     """The training text of a pair with the targets that a teacher has made (Kim and Rush, 2016), or with these added.
+
+    Args:
+        text: the training text.
+        folder: of the distilled corpus.
+        add: whether the training text stays.
+        limit: of distilled rows.
 
     Raises:
         DataError: as `distilled_rows`.
     """
-    rows: Iterable[Row] = distilled_rows(folder, text.pair, text.sources)
-    if add:
-        rows = chain((Row(*sides, "") for sides in zip(text.sources, text.targets, strict=True)), rows)
-    found = clean(rows, text.pair, text.split)
-    found.skipped, found.examples = text.skipped + found.skipped, {**found.examples, **text.examples}
-    return found
+    made = capped(clean(distilled_rows(folder, text.pair, text.sources), text.pair, text.split), limit)
+    if not add:
+        return made
+    sides = zip(text.sources + made.sources, text.targets + made.targets, strict=True)
+    both = clean((Row(*each, f"{folder}: {text.pair}") for each in sides), text.pair, text.split)
+    both.skipped, both.examples = text.skipped + made.skipped + both.skipped, both.examples | made.examples | text.examples
+    return both

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.readers import Row, read_aligned
 from hf_paretokd.errors import DataError
 from hf_paretokd.layout import PROVENANCE, distilled_sides
-from hf_paretokd.utils.files import typed_json
+from hf_paretokd.utils.files import checksum, typed_json
 from hf_paretokd.utils.text import one_line
 
 TRAINING, MONOLINGUAL = "training text", "monolingual text"  # what was translated
@@ -23,11 +23,12 @@ class Provenance:
     Args:
         model: the teacher, as it was named.
         weights: hash of its weights.
-        engine, quantization, num_beams: how it translated.
+        engine, quantization, num_beams, max_tokens: how it translated, by batches of so many source tokens.
         of: what was translated: `training text`, whose sources are in its order, or `monolingual text`.
         places: folders and files that the sources were read from.
+        tags: what stood before the sources of every language pair.
         lines: sentence pairs of every language pair.
-        sources: SHA-256 of the source side of every language pair.
+        sources, targets: SHA-256 of the two files of every language pair.
         machine: what it translated with.
         seconds: what the translations took, over all parts of the work.
     """
@@ -37,16 +38,19 @@ class Provenance:
     engine: str
     quantization: str
     num_beams: int
+    max_tokens: int
     of: str
     places: list[str]
+    tags: dict[str, str]
     lines: dict[str, int]
     sources: dict[str, str]
     machine: str
+    targets: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def same_work(self, other: "Provenance") -> bool:
         """Whether the same teacher translates the same sources in the same way, wherever they lie."""
-        decisive = ("weights", "engine", "quantization", "num_beams", "of", "sources")
+        decisive = ("weights", "engine", "quantization", "num_beams", "max_tokens", "of", "tags", "sources")
         return all(getattr(self, name) == getattr(other, name) for name in decisive)
 
     @property
@@ -78,7 +82,7 @@ def read_provenance(folder: Path) -> Provenance:
 
 
 def distilled_rows(folder: Path, pair: LanguagePair, sources: Sequence[str]) -> Iterator[Row]:
-    """The rows of a distilled corpus; one that was made of training text has to have the same sources.
+    """The rows of a distilled corpus as it was written; one that was made of training text has to have the same sources.
 
     Args:
         folder: what `paretokd distill` has written.
@@ -86,7 +90,7 @@ def distilled_rows(folder: Path, pair: LanguagePair, sources: Sequence[str]) -> 
         sources: of the training text.
 
     Raises:
-        DataError: the pair is missing, or a source is another; names file and line.
+        DataError: the pair is missing, a source is another, or a file was changed; names file and line.
     """
     record = read_provenance(folder)
     if str(pair) not in record.lines:
@@ -94,8 +98,6 @@ def distilled_rows(folder: Path, pair: LanguagePair, sources: Sequence[str]) -> 
     source, target = distilled_sides(folder, pair.source, pair.target)
     rows = list(read_aligned(source, target))
     again = f"distil the text again, or take that of which {folder} was made"
-    if len(rows) != record.lines[str(pair)]:
-        raise DataError(f"{source}: has {len(rows)} lines and had {record.lines[str(pair)]} when it was written; {again}")
     if record.of == TRAINING:
         for number, (row, wanted) in enumerate(zip_longest(rows, sources), 1):
             if row is None or wanted is None:
@@ -104,4 +106,9 @@ def distilled_rows(folder: Path, pair: LanguagePair, sources: Sequence[str]) -> 
                 raise DataError(
                     f"{source}:{number}: is not the sentence that the training text has there ({wanted[:60]!r}); {again}"
                 )
+    for path, known in ((source, record.sources), (target, record.targets)):
+        if checksum(path) != known.get(str(pair)):
+            raise DataError(
+                f"{path}: was changed after it was written; distil the text again, or name {folder} as data.data_dir"
+            )
     yield from rows

@@ -16,7 +16,7 @@ from transformers import MarianTokenizer, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import TAG, LanguagePair, like_a_tag, source_tags
-from hf_paretokd.errors import TokenizerError
+from hf_paretokd.errors import RecipeError, TokenizerError
 from hf_paretokd.layout import SOURCE_PIECES, TARGET_PIECES, VOCABULARY
 
 EOS, UNK, PAD = "</s>", "<unk>", "<pad>"
@@ -153,6 +153,16 @@ def model_pieces(model: bytes) -> list[str]:
 def target_tags(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The target tags a tokenizer knows, such as `>>de<<`."""
     return sorted(token for token in tokenizer.get_vocab() if TAG.fullmatch(token))
+
+
+def check_tagged(tokenizer: PreTrainedTokenizerBase, tags: Iterable[str]) -> None:
+    """Raises a RecipeError if a tokenizer knows several target languages and the text is to have none."""
+    known = target_tags(tokenizer)
+    if len(known) > 1 and not any(tags):
+        raise RecipeError(
+            f"data.target_tags: the model knows {', '.join(known[:5])}{' …' if len(known) > 5 else ''} and would be told none; "
+            "give --data.target_tags always, or name all its pairs"
+        )
 
 
 def check_tags(tokenizer: PreTrainedTokenizerBase, tags: Iterable[str]) -> None:

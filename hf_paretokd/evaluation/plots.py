@@ -28,7 +28,7 @@ def plot_frontier(points: Sequence[FrontierPoint], metric: str, path: Path) -> N
     for number, family in enumerate(families):
         mine = [point for point in points if point.family == family]
         colour = f"C{number % 10}"
-        axes.scatter([p.high for p in mine], [p.low for p in mine], color=colour, label=family, zorder=3)
+        axes.scatter([p.high for p in mine], [p.low for p in mine], color=colour, label=literal(family), zorder=3)
         if len(mine) > 1:
             corners = hull(mine)
             axes.plot([p.high for p in corners], [p.low for p in corners], color=colour, linewidth=1)
@@ -99,7 +99,7 @@ def plot_tradeoff(points: Sequence[tuple[str, float, float]], cost: str, path: P
 
 @dataclass(frozen=True)
 class Scored:
-    """A model of a system: its score, how it differs from the baseline's, and what it cost."""
+    """A model of a system: its score, how it differs from the baseline's, and what it cost, if it is a point of the picture."""
 
     system: str
     model: str
@@ -115,10 +115,10 @@ def plot_systems(scored: Sequence[Scored], metric: str, unit: str, baseline: str
     figure, panels = new_figure(columns=2 if compared else 1, shared=False)
     axes = panels[0]
     for number, name in enumerate(names):
-        mine = [each for each in scored if each.system == name and each.cost is not None and "mean" not in each.model]
+        mine = [each for each in scored if each.system == name and each.cost is not None]
         spread = [[each.score.value - each.score.low for each in mine], [each.score.high - each.score.value for each in mine]]
         places = ([each.cost for each in mine], [each.score.value for each in mine])
-        axes.errorbar(*places, yerr=spread, fmt="o", color=f"C{number % 10}", label=name, capsize=2, linewidth=1)
+        axes.errorbar(*places, yerr=spread, fmt="o", color=f"C{number % 10}", label=literal(name), capsize=2, linewidth=1)
         for each in mine:
             style = {"textcoords": "offset points", "xytext": (5, 0), "va": "center", "fontsize": 8}
             axes.annotate(each.model, (each.cost, each.score.value), color=f"C{number % 10}", **style)
@@ -127,7 +127,7 @@ def plot_systems(scored: Sequence[Scored], metric: str, unit: str, baseline: str
     axes.legend(fontsize=8)
     axes.margins(0.15)
     if compared:
-        draw_differences(panels[1], compared, names, f"{metric}, less that of {baseline}")
+        draw_differences(panels[1], compared, names, f"{metric}, less that of {literal(baseline)}")
     finish(figure, path)
 
 
@@ -140,7 +140,7 @@ def draw_differences(axes: Any, compared: Sequence[Scored], names: Sequence[str]
             colour = f"C{names.index(each.system) % 10}"
             axes.errorbar([found.value], [row], xerr=spread, fmt="o", color=colour, capsize=2, linewidth=1)
     axes.axvline(0.0, color="0.5", linewidth=1)
-    axes.set_yticks(range(len(compared)), [f"{each.system}: {each.model}" for each in compared], fontsize=8)
+    axes.set_yticks(range(len(compared)), [literal(f"{each.system}: {each.model}") for each in compared], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(title)
 
@@ -194,6 +194,11 @@ def gradient(share: float) -> Any:
     from matplotlib import colormaps
 
     return colormaps["viridis"](0.9 * share)
+
+
+def literal(name: str) -> str:
+    """A name as it is: dollars would begin a formula, and a legend leaves names out that begin with `_`."""
+    return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def label(metric: str) -> str:

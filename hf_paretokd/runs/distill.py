@@ -14,8 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import DataConfig, clean, filled_in, load_text, text_places
 from hf_paretokd.data.distilled import MONOLINGUAL, TRAINING, Provenance, fingerprint
-from hf_paretokd.data.pairs import LanguagePair, source_tags
+from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.readers import Row, read_lines
+from hf_paretokd.data.tokenizer import check_tagged
 from hf_paretokd.errors import DataError, ModelError, RecipeError
 from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import check_engine, decoder_of, translate
@@ -24,7 +25,7 @@ from hf_paretokd.models.files import load_checkpoint, model_folders
 from hf_paretokd.runs.recipe import command_line_recipe
 from hf_paretokd.runs.run import run_around
 from hf_paretokd.training.identity import weights_hash
-from hf_paretokd.utils.files import check_apart, claimed, save_json, typed_json, write_whole
+from hf_paretokd.utils.files import check_apart, checksum, claimed, save_json, typed_json, write_whole
 from hf_paretokd.utils.machine import described, fastest_device, moved
 from hf_paretokd.utils.text import one_line
 
@@ -66,7 +67,7 @@ def distill(
         engine: `transformers` or `ctranslate2`.
         quantization: of CTranslate2.
         max_tokens: source tokens in a batch.
-        overwrite: begin anew, whatever corpus is there.
+        overwrite: replace the finished corpus that is there, or begin anew where other work was cut off.
         overrides: words such as `--data.pairs de-en`.
 
     Raises:
@@ -80,8 +81,9 @@ def distill(
             raise RecipeError(f"--{name}: {value} is not 1 or more")
     teacher, folder = one_model(model), Path(output)
     run = run_around(teacher, overrides)
-    data = run.recipe.data if run else command_line_recipe(overrides).data
-    tags, places = source_tags(data.parsed_pairs, data.target_tags), monolingual_places(data, text)
+    recipe = run.recipe if run else command_line_recipe(overrides)
+    data = recipe.data
+    tags, places = recipe.tags, monolingual_places(data, text)
     files = list(dict.fromkeys(path for found in places.values() for path in found))
     read = files or text_places(data)
     check_apart(folder, [teacher, *([run.folder] if run else []), *read])
@@ -91,6 +93,8 @@ def distill(
         pair: Sources([tags[pair] + line for line in found], list(map(one_line, found))) for pair, found in lines.items()
     }
     loaded, tokenizer = load_checkpoint(teacher)
+    if not run:
+        check_tagged(tokenizer, tags.values())
     device = fastest_device() if engine == "transformers" else torch.device("cpu")
     plan = Provenance(
         model=str(model),
@@ -98,13 +102,15 @@ def distill(
         engine=engine,
         quantization=quantization,
         num_beams=num_beams,
+        max_tokens=max_tokens,
         of=MONOLINGUAL if files else TRAINING,
         places=[str(path) for path in read],
+        tags={str(pair): tag for pair, tag in tags.items()},
         lines={str(pair): len(found.lines) for pair, found in sources.items()},
         sources={str(pair): fingerprint(found.lines) for pair, found in sources.items()},
         machine=described(1, device.type),
     )
-    with claimed(folder):
+    with claimed(folder, "--output"):
         plan = begin(folder, plan, overwrite)
         decoder = decoder_of(moved(loaded.eval(), device), tokenizer, engine, quantization)
         for seconds in translate_shards(folder, sources, loaded, tokenizer, decoder, num_beams, max_tokens):
@@ -188,19 +194,21 @@ def begin(folder: Path, plan: Provenance, overwrite: bool) -> Provenance:
         DataError: what is there is of other work.
     """
     path = folder / SHARDS / PLAN
-    if overwrite:
-        remove(folder)
-    if path.is_file():
-        try:
-            begun = typed_json(Provenance, path)
-        except (OSError, ValueError) as error:
+    try:
+        begun = typed_json(Provenance, path) if path.is_file() else None
+    except (OSError, ValueError) as error:
+        if not overwrite:
             raise DataError(f"{path}: cannot be read; give --overwrite to begin anew") from error
-        if not plan.same_work(begun):
-            raise DataError(
-                f"{folder}: holds the unfinished work of another teacher, other text or other options ({begun.model}, "
-                f"{begun.decoding}); give --overwrite to begin anew, or another --output"
-            )
+        begun = None
+    if begun and plan.same_work(begun):
         plan = dataclasses.replace(plan, seconds=begun.seconds)
+    elif begun and not overwrite:
+        raise DataError(
+            f"{folder}: holds the unfinished work of another teacher, other text or other options ({begun.model}, "
+            f"{begun.decoding}); give --overwrite to begin anew, or another --output"
+        )
+    else:
+        shutil.rmtree(path.parent, ignore_errors=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_plan(folder, plan)
     return plan
@@ -212,11 +220,16 @@ def save_plan(folder: Path, plan: Provenance) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Deletes a distilled corpus, and nothing else that may be there."""
+    """Deletes a finished corpus by its record, and nothing else that may be there."""
     record = folder / PROVENANCE
-    for path in (record, *(side for place in folder.glob("*-*") for side in place.glob("train.*"))):
-        path.unlink(missing_ok=True)
-    shutil.rmtree(folder / SHARDS, ignore_errors=True)
+    try:
+        pairs = typed_json(Provenance, record).lines if record.is_file() else {}
+    except (OSError, ValueError):
+        pairs = {}  # its files are written over, or left
+    record.unlink(missing_ok=True)
+    for pair in map(LanguagePair.parse, pairs):
+        for path in distilled_sides(folder, pair.source, pair.target):
+            path.unlink(missing_ok=True)
 
 
 def translate_shards(
@@ -247,14 +260,17 @@ def translate_shards(
 
 
 def finish(folder: Path, plan: Provenance, sources: Mapping[LanguagePair, Sources]) -> Provenance:
-    """Puts the corpus together, the record last."""
+    """Puts the corpus together in the place of one that may be there, the record last."""
+    remove(folder)
+    targets = {}
     for pair, found in sources.items():
         shards = [distilled_shard(folder, str(pair), number) for number in range(-(-len(found.lines) // SHARD))]
         source, target = distilled_sides(folder, pair.source, pair.target)
         source.parent.mkdir(exist_ok=True)
         write_whole(source, "".join(f"{line}\n" for line in found.lines))
         write_whole(target, b"".join(path.read_bytes() for path in shards))
-    record = dataclasses.replace(plan, seconds=round(plan.seconds, 3))
+        targets[str(pair)] = checksum(target)
+    record = dataclasses.replace(plan, targets=targets, seconds=round(plan.seconds, 3))
     save_json(dataclasses.asdict(record), folder / PROVENANCE)
     shutil.rmtree(folder / SHARDS, ignore_errors=True)
     return record

@@ -96,6 +96,7 @@ class Recipe:
         raw: the mapping it was built from, overrides included.
         where: its name in errors.
         overridden: (section, field) of everything that was overridden; section None stands for the method.
+        trained_pairs: the pairs of a run that is read, whichever of them are asked for now.
     """
 
     method: str
@@ -107,6 +108,7 @@ class Recipe:
     raw: dict[str, Any]
     where: str = "recipe"
     overridden: Sequence[tuple[str | None, str]] = ()
+    trained_pairs: Sequence[LanguagePair] = ()
 
     @property
     def training_fields(self) -> dict[str, Any]:
@@ -120,8 +122,9 @@ class Recipe:
 
     @property
     def tags(self) -> dict[LanguagePair, str]:
-        """What goes before the source text of each pair."""
-        return source_tags(self.data.parsed_pairs, self.data.target_tags)
+        """What goes before the source text of each pair, as the models have learnt it."""
+        tagged = any(source_tags(self.trained_pairs or self.data.parsed_pairs, self.data.target_tags).values())
+        return source_tags(self.data.parsed_pairs, "always" if tagged else "needed")
 
     @property
     def run_folder(self) -> Path:
@@ -188,9 +191,12 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), trainable: bool
             raise RecipeError(f"{path}: unknown section {name!r}{suggestion(name, known)}")
         if name != "method" and not isinstance(value, dict | None):
             raise RecipeError(f"{path}: section {name!r} must be a mapping of fields")
+    pairs = (raw.get("data") or {}).get("pairs") or ()
     overridden = override(raw, overrides, str(path))
     recipe = build_recipe(raw, str(path), trainable)
     recipe.overridden = overridden
+    if not trainable and isinstance(pairs, list):
+        recipe.trained_pairs = [LanguagePair.parse(pair) for pair in pairs]
     return recipe
 
 

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.tokenizer import check_tagged
 from hf_paretokd.evaluation.results import AVERAGE, Outputs, ResultRow, score_outputs, translate_split, write_results
 from hf_paretokd.evaluation.significance import Comparison
 from hf_paretokd.evaluation.translations import write_translations
@@ -60,6 +61,7 @@ def score_model(name: str, overrides: Sequence[str]) -> Scores:
     """Scores any plain checkpoint; data and evaluation fields come from the command line."""
     recipe = command_line_recipe(overrides)
     model, tokenizer = load_checkpoint(name)
+    check_tagged(tokenizer, recipe.tags.values())
     texts = {split: load_text(recipe.data, split) for split in recipe.evaluation.splits}
     models = {Member("model", model_depth(model)): model}
     return score_models(models, tokenizer, texts, recipe.tags, recipe.evaluation, fastest_device())

@@ -25,14 +25,18 @@ from hf_paretokd.evaluation.plots import Scored, can_plot, label, plot_systems
 from hf_paretokd.layout import REFERENCE, SOURCE, STUDENT, ComparisonLayout
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.member import Member, distinct
+from hf_paretokd.runs.prepare import described
 from hf_paretokd.runs.run import Run
+from hf_paretokd.training.identity import differences
 from hf_paretokd.utils.files import save_json
 
 AXES = ("updates", "cost", "best")
 MEAN = "mean"
+Texts = Mapping[str, tuple[list[str], list[str]]]  # sources and references by language pair
 METRICS = ("bleu", "chrf")
 HOURS = {"core_hours": "core-hours", "gpu_hours": "GPU-hours"}
-OWN = ("seed", "record")  # fields of a training's signature in which those that differ in their seed alone do differ
+OWN = ("seed", "record", "teachers")  # of a signature: what repetitions of a training may differ in
+ASIDE = ("training.seed", "data.distilled_dir")  # of a recipe: the same
 
 
 @dataclass
@@ -74,27 +78,28 @@ class System:
     @property
     def hours(self) -> dict[str, float]:
         """`core_hours` or `gpu_hours` of the whole family, the mean over seeds; empty where a run does not say."""
-        families: dict[frozenset[tuple[Member, str]], list[Run]] = defaultdict(list)
-        for run in self.runs:
-            families[frozenset((member.student(), pair) for member in run.scored for pair in run.pairs)].append(run)
+        scored = [{(member.student(), pair) for member in run.scored for pair in run.pairs} for run in self.runs]
         found: dict[str, float] = defaultdict(float)
-        for runs in families.values():
-            for run in runs:
-                unit = next((unit for unit in HOURS if unit in run.training), None)
-                if unit is None:
-                    return {}
-                found[unit] += run.training[unit].value / len(runs)
+        for run, mine in zip(self.runs, scored, strict=True):
+            unit = next((unit for unit in HOURS if unit in run.training), None)
+            if unit is None:
+                return {}
+            found[unit] += run.training[unit].value / sum(bool(mine & others) for others in scored)
         return dict(found)
 
 
 def check_seeds(name: str, place: Member, first: Run, other: Run) -> None:
     """Raises a RecipeError if two runs are no repetitions of each other."""
-    fields = [dict(part.partition(":")[::2] for part in (run.signature or "").split("|")) for run in (first, other)]
-    keys = [key for key in fields[0] if key not in OWN and fields[0][key] != fields[1].get(key)]
-    if keys and all(len(each) > 1 for each in fields):
+    signed = [dict(part.partition(":")[::2] for part in (run.signature or "").split("|")) for run in (first, other)]
+    known = [{key: value for key, value in each.items() if key not in OWN} for each in signed if len(each) > 1]
+    changed = differences(*known) if len(known) == 2 else []
+    recipes = [described(run.recipe, recorded=False) for run in (first, other) if run.layout.recipe.is_file()]
+    known = [{key: value for key, value in each.items() if key not in ASIDE} for each in recipes]
+    changed += differences(*known) if len(known) == 2 else []
+    if changed:
         raise RecipeError(
             f"{name}: {first.folder} and {other.folder} both have a {place.title} and differ in more than their seed "
-            f"({keys[0]}: {fields[0][keys[0]]}, {fields[1].get(keys[0])}); give them different names (NAME=RUN)"
+            f"({changed[0]}); give them different names (NAME=RUN)"
         )
 
 
@@ -160,7 +165,7 @@ class Entry:
         model: depth and peer, or `mean`, over the depths that all systems share.
         score: mean over pairs and seeds.
         pairs: the same by language pair.
-        seeds: how many trainings the score is a mean over.
+        seeds: how many trainings the score is a mean over, at least.
         difference: from the baseline's model of that depth; None for the baseline itself, or where it has none.
         adjusted: its p-value after Holm's correction over all differences of the comparison.
         by_pair: the differences by language pair.
@@ -230,22 +235,22 @@ def compare_systems(systems: Sequence[System], baseline: str, axis: str = "updat
     """
     base = next(system for system in systems if system.name == baseline)
     runs = [run for system in systems for run in system.runs]
-    pairs = check_same_text(runs, metric)
+    texts = check_same_text(runs, metric)
     unit = unit_of(systems, axis)
-    scores = {system.name: scores_of(system, pairs, metric) for system in systems}
+    scores = {system.name: scores_of(system, texts, metric) for system in systems}
     depths = depths_of_all(list(scores.values()))
     tables = [
         lines_of(system, scores[system.name], scores[base.name], depths, axis, unit, system is base) for system in systems
     ]
     entries = adjusted([entry for table in tables for entry in table])
     first, member = runs[0], distinct(runs[0].scored)[0]
-    rows = {pair: first.table[member, pair, metric] for pair in pairs}
+    rows = {pair: first.table[member, pair, metric] for pair in texts}
     machines = list(dict.fromkeys(row.signature or "" for run in runs if (row := run.training.get("training_seconds"))))
     return SystemComparison(
         split=first.split,
         metric=metric,
         signatures={pair: row.signature or "" for pair, row in rows.items()},
-        decoding=rows[pairs[0]].decoding or "",
+        decoding=next(iter(rows.values())).decoding or "",
         axis=axis,
         unit=unit_name(axis, unit),
         baseline=base.name,
@@ -255,8 +260,8 @@ def compare_systems(systems: Sequence[System], baseline: str, axis: str = "updat
     )
 
 
-def check_same_text(runs: Sequence[Run], metric: str) -> list[str]:
-    """The language pairs of the runs, when all translated the same text of theirs in the same way.
+def check_same_text(runs: Sequence[Run], metric: str) -> Texts:
+    """Sources and references of the runs' language pairs, when all translated the same text in the same way.
 
     Raises:
         RecipeError: they did not; names the runs and what differs.
@@ -265,11 +270,13 @@ def check_same_text(runs: Sequence[Run], metric: str) -> list[str]:
     for run in runs:
         if run.split != runs[0].split:
             raise RecipeError(f"{run.folder}: scored its {run.split} text, {runs[0].folder} its {runs[0].split} text")
+        if not run.scored:
+            raise RecipeError(f"{run.folder}: its models were not scored: paretokd evaluate {run.folder}")
         for pair in run.pairs:
             kept = run.translations(pair)
             for member in distinct(run.scored):
                 row = run.table.get((member, pair, metric))
-                if row is None or member.stem not in kept:
+                if row is None or not {SOURCE, REFERENCE, member.stem} <= set(kept):
                     raise RecipeError(
                         f"{run.folder}: keeps no translations of {pair} by {member.title}: paretokd evaluate {run.folder}"
                     )
@@ -285,7 +292,7 @@ def check_same_text(runs: Sequence[Run], metric: str) -> list[str]:
                         raise RecipeError(
                             f"{run.folder} and {other.folder} cannot be compared: {differing(pair, name, value, known[name])}"
                         )
-    return list(seen)
+    return {pair: (facts[SOURCE], facts[REFERENCE]) for pair, (_, facts) in seen.items()}
 
 
 def differing(pair: str, name: str, mine: Any, theirs: Any) -> str:
@@ -322,19 +329,21 @@ def unit_of(systems: Sequence[System], axis: str) -> str:
     return next(iter(units))
 
 
-def scores_of(system: System, pairs: Sequence[str], metric: str) -> dict[Member, dict[str, Scores]]:
+def scores_of(system: System, texts: Texts, metric: str) -> dict[Member, dict[str, Scores]]:
     """Scores of every model of a system on every pair and its resamples, means over seeds.
+
+    Pairs that share a side, as of text that is aligned in several languages, are drawn alike, others independently.
 
     Raises:
         RecipeError: a model was not scored on a pair.
     """
     found: dict[Member, dict[str, Scores]] = {}
     for place, models in system.models.items():
-        if missing := [pair for pair in pairs if pair not in models]:
+        if missing := [pair for pair in texts if pair not in models]:
             raise RecipeError(f"{system.name}: {place.title} was not scored on {missing[0]}, as others were")
         found[place] = {}
-        for number, pair in enumerate(pairs):
-            references = models[pair][0][0].translations(pair)[REFERENCE]
+        for pair, (sources, references) in texts.items():
+            number = next(at for at, other in enumerate(texts.values()) if sources == other[0] or references == other[1])
             counts, language = draws(len(references), SEED + number), LanguagePair.parse(pair).target
             lines = [run.translations(pair)[member.stem] for run, member in models[pair]]
             found[place][pair] = mean([resampled(each, references, language, metric, counts) for each in lines])
@@ -367,7 +376,7 @@ def lines_of(
     metric = {"updates": "updates", "best": "best_update"}.get(axis)
 
     def entry(name: str, own: dict[str, Scores], other: dict[str, Scores] | None, places: Sequence[Member]) -> Entry:
-        seeds = max(len(models) for place in places for models in system.models[place].values())
+        seeds = min(len(models) for place in places for models in system.models[place].values())
         costs = [system.updates(place, metric) if metric else hours for place in places]
         known = [cost for cost in costs if cost is not None]
         difference, by_pair = None, {}
@@ -427,7 +436,10 @@ def write_comparison(found: SystemComparison, folder: Path) -> list[Path]:
         save_json({**asdict(found), "resolution": found.resolution}, place.results)
         if not can_plot():
             return [place.results]
-        scored = [Scored(each.system, each.model, each.score, each.difference, each.cost) for each in found.entries]
+        scored = [
+            Scored(each.system, each.model, each.score, each.difference, None if each.model.startswith(MEAN) else each.cost)
+            for each in found.entries
+        ]
         plot_systems(scored, label(found.metric), found.unit, found.baseline, place.picture)
     except OSError as error:
         raise TrainingError(f"--output: {folder} cannot be written ({error.strerror}); choose another") from error

@@ -215,8 +215,12 @@ def typed_json(kind: Any, path: Path, finite: bool = False) -> Any:
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path, option: str = "output_dir") -> Iterator[None]:
     """Has a folder, made if need be, for this process alone; whoever has it may claim it again.
+
+    Args:
+        folder: the folder.
+        option: that names it, in errors.
 
     Raises:
         TrainingError: another process has it, or it cannot be written.
@@ -225,9 +229,9 @@ def claimed(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.resolve() / LOCK, timeout=0, is_singleton=True).acquire()
     except Timeout as error:
-        raise TrainingError(f"{folder}: another process is training there; wait for it, or choose another folder") from error
+        raise TrainingError(f"{folder}: another process is at work there; wait for it, or choose another folder") from error
     except OSError as error:
-        raise TrainingError(f"output_dir: {folder} cannot be written ({error.strerror}); choose another") from error
+        raise TrainingError(f"{option}: {folder} cannot be written ({error.strerror}); choose another") from error
     with lock:
         yield
 

@@ -53,8 +53,8 @@ def distilled_text(place):
     (place / "made" / "bs-en").mkdir(parents=True)
     for side in ("bs", "en"):
         (place / "made" / "bs-en" / f"train.{side}").write_text("one line\n")
-    facts = {"model": "x", "weights": "0", "engine": "transformers", "quantization": "float32", "num_beams": 5, "machine": "y"}
-    more = {"of": "training text", "places": [], "lines": {"bs-en": 1}, "sources": {"bs-en": "0"}}
+    facts = {"model": "x", "weights": "0", "engine": "transformers", "quantization": "float32", "num_beams": 5, "max_tokens": 9}
+    more = {"of": "training text", "places": [], "tags": {}, "machine": "y", "lines": {"bs-en": 1}, "sources": {"bs-en": "0"}}
     (place / "made" / "distilled.json").write_text(json.dumps({**facts, **more}))
 
 

@@ -11,6 +11,7 @@ import hf_paretokd.runs.distill as module
 from hf_paretokd.data.corpus import DataConfig, load_text
 from hf_paretokd.data.distilled import read_provenance
 from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.tokenizer import check_tagged
 from hf_paretokd.errors import DataError, ModelError, RecipeError
 from hf_paretokd.inference.decoding import translate
 from hf_paretokd.layout import RunLayout
@@ -90,10 +91,15 @@ def test_training_text_is_replaced_or_added_to(folder, made):
         assert load_text(data_of(folder, distilled_dir=str(made)), split) == load_text(data_of(folder), split)
 
 
-def test_the_targets_carry_the_tag_that_the_teacher_was_asked_by(folder, made):
-    """The run has tags always: the teacher is given them, the corpus is not."""
+def test_the_teacher_is_asked_by_tag_and_the_corpus_has_none(folder, made, tmp_path, monkeypatch):
+    """The run has tags always."""
     source, target = corpus(made, "bs-en")
     assert target == one_by_one(folder / "teacher", [f">>en<< {line}" for line in source], 1)
+    asked = []
+    monkeypatch.setattr(module, "translate", lambda model, tokenizer, part, *rest: asked.extend(part) or part)
+    distill(str(folder / "students" / "2-2"), tmp_path / "out", overrides=[LIMITS])
+    known = [line for pair in ("fr-en", "bs-en") for line in corpus(tmp_path / "out", pair)[0]]
+    assert asked == [f">>en<< {line}" for line in known]
 
 
 @pytest.mark.parametrize("cut", ["translate", "save_plan", "write_whole"])
@@ -121,6 +127,8 @@ def test_a_kill_costs_the_shard_that_was_in_the_making(cut, students, lines, tmp
     assert done == 3, "each shard is whole or not there"
     with pytest.raises(DataError, match=r"unfinished work of another teacher, other text or other options \(.*greedy by trans"):
         distill(*arguments[:3], 2, overrides=fr)
+    with pytest.raises(DataError, match=r"unfinished work of another teacher, other text or other options"):
+        distill(*arguments, overrides=[*fr, "--data.target_tags", "always"])
     with pytest.raises(DataError, match="no finished distilled corpus"):
         read_provenance(tmp_path / "out")
     translated = []
@@ -133,6 +141,39 @@ def test_a_kill_costs_the_shard_that_was_in_the_making(cut, students, lines, tmp
     assert corpus(tmp_path / "out") == corpus(tmp_path / "whole")
     again = distill(*arguments[:3], 2, overwrite=True, overrides=fr)
     assert again.num_beams == 2
+
+
+def test_a_corpus_is_replaced_when_the_new_one_is_there_and_nothing_else_is(students, lines, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SHARD", 10)
+    arguments, fr = (str(students / "2-2"), tmp_path / "out", [str(lines)], 1), ["--data.pairs", "fr-en"]
+    old = distill(*arguments, overrides=fr)
+    notes = tmp_path / "out" / "fr-en" / "train.notes"
+    notes.write_text("mine")
+    before, calls = corpus(tmp_path / "out"), []
+
+    def killed(*words):
+        calls.append(words)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return translate(*words)
+
+    monkeypatch.setattr(module, "translate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        distill(*arguments[:3], 2, overwrite=True, overrides=fr)
+    assert (read_provenance(tmp_path / "out"), corpus(tmp_path / "out")) == (old, before), "as it was until the end"
+    new = distill(*arguments[:3], 2, overwrite=True, overrides=fr)
+    assert len(calls) == 1 + -(-new.lines["fr-en"] // 10), "the same words go on with this one too"
+    assert (new.num_beams, read_provenance(tmp_path / "out")) == (2, new)
+    assert notes.read_text() == "mine"
+
+
+def test_limits_are_of_distilled_text_as_well(folder, lines, students, tmp_path):
+    distill(str(students / "2-2"), tmp_path / "out", [str(lines)], 1, overrides=["--data.pairs", "fr-en"])
+    few = {"pairs": ["fr-en"], "distilled_dir": str(tmp_path / "out"), "max_sentence_pairs": {"fr-en": 20}}
+    replaced = load_text(data_of(folder, **few), "train")[FRENCH]
+    assert len(replaced) == 20
+    assert set(replaced.sources) <= set(corpus(tmp_path / "out")[0])
+    assert len(load_text(data_of(folder, **few, distilled="add"), "train")[FRENCH]) in range(38, 41), "but for doubles"
 
 
 def test_all_in_one_students_learn_from_it_and_say_so(folder, made, tmp_path, monkeypatch):
@@ -173,10 +214,9 @@ def edited(name, edit):
 
 
 def shorter(place):
-    """Without its last sentence, and its record says so."""
+    """Without its last sentence."""
     for side in ("fr", "en"):
         edited(f"fr-en/train.{side}", lambda text: "\n".join(text.split("\n")[:-2]) + "\n")(place)
-    edited("distilled.json", lambda text: text.replace('"fr-en": 60', '"fr-en": 59'))(place)
 
 
 @pytest.mark.parametrize(
@@ -189,12 +229,11 @@ def shorter(place):
         (edited("fr-en/train.en", lambda text: text.split("\n", 1)[1]), r"train\.fr:\d+: no partner line"),
         (edited("distilled.json", lambda text: text.replace('"fr-en"', '"de-en"')), "holds no text for fr-en; distil it too"),
         (edited("distilled.json", lambda text: text[:40]), r"distilled\.json: cannot be read"),
-        (edited("distilled.json", lambda text: text.replace('"fr-en": 60', '"fr-en": 61')), "has 60 lines and had 61"),
-        (edited("distilled.json", lambda text: text.replace('"fr-en": 60', '"fr-en": 59')), "has 60 lines and had 59"),
+        (edited("fr-en/train.en", lambda text: text.replace("\n", " !\n", 1)), r"train\.en: was changed after it was written"),
         (shorter, "has 59 lines, the training text of fr-en 60"),
         (lambda place: (place / "distilled.json").unlink(), r"no finished distilled corpus \(distilled\.json is missing\)"),
     ],
-    ids=["sentence", "lines", "pair", "damage", "fewer", "more", "shorter", "record"],
+    ids=["sentence", "lines", "pair", "damage", "target", "shorter", "record"],
 )
 def test_text_that_does_not_match_is_refused(change, message, folder, made, tmp_path):
     with pytest.raises(DataError, match=message):
@@ -207,8 +246,18 @@ def test_other_training_text_is_refused(folder, made):
         load_text(config, "train")
 
 
+class FakeTokenizer:
+    """One that knows two target languages."""
+
+    def get_vocab(self):
+        return {">>de<<": 0, ">>en<<": 1, "a": 2}
+
+
 def test_what_cannot_be_distilled(folder, students, lines, tmp_path):
     model, fr, out = str(students / "2-2"), ["--data.pairs", "fr-en"], tmp_path / "out"
+    with pytest.raises(RecipeError, match=r"data\.target_tags: the model knows >>de<<, >>en<< and would be told none"):
+        check_tagged(FakeTokenizer(), [""])
+    check_tagged(FakeTokenizer(), [">>de<< "])
     with pytest.raises(RecipeError, match="--engine: 'marian' is not one of"):
         distill(model, out, engine="marian", overrides=fr)
     with pytest.raises(RecipeError, match="--num_beams: 0 is not 1 or more"):

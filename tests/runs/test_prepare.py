@@ -98,8 +98,8 @@ def test_two_processes_do_not_train_in_one_folder(unfinished, recipe_file, tmp_p
         for words in (["--resume"], ["--overwrite"], ["--extend", "4"]):
             assert run(monkeypatch, "train", unfinished / "recipe.yaml", *QUICK, *words, *place) == 1
             said = capsys.readouterr().err.replace("\n", " ")
-            assert f"{tmp_path / 'run'}: another process is training there; wait for it" in said
-        with pytest.raises(TrainingError, match="another process is training there"):
+            assert f"{tmp_path / 'run'}: another process is at work there; wait for it" in said
+        with pytest.raises(TrainingError, match="another process is at work there"):
             prepare(load_recipe(unfinished / "recipe.yaml", [*QUICK, f"--output_dir={tmp_path / 'run'}"]), resume=True)
         process.stdin.close()
     assert content(tmp_path / "run") == before

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from commands import command
 
 from hf_paretokd.errors import RecipeError, TrainingError
 from hf_paretokd.evaluation.bootstrap import SEED, draws, estimate, paired_test, resampled
+from hf_paretokd.evaluation.plots import literal
 from hf_paretokd.evaluation.significance import paired_bootstrap
 from hf_paretokd.runs.run import Run
 from hf_paretokd.runs.systems import compare_systems, systems_of
@@ -72,11 +74,11 @@ def peer(row):
     return {**row, "model": "peer", "peer": 1} if (row["model"], row["depth"]) == ("student", "3-2") else None
 
 
-def scored(run, stem, pair):
+def scored(run, stem, pair, seed=None):
     """Scores on the text and on its resamples, from the files."""
     place = run / "translations" / f"test.{pair}"
     lines, references = ((place / f"{name}.txt").read_text("utf-8").split("\n")[:-1] for name in (stem, "reference"))
-    return resampled(lines, references, "en", "bleu", draws(len(lines), SEED + PAIRS.index(pair)))
+    return resampled(lines, references, "en", "bleu", draws(len(lines), SEED if seed is None else seed))
 
 
 def entry(found, system, model):
@@ -141,7 +143,7 @@ def test_costs(runs):
     assert entry(compare_systems(systems, baseline, "best"), "aio", "3-2").cost == best
 
 
-def test_peers_stand_beside_models_of_their_depth(runs):
+def test_peers_stand_beside_models_of_their_depth(runs, tmp_path, capsys):
     found = compare_systems(*systems_of([str(runs / "large"), str(runs / "peers")]))
     expected = [
         np.mean([scored(runs / run, stem, pair) for pair in PAIRS], axis=0)
@@ -150,6 +152,18 @@ def test_peers_stand_beside_models_of_their_depth(runs):
     assert entry(found, "peers", "3-2 of peer 1").difference == paired_test(*expected)
     found = compare_systems(*systems_of([str(runs / "peers"), str(runs / "large")]))
     assert entry(found, "large", "3-2").difference is None, "which peer is meant nobody says"
+    assert command("compare", runs / "peers", runs / "large", "--output", tmp_path / "out") == 0
+    assert "not compared, because peers has no model of that depth, or several: large 3-2" in capsys.readouterr().out
+    assert command("compare", runs / "peers", "--output", runs / "peers" / "plots") == 1
+    assert "lies inside" in capsys.readouterr().err
+
+
+def test_names_are_drawn_as_they_are(runs, tmp_path):
+    pytest.importorskip("matplotlib")
+    words = [f"a$\\foo$={runs / 'large'}", f"_b={runs / 'aio'}"]
+    assert command("compare", *words, "--output", tmp_path / "out") == 0
+    assert literal("a$\\foo$") == r"a\$\foo\$"
+    assert not literal("_b").startswith("_")
 
 
 def test_names_of_systems(runs, tmp_path, monkeypatch):
@@ -182,6 +196,25 @@ def spoilt(runs, tmp_path, change):
     shutil.copytree(runs / "large", tmp_path / "spoilt")
     change(tmp_path / "spoilt")
     return str(tmp_path / "spoilt")
+
+
+def test_hours_of_seeds_that_were_not_scored_alike(runs, tmp_path):
+    """Trainings that share a model are repetitions, whatever else of them was scored."""
+    fewer = shutil.copytree(runs / "aio-2", tmp_path / "fewer")
+    edit(fewer, lambda row: None if row["depth"] == "2-2" and row["split"] == "test" else row)
+    found = compare_systems(*systems_of([f"aio={runs / 'aio'},{fewer}"]), "cost")
+    assert entry(found, "aio", "3-2").cost == pytest.approx(Run(runs / "aio").training["core_hours"].value)
+    assert [entry(found, "aio", model).seeds for model in ("3-2", "2-2", "mean")] == [2, 1, 1]
+
+
+def test_aligned_texts_are_drawn_alike(runs):
+    """Both pairs have the same references here, so that their scores are those of one draw."""
+    found = compare_systems(*systems_of([str(runs / "aio"), str(runs / "aio-2")]))
+    both = [scored(runs / "aio", "student-3-2", pair) for pair in PAIRS]
+    same = scored(runs / "aio", "student-3-2", "bs-en", SEED)
+    kept = {pair: (runs / "aio" / "translations" / f"test.{pair}" / "reference.txt").read_text("utf-8") for pair in PAIRS}
+    assert (kept["fr-en"] == kept["bs-en"]) == np.array_equal(both[0][:1], same[:1])
+    assert entry(found, "aio", "3-2").score == estimate((both[0] + both[1]) / 2)
 
 
 def rewrite(name, change):
@@ -220,6 +253,12 @@ def without(metric):
             "updates",
             "keeps no translations of fr-en by 3-2",
         ),
+        (
+            lambda run: (run / "translations" / "test.fr-en" / "reference.txt").unlink(),
+            "updates",
+            "keeps no translations of fr-en",
+        ),
+        (lambda run: edit(run, lambda row: row if row["split"] == "train" else None), "updates", "its models were not scored"),
         (without("core_hours"), "cost", "--axis cost: a run of spoilt does not say what its training took"),
         (
             lambda run: edit(run, lambda row: {**row, "metric": row["metric"].replace("core_", "gpu_")}),
@@ -227,7 +266,7 @@ def without(metric):
             r"core-hours \(aio\), GPU",
         ),
     ],
-    ids=["references", "sources", "signature", "decoding", "translations", "hours", "units"],
+    ids=["references", "sources", "signature", "decoding", "translations", "reference", "unscored", "hours", "units"],
 )
 def test_what_cannot_be_compared(change, axis, message, runs, tmp_path):
     with pytest.raises(RecipeError, match=message):
@@ -245,6 +284,12 @@ def test_other_counts_other_trainings_and_other_pairs(runs, tmp_path):
     edit(signed, lambda row: {**row, "signature": (row["signature"] or "").replace("method:all_in_one", "method:plain")})
     with pytest.raises(RecipeError, match=r"aio: .*aio and .*large both have a 3-2 and differ in more than their seed \(meth"):
         compare_systems(*systems_of([f"aio={runs / 'aio'},{signed}"]))
+    other = shutil.copytree(runs / "aio-2", tmp_path / "other")
+    raw = yaml.safe_load((other / "recipe.yaml").read_text("utf-8"))
+    raw["model"]["dropout"] = 0.5
+    (other / "recipe.yaml").write_text(yaml.safe_dump(raw), "utf-8")
+    with pytest.raises(RecipeError, match=r"differ in more than their seed \(model\.dropout was 0\.1, now 0\.5\)"):
+        compare_systems(*systems_of([f"aio={runs / 'aio'},{other}"]))
     half = shutil.copytree(runs / "large", tmp_path / "half")
     edit(half, lambda row: None if row["pair"] == "bs-en" else row)
     with pytest.raises(RecipeError, match="half: 3-2 was not scored on bs-en, as others were"):
