@@ -371,12 +371,12 @@ DISTILL = [
 ]
 SYSTEMS = [
     ("SEED + number), Lang", "SEED + 1 + number), Lang"),
-    ("if sources == other[0] or references == other[1]", "if sources is other[0]"),
+    ("if text.source == other.source or text.reference == other.reference", "if text is other"),
     ("/ sum(bool(mine & others) for others in scored)", "/ len(scored)"),
     ("if len(known) == 2 else []\n    if changed", "if False else []\n    if changed"),
     ("[metric].value for run in runs.values()", "[metric].value * 2 for run in runs.values()"),
     ("base.get(place) or base.get(replace(place, peer=None))", "base.get(place)"),
-    ("if known[name] != value", "if False"),
+    ("if value != getattr(known, name)", "if False"),
     ("each.value * sign > 0", "each.value * sign < 0"),
     ("values = iter(holm(", "values = iter(list("),
     ("if other is not None and not is_base", "if other is not None"),

@@ -35,7 +35,7 @@ def family(*words: str) -> list[str]:
 
 def jobs(study: Study) -> list[Job]:
     """All work, in the order of the protocol."""
-    systems = {"plain-6-6": plain("6-6"), "plain-2-2": plain("2-2"), "aio": family()}
+    systems = {**{f"plain-{depth}": plain(depth) for depth in DEPTHS}, "aio": family()}
     grid = {system: tuple(f"grid-{system}-{rate}-{dropout}" for rate, dropout in GRID) for system in systems}
     found = []
     for system, words in systems.items():
@@ -52,7 +52,6 @@ def jobs(study: Study) -> list[Job]:
 
     for system in systems:
         found.append(Job(f"{system}-1", lambda like=system: ["score", str(study.best(grid[like]))], grid[system]))
-    add("plain-6-2", "plain-6-6", plain("6-2"))
     add("r-drop-6-6", "plain-6-6", plain("6-6", "--consistency=r_drop"))
     add("r-drop-2-2", "plain-2-2", plain("2-2", "--consistency=r_drop"))
     add("two-views", "aio", family("--views=two"))
@@ -60,18 +59,18 @@ def jobs(study: Study) -> list[Job]:
     add("r-drop-6-6", "plain-6-6", plain("6-6", "--consistency=r_drop"), 2)
     add("first", "aio", family(*FIRST))
     add("paper", "aio", family("--preset=paper"))
-    for depth, like in (("2-2", "plain-2-2"), ("6-2", "plain-6-6")):
+    for depth in ("2-2", "6-2"):
         taught = ["--method=word_kd", "--teachers=runs/plain-6-6-1", *DEPTHS[depth]]
-        add(f"word-kd-{depth}", like, taught, after=("plain-6-6-1",))
+        add(f"word-kd-{depth}", f"plain-{depth}", taught, after=("plain-6-6-1",))
     found.append(Job("distilled", lambda: ["distill", "runs/plain-6-6-1"], ("plain-6-6-1",)))
-    distilled = "--data.distilled_dir=distilled"
-    add("seq-kd-2-2", "plain-2-2", plain("2-2", distilled), after=("distilled",))
-    add("aio-seq-kd", "aio", family(distilled), after=("distilled",))
+    distilled = ("--data.distilled_dir=distilled", "--load_best_model_at_end=false")  # see the changes to the protocol
+    add("seq-kd-2-2", "plain-2-2", plain("2-2", *distilled), after=("distilled",))
+    add("aio-seq-kd", "aio", family(*distilled), after=("distilled",))
     seeds(add, 3)
     twice = ("--max_steps=3200", "--warmup_steps=320")
     add("long-aio", "aio", family(*twice))
     for depth in DEPTHS:
-        add(f"long-plain-{depth}", "plain-2-2" if depth == "2-2" else "plain-6-6", plain(depth, *twice))
+        add(f"long-plain-{depth}", f"plain-{depth}", plain(depth, *twice))
     return found
 
 
@@ -79,7 +78,7 @@ def seeds(add: Callable[..., None], seed: int) -> None:
     """Plain models, the default form and two views once more."""
     add("aio", "aio", family(), seed)
     for depth in DEPTHS:
-        add(f"plain-{depth}", "plain-2-2" if depth == "2-2" else "plain-6-6", plain(depth), seed)
+        add(f"plain-{depth}", f"plain-{depth}", plain(depth), seed)
     add("two-views", "aio", family("--views=two"), seed)
 
 

@@ -32,7 +32,6 @@ from hf_paretokd.utils.files import save_json
 
 AXES = ("updates", "cost", "best")
 MEAN = "mean"
-Texts = Mapping[str, tuple[list[str], list[str]]]  # sources and references by language pair
 METRICS = ("bleu", "chrf")
 HOURS = {"core_hours": "core-hours", "gpu_hours": "GPU-hours"}
 OWN = ("seed", "record", "teachers")  # of a signature: what repetitions of a training may differ in
@@ -243,14 +242,12 @@ def compare_systems(systems: Sequence[System], baseline: str, axis: str = "updat
         lines_of(system, scores[system.name], scores[base.name], depths, axis, unit, system is base) for system in systems
     ]
     entries = adjusted([entry for table in tables for entry in table])
-    first, member = runs[0], distinct(runs[0].scored)[0]
-    rows = {pair: first.table[member, pair, metric] for pair in texts}
     machines = list(dict.fromkeys(row.signature or "" for run in runs if (row := run.training.get("training_seconds"))))
     return SystemComparison(
-        split=first.split,
+        split=runs[0].split,
         metric=metric,
-        signatures={pair: row.signature or "" for pair, row in rows.items()},
-        decoding=next(iter(rows.values())).decoding or "",
+        signatures={pair: text.signature or "" for pair, text in texts.items()},
+        decoding=next(iter(texts.values())).decoding or "",
         axis=axis,
         unit=unit_name(axis, unit),
         baseline=base.name,
@@ -260,13 +257,23 @@ def compare_systems(systems: Sequence[System], baseline: str, axis: str = "updat
     )
 
 
-def check_same_text(runs: Sequence[Run], metric: str) -> Texts:
-    """Sources and references of the runs' language pairs, when all translated the same text in the same way.
+@dataclass(frozen=True)
+class ScoredText:
+    """What all models have to share that are compared on a language pair."""
+
+    signature: str | None
+    decoding: str | None
+    source: list[str]
+    reference: list[str]
+
+
+def check_same_text(runs: Sequence[Run], metric: str) -> dict[str, ScoredText]:
+    """The text of the runs' language pairs, when all translated the same in the same way.
 
     Raises:
         RecipeError: they did not; names the runs and what differs.
     """
-    seen: dict[str, tuple[Run, dict[str, Any]]] = {}
+    seen: dict[str, tuple[Run, ScoredText]] = {}
     for run in runs:
         if run.split != runs[0].split:
             raise RecipeError(f"{run.folder}: scored its {run.split} text, {runs[0].folder} its {runs[0].split} text")
@@ -280,19 +287,13 @@ def check_same_text(runs: Sequence[Run], metric: str) -> Texts:
                     raise RecipeError(
                         f"{run.folder}: keeps no translations of {pair} by {member.title}: paretokd evaluate {run.folder}"
                     )
-                facts = {
-                    "signature": row.signature,
-                    "decoding": row.decoding,
-                    SOURCE: kept.get(SOURCE),
-                    REFERENCE: kept.get(REFERENCE),
-                }
-                other, known = seen.setdefault(pair, (run, facts))
-                for name, value in facts.items():
-                    if known[name] != value:
-                        raise RecipeError(
-                            f"{run.folder} and {other.folder} cannot be compared: {differing(pair, name, value, known[name])}"
-                        )
-    return {pair: (facts[SOURCE], facts[REFERENCE]) for pair, (_, facts) in seen.items()}
+                text = ScoredText(row.signature, row.decoding, kept[SOURCE], kept[REFERENCE])
+                other, known = seen.setdefault(pair, (run, text))
+                for name, value in vars(text).items():
+                    if value != getattr(known, name):
+                        what = differing(pair, name, value, getattr(known, name))
+                        raise RecipeError(f"{run.folder} and {other.folder} cannot be compared: {what}")
+    return {pair: text for pair, (_, text) in seen.items()}
 
 
 def differing(pair: str, name: str, mine: Any, theirs: Any) -> str:
@@ -329,7 +330,7 @@ def unit_of(systems: Sequence[System], axis: str) -> str:
     return next(iter(units))
 
 
-def scores_of(system: System, texts: Texts, metric: str) -> dict[Member, dict[str, Scores]]:
+def scores_of(system: System, texts: Mapping[str, ScoredText], metric: str) -> dict[Member, dict[str, Scores]]:
     """Scores of every model of a system on every pair and its resamples, means over seeds.
 
     Pairs that share a side, as of text that is aligned in several languages, are drawn alike, others independently.
@@ -342,11 +343,12 @@ def scores_of(system: System, texts: Texts, metric: str) -> dict[Member, dict[st
         if missing := [pair for pair in texts if pair not in models]:
             raise RecipeError(f"{system.name}: {place.title} was not scored on {missing[0]}, as others were")
         found[place] = {}
-        for pair, (sources, references) in texts.items():
-            number = next(at for at, other in enumerate(texts.values()) if sources == other[0] or references == other[1])
-            counts, language = draws(len(references), SEED + number), LanguagePair.parse(pair).target
+        for pair, text in texts.items():
+            known = enumerate(texts.values())
+            number = next(at for at, other in known if text.source == other.source or text.reference == other.reference)
+            counts, language = draws(len(text.reference), SEED + number), LanguagePair.parse(pair).target
             lines = [run.translations(pair)[member.stem] for run, member in models[pair]]
-            found[place][pair] = mean([resampled(each, references, language, metric, counts) for each in lines])
+            found[place][pair] = mean([resampled(each, text.reference, language, metric, counts) for each in lines])
     return found
 
 

@@ -166,6 +166,21 @@ def test_names_are_drawn_as_they_are(runs, tmp_path):
     assert not literal("_b").startswith("_")
 
 
+def test_models_of_one_pair_each_are_a_system(runs, tmp_path):
+    """As of bilingual baselines."""
+    places = []
+    for pair in PAIRS:
+        places.append(shutil.copytree(runs / "large", tmp_path / f"large-{pair}"))
+        edit(places[-1], lambda row, pair=pair: None if row["pair"] in PAIRS and row["pair"] != pair else row)
+    words = [f"bilingual={','.join(map(str, places))}", str(runs / "aio")]
+    for order in (words, words[::-1]):
+        found = compare_systems(*systems_of(order, "bilingual"), "cost")
+        mine = entry(found, "bilingual", "3-2")
+        assert mine.score == entry(compare_systems(*systems_of([str(runs / "large")])), "large", "3-2").score
+        assert mine.cost == pytest.approx(2 * Run(runs / "large").training["core_hours"].value)
+        assert list(entry(found, "aio", "3-2").by_pair) == list(PAIRS)
+
+
 def test_names_of_systems(runs, tmp_path, monkeypatch):
     shutil.copytree(runs / "aio", tmp_path / "aio")
     systems, baseline = systems_of([str(runs / "aio"), str(tmp_path / "aio")], str(tmp_path / "aio"))

@@ -1,0 +1,78 @@
+"""Trains and scores the systems of docs/results.md on eight languages; goes on where it was cut off.
+
+python docs/results/languages.py FOLDER_WITH_THE_TEXT OUTPUT [--jobs 1] [--seconds N] [--field value …]
+"""
+
+import json
+from functools import partial
+
+from study import Job, Study
+
+SIZES = {"fr": 8000, "mr": 5000, "el": 2200, "mk": 1600, "bg": 1200, "sh": 900, "hi": 600, "ko": 400}  # training pairs
+GRID = [(tau, dropout) for tau in (1, 2, 5) for dropout in ("0.2", "0.3")]
+SMALLER = {"3-2": ["--model.decoder_layers=2"], "2-2": ["--model.encoder_layers=2", "--model.decoder_layers=2"]}
+
+
+def text(study: Study, out: bool = False) -> list[str]:
+    """The pairs into English, or out of it."""
+    pairs = {f"en-{language}" if out else f"{language}-en": size for language, size in SIZES.items()}
+    high = json.dumps(list(pairs)[:2])
+    words = [f"--data.pairs={json.dumps(list(pairs))}", f"--data.max_sentence_pairs={json.dumps(pairs)}"]
+    return [*words, f"--data.data_dir={study.options.text.resolve()}", f"--evaluation.high_resource={high}"]
+
+
+def shape(study: Study, out: bool = False) -> list[str]:
+    """What all trainings share."""
+    length = ["--max_steps=3600", "--warmup_steps=360", "--eval_steps=300", "--evaluation.splits=[]"]
+    return [*text(study, out), *length, "--pareto_mutual.update_interval=300", "--pareto_all_in_one.update_interval=300"]
+
+
+def jobs(study: Study) -> list[Job]:
+    """All work, in the order of the protocol."""
+    common = shape(study)
+    grid = tuple(f"grid-{tau}-{dropout}" for tau, dropout in GRID)
+    found = []
+    for name, (tau, dropout) in zip(grid, GRID, strict=True):
+        point = [*common, "--method=plain", f"--temperatures={tau}", f"--model.dropout={dropout}"]
+        found.append(Job(name, partial(list, point), scored=False))
+
+    def chosen(words: list[str], tempered: bool, out: bool) -> list[str]:
+        tau, dropout = GRID[grid.index(study.best(grid).name)]
+        return [*shape(study, out), f"--model.dropout={dropout}", *([f"--temperatures={tau}"] if tempered else []), *words]
+
+    def add(
+        name: str, *words: str, seed: int = 1, tempered: bool = True, out: bool = False, after: tuple[str, ...] = ()
+    ) -> None:
+        given = [*words, f"--seed={seed}"]
+        found.append(Job(f"{name}-{seed}", partial(chosen, given, tempered, out), (*grid, *after)))
+
+    found.append(Job("plain-1", lambda: ["score", str(study.best(grid))], grid))
+    for seed in (1, 2):
+        if seed > 1:
+            add("plain", "--method=plain", seed=seed)
+        add("uni", "--strategy=uni", seed=seed, tempered=False)
+        add("bi", "--strategy=bi", seed=seed, tempered=False)
+        peers = (f"uni-{seed}", f"bi-{seed}")
+        found.append(Job(f"of-peers-{seed}", partial(taught, study, chosen, peers, seed), (*grid, *peers)))
+        if seed == 1:
+            add("r-drop", "--method=plain", "--consistency=r_drop")
+            add("auto", "--strategy=auto", tempered=False)
+            add("lssd", "--method=lssd")
+            add("unimax", "--method=plain", "--unimax_epochs=72", "--temperatures=1", tempered=False)
+        add("both", "--method=pareto_all_in_one", "--strategy=uni", "--temperatures=[1, 5]", seed=seed, tempered=False)
+        for depth, words in SMALLER.items():
+            add(f"plain-{depth}", "--method=plain", *words, seed=seed)
+    add("out-plain", "--method=plain", out=True)
+    add("out-uni", "--strategy=uni", tempered=False, out=True)
+    return found
+
+
+def taught(study: Study, chosen: partial, peers: tuple[str, ...], seed: int) -> list[str]:
+    """The student of the better peer on every pair, of the strategy that validates better."""
+    best = study.best(peers)
+    return chosen(["--method=word_kd", f"--teachers=runs/{best.name}", f"--seed={seed}"], True, False)
+
+
+if __name__ == "__main__":
+    study = Study(__file__, "tatoeba8-m2o", __doc__)
+    study.run(jobs(study))
