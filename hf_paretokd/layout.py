@@ -16,7 +16,8 @@ from pathlib import Path
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
-VOCABULARY = "vocab.json"
+ADDED = "added_tokens.json"
+VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"  # the second where the sides have their own
 CARD = "README.md"
 LOCK = ".lock"  # held by whoever writes a folder
 MANIFEST = "manifest.json"  # sizes and checksums of a published folder
@@ -32,9 +33,9 @@ PLAIN_CHECKPOINT = (
     TOKENIZER_SETTINGS,
     "tokenizer.json",
     "special_tokens_map.json",
-    "added_tokens.json",
+    ADDED,
     VOCABULARY,
-    "target_vocab.json",
+    TARGET_VOCABULARY,
     "merges.txt",
     "*.spm",
     "*.model",

@@ -1,5 +1,6 @@
-"""The proof that a converted model does what the original does."""
+"""The proof that a converted model, or one with a smaller vocabulary, does what the original does."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from hf_paretokd.evaluation.significance import LEVEL, paired_bootstrap
 from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
 from hf_paretokd.models.files import usable_length
+from hf_paretokd.models.trimming import Kept, tokens_of
 from hf_paretokd.utils.text import one_line
 
 TIE = 1e-4  # two tokens whose log-probabilities are closer may change places
@@ -153,3 +155,70 @@ def gap_before(model: PreTrainedModel, source: list[int], prefix: list[int]) -> 
     logits[model.config.pad_token_id] = -torch.inf
     best = logits.float().log_softmax(-1).topk(2).values
     return (best[0] - best[1]).item()
+
+
+@dataclass
+class TrimmingProof:
+    """Greedy output of a model with a smaller vocabulary, sentence by sentence beside the original's.
+
+    Args:
+        sentences: how many were translated.
+        equal: those whose output is the same.
+        resegmented: those whose source used a piece that went, and is written by others now.
+        rechosen: those whose original output used a piece that went.
+        ties: those that part ways where two tokens are as good as equal.
+        broken: all others, which there must not be.
+        dropped: pieces that went and that sources or original outputs used, with how often.
+    """
+
+    sentences: int = 0
+    equal: int = 0
+    resegmented: int = 0
+    rechosen: int = 0
+    ties: list[Difference] = field(default_factory=list)
+    broken: list[Difference] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the smaller model is not the original, or None."""
+        if not self.broken:
+            return None
+        worst = max(self.broken, key=lambda each: each.gap)
+        return f"{len(self.broken)} of {self.sentences} sentences come out otherwise without a reason, such as {worst.source!r}"
+
+
+def prove_trimming(
+    original: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    trimmed: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    kept: Kept,
+    sources: Sequence[str],
+) -> TrimmingProof:
+    """Compares greedy output of sentences; sources carry their tags."""
+    model, tokenizer = original
+    limit = usable_length(model.config, tokenizer)
+    old = encode_sources(tokenizer, sources, limit)
+    new = encode_sources(trimmed[1], sources, limit)
+    same = [row for row in range(len(old)) if [kept.source[each] for each in new[row]] == old[row]]
+    proof = TrimmingProof(len(old), resegmented=len(old) - len(same))
+    known, used = (set(kept.source), set(kept.target)), Counter[str]()
+    for row in set(range(len(old))) - set(same):
+        used.update(tokens_of(tokenizer, [each for each in old[row] if each not in known[0]], False))
+    outputs = []
+    for (each, words), ids in zip((original, trimmed), (old, new), strict=True):
+        decoder = decoder_of(each, words, "transformers")
+        outputs.append(decode_all(decoder, [ids[row] for row in same], limit, description="comparing"))
+    for row, ours, theirs in zip(same, *outputs, strict=True):
+        ours, theirs = bare(ours, model), [kept.target[each] for each in bare(theirs, trimmed[0])]
+        if ours == theirs:
+            proof.equal += 1
+        elif gone := [each for each in ours if each not in known[1]]:
+            proof.rechosen += 1
+            used.update(tokens_of(tokenizer, gone, True))
+        else:
+            position = next(step for step in range(len(ours) + 1) if ours[: step + 1] != theirs[: step + 1])
+            before, now = (str(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in (ours, theirs))
+            found = Difference(sources[row], before, now, position, gap_before(model, old[row], ours[:position]))
+            (proof.ties if found.gap <= TIE else proof.broken).append(found)
+    proof.dropped = dict(used.most_common())
+    return proof
