@@ -1,24 +1,30 @@
 """All-in-One KD: a teacher trained jointly with students that are its own first layers (AIO, EMNLP 2023)."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import SchedulerType
 
-from hf_paretokd.errors import TrainingError
+from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.hub.card import MethodFacts
+from hf_paretokd.losses import Divergence, JointLoss, Measured
 from hf_paretokd.methods.papers import PACKAGE
 from hf_paretokd.methods.students import LossRules, StudentsConfig, StudentsTrainer, all_in_one_passes, student_figures
+from hf_paretokd.methods.taught import check_same_head, loaded_teacher, settle_teacher
 from hf_paretokd.models.depth import Depth
+from hf_paretokd.models.files import model_folders
 from hf_paretokd.models.joint import JointModel, Passes
+from hf_paretokd.models.passes import Pass
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.training.arguments import TranslationConfig
-from hf_paretokd.training.checks import trial_schedule
-from hf_paretokd.training.identity import Identity
+from hf_paretokd.training.checks import check_ranges, trial_schedule
+from hf_paretokd.training.identity import Identity, weights_hash
 from hf_paretokd.training.parts import lone
 
 PRESETS: Mapping[str | None, Mapping[str, Any]] = {
@@ -45,6 +51,9 @@ class AllInOneConfig(StudentsConfig):
             stage one and the mutual loss is added; 0 is one stage, with the mutual loss from the beginning, 1 never adds it.
             Default: 0; with the preset 0.5.
         stage2_reset: what starts anew with stage two: any of `optimizer`, `scheduler`, `best_metric`.
+        anchor: folder or Hub id of a frozen model with the same vocabulary, such as the one that training begins with: teacher
+            and students learn its probabilities as well, so that layers that were never exits find a way out.
+        anchor_weight: γ, weight of the mean divergence from the anchor.
     """
 
     SIGNED: ClassVar[dict[str, str]] = {
@@ -61,6 +70,8 @@ class AllInOneConfig(StudentsConfig):
     kd_weight: float = None  # type: ignore[assignment]
     mutual_start: float = None  # type: ignore[assignment]
     stage2_reset: list[str] = field(default_factory=lambda: ["optimizer", "scheduler"])
+    anchor: str | None = None
+    anchor_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -77,6 +88,7 @@ class AllInOneConfig(StudentsConfig):
         super().check()
         if not 0 <= self.mutual_start <= 1:
             raise TrainingError(f"mutual_start: {self.mutual_start!r} is not between 0 and 1")
+        check_ranges(self, {"anchor_weight": (0, math.inf)})
         if not set(self.stage2_reset) <= set(RESETS):
             raise TrainingError(f"stage2_reset: {self.stage2_reset!r} is not any of {', '.join(RESETS)}")
         if 0 < self.mutual_start < 1 and "no" in (self.eval_strategy, self.save_strategy):
@@ -102,6 +114,8 @@ class AllInOneModel(JointModel):
         self.depth = model_depth(teacher)
         self.views = config.views
         self.rules = LossRules(config.kd_weight, config.detach_threshold, config.detach_at_threshold, config.detach_senior)
+        self.anchor_weight = config.anchor_weight
+        self.anchors: list[PreTrainedModel] = []  # the frozen model, if there is one; no part of this, so that it is not saved
 
     def models(self) -> Sequence[PreTrainedModel]:
         """The teacher."""
@@ -109,6 +123,8 @@ class AllInOneModel(JointModel):
 
     def passes(self, peer: int, batch: Mapping[str, Any], students: Sequence[Depth], mutual_weight: float) -> Passes:
         """L_ce + α·L_kd + β·L_ml of one micro-batch, summed over target tokens (AIO Eq. 1–8).
+
+        With an anchor, γ/(K+1)·Σ KL(anchor ‖ model) over the teacher and its students comes to it.
 
         In one view equal depths are one model: it counts as often as it was drawn, and its divergence from itself is zero.
 
@@ -118,11 +134,29 @@ class AllInOneModel(JointModel):
             students: the K sampled depths.
             mutual_weight: β, 0 in stage one.
         """
-        return Passes(
-            all_in_one_passes(self.teacher, students, self.views),
-            lambda measured: self.rules.divergences(measured.cross_entropy, mutual_weight),
-            student_figures,
-        )
+        runs = all_in_one_passes(self.teacher, students, self.views)
+        count = len(runs)
+        anchored = [
+            Divergence(count, model, self.anchor_weight / count, teacher_gradient=False)
+            for model in range(count)
+            if self.anchors
+        ]
+
+        def choose(measured: Measured) -> list[Divergence]:
+            return [*self.rules.divergences(measured.cross_entropy[:count], mutual_weight), *anchored]
+
+        def figures(loss: JointLoss, tokens: int) -> dict[str, tuple[Tensor, float]]:
+            inside = len(loss.terms) - len(anchored)
+            family = replace(
+                loss,
+                cross_entropy=loss.cross_entropy[:count],
+                terms=loss.terms[:inside],
+                divergences=loss.divergences[:inside],
+            )
+            more = {"loss_anchor": (loss.divergences[inside:].sum(), float(count * tokens))} if anchored else {}
+            return {**student_figures(family, tokens), **more}
+
+        return Passes([*runs, *(Pass(anchor, frozen=True) for anchor in self.anchors)], choose, figures)
 
 
 class AllInOneTrainer(StudentsTrainer):
@@ -147,15 +181,35 @@ class AllInOneTrainer(StudentsTrainer):
         papers=PACKAGE,
     )
     config_class = AllInOneConfig
+    model: AllInOneModel
 
     def joint_model(self, models: Sequence[PreTrainedModel], args: Any) -> AllInOneModel:
         """The teacher, its students and their losses."""
         teacher = lone(models)
         self.settle_students(teacher, args)
-        return AllInOneModel(teacher, args)
+        model = AllInOneModel(teacher, args)
+        model.anchors = [loaded_teacher(name) for name in self.sources(args)]
+        for anchor in model.anchors:
+            check_same_head("anchor", args.anchor, anchor, teacher)
+        return model
+
+    @classmethod
+    def sources(cls, args: Any) -> list[str]:
+        """The anchor, if there is one."""
+        found = model_folders(args.anchor) if args.anchor else []
+        if len(found) > 1:
+            raise ModelError(f"anchor: {args.anchor} has several models; name one, as {found[0]}")
+        return found
+
+    def deciding(self) -> dict[str, Any]:
+        """Also the anchor, by its weights."""
+        known = [weights_hash(anchor) for anchor in self.model.anchors]
+        return {**super().deciding(), **({"anchor": known[0]} if known else {})}
 
     def set_up(self) -> None:
         """Settles where the stages meet."""
+        for anchor in self.model.anchors:
+            settle_teacher("anchor", str(self.args.anchor), anchor, self.processing_class, self.args)
         self.border = self.planned_border()
         if self.border is not None and self.lr_scheduler is not None and "scheduler" in self.args.stage2_reset:
             raise TrainingError("optimizers: a schedule of one's own cannot start anew; take scheduler out of stage2_reset")

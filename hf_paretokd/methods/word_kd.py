@@ -8,22 +8,20 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.losses import Measured
 from hf_paretokd.methods.papers import PACKAGE
-from hf_paretokd.methods.taught import STUDENT, TaughtModel
-from hf_paretokd.models.files import load_model, load_tokenizer, model_folders
-from hf_paretokd.models.head import output_head
+from hf_paretokd.methods.taught import STUDENT, TaughtModel, check_same_head, loaded_teacher, settle_teacher
+from hf_paretokd.models.files import model_folders
 from hf_paretokd.models.slicing import extract_student, model_depth
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.checks import check_ranges
 from hf_paretokd.training.identity import weights_hash
 from hf_paretokd.training.parts import lone
 from hf_paretokd.training.trainer import TranslationTrainer
-from hf_paretokd.utils.machine import moved
 
 SELECTIONS = ("all", "batch", "queue")
 
@@ -116,10 +114,9 @@ class WordKDTrainer(TranslationTrainer):
     def joint_model(self, models: Sequence[PreTrainedModel], args: Any) -> WordKDModel:
         """The student; teachers are loaded, and it begins with their layers if it is to."""
         student = lone(models)
-        self.loaded = {name: load_model(name).requires_grad_(False).eval() for name in self.sources(args)}
+        self.loaded = {name: loaded_teacher(name) for name in self.sources(args)}
         for name, teacher in self.loaded.items():
-            if len(output_head(teacher).matrix) != len(output_head(student).matrix):
-                raise ModelError(f"teachers: {name} has another vocabulary than the student; take its tokenizer")
+            check_same_head("teachers", name, teacher, student)
         if args.from_teacher:
             begin_with_layers(student, next(iter(self.loaded.values())))
         return WordKDModel(student, args)
@@ -127,10 +124,7 @@ class WordKDTrainer(TranslationTrainer):
     def set_up(self) -> None:
         """Settles who teaches which pair."""
         for name, teacher in self.loaded.items():
-            check_same_words(name, self.processing_class)
-            moved(teacher, self.args.device)
-            if self.args.device.type == "cpu":
-                teacher.set_attn_implementation("eager")  # as the student's
+            settle_teacher("teachers", name, teacher, self.processing_class, self.args)
         self.teacher_names = self.chosen_teachers()
         self.model.teachers = {pair: self.loaded[name] for pair, name in self.teacher_names.items()}
         self.fresh: dict[int, list[float]] = {}
@@ -216,9 +210,3 @@ def begin_with_layers(student: PreTrainedModel, teacher: PreTrainedModel) -> Non
             f"from_teacher: a student of depth {model_depth(student)} is no slice of the teacher "
             f"({str(error).splitlines()[1].strip()})"
         ) from error
-
-
-def check_same_words(name: str, tokenizer: PreTrainedTokenizerBase | None) -> None:
-    """Raises a ModelError if a teacher's tokenizer has other entries than the student's."""
-    if tokenizer is not None and load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
-        raise ModelError(f"teachers: {name} has another vocabulary than the student; set tokenizer.from_pretrained to it")

@@ -30,7 +30,7 @@ DECIDING = (  # arguments of all methods that decide what comes out, beside thos
     *("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "skip_nonfinite_updates"),
     *("ema_decay", "unimax_epochs"),
 )
-SHORT = ("preset", "teachers")  # arguments of methods that stand for what is recorded otherwise
+SHORT = ("preset", "teachers", "anchor")  # arguments of methods that stand for what is recorded otherwise
 
 CIRCUMSTANCES = (  # arguments that may change from one part of a training to the next, and are named if they do
     *("gradient_accumulation_steps", "dataloader_num_workers", "loss_memory", "torch_compile", "gradient_checkpointing"),

@@ -3,16 +3,19 @@ from collections import Counter
 
 import pytest
 import torch
-from reference import all_in_one_loss, gradients, kl, smoothed_cross_entropy
-from transformers import EarlyStoppingCallback, TrainerCallback
+from reference import all_in_one_loss, gradients, kl, slice_logits, smoothed_cross_entropy
+from transformers import EarlyStoppingCallback, MarianConfig, MarianMTModel, TrainerCallback
 
 from hf_paretokd import AllInOneConfig, Depth, candidate_depths
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.methods.all_in_one import AllInOneModel
 from hf_paretokd.methods.students import LossRules
+from hf_paretokd.models.files import save_model
 from hf_paretokd.models.head import output_head
+from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import depth_states
 from hf_paretokd.training import trainer as trainer_module
+from hf_paretokd.training.identity import weights_hash
 
 ALPHA, BETA, ETA = 5.5, 0.5, 1.1
 
@@ -183,6 +186,55 @@ def test_loss_and_gradients_equal_the_slow_reference(new_model, batch, tmp_path,
     ours, theirs = gradients(found["losses"].sum() / tokens, model), gradients(expected / tokens, model)
     for name, gradient in theirs.items():
         torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("views", ["shared", "two"])
+def test_an_anchor_teaches_every_depth(new_model, batch, tmp_path, views):
+    """Slow reference: γ/(K+1)·Σ KL(anchor ‖ model) on top, no gradient into the anchor; equal without dropout in every view."""
+    model, anchor = new_model(seed=5), new_model(seed=7).eval()
+    joint = AllInOneModel(model, config(tmp_path, views=views, anchor_weight=0.7, label_smoothing_factor=0.1)).train()
+    joint.anchors = [anchor.requires_grad_(False)]
+    students = [Depth(3, 2), Depth(2, 2)]
+    found = joint([batch], [0], students=students, mutual_weight=BETA)
+    expected, _ = all_in_one_loss(model, batch, students, ALPHA, BETA, ETA, 0.1)
+    taught, total = slice_logits(anchor, model_depth(anchor), batch), 0.0
+    for depth in (model_depth(model), *students):
+        total = total + kl(taught, slice_logits(model, depth, batch))
+    expected = expected + 0.7 / 3 * total
+    assert found["losses"].item() == pytest.approx(expected.item(), rel=1e-6)
+    assert found["logs"]["loss_anchor"][0].item() == pytest.approx(total.item(), rel=1e-5)
+    tokens = (batch["labels"] != -100).sum()
+    ours, theirs = gradients(found["losses"].sum() / tokens, model), gradients(expected / tokens, model)
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+    assert all(parameter.grad is None for parameter in anchor.parameters())
+
+
+def test_an_anchor_is_neither_trained_nor_saved_and_belongs_to_the_record(new_trainer, new_model, tokenizer, tmp_path):
+    save_model(new_model(seed=7), tokenizer, tmp_path / "anchor")
+    save_model(new_model(seed=8), tokenizer, tmp_path / "other")
+    fields = {"anchor": str(tmp_path / "anchor"), "max_steps": 4, "eval_steps": 2}
+    whole = new_trainer(folder="whole", **fields)
+    before = weights_hash(whole.model.anchors[0])
+    whole.train()
+    assert weights_hash(whole.model.anchors[0]) == before
+    assert not any("anchor" in name for name in whole.model.state_dict())
+    assert all("loss_anchor" in line for line in whole.state.log_history if "loss_kd" in line)
+    assert any(line.get("loss_anchor", 0) > 0 for line in whole.state.log_history)
+    half = new_trainer(folder="half", **fields)
+    half.train()
+    again = new_trainer(folder="half", **fields)
+    again.train(resume_from_checkpoint=str(half.checkpoint(2)))
+    for mine, theirs in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    with pytest.raises(TrainingError, match="anchor was"):
+        new_trainer(folder="half", **{**fields, "anchor": str(tmp_path / "other")}).train(resume_from_checkpoint=True)
+    with pytest.raises(TrainingError, match=r"anchor_weight: -1\.0 is out of range"):
+        config(tmp_path, anchor_weight=-1.0)
+    few = {"vocab_size": 50, "pad_token_id": 49, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1}
+    save_model(MarianMTModel(MarianConfig(**few)), None, tmp_path / "small")
+    with pytest.raises(ModelError, match=r"anchor: .*small has another vocabulary than the student"):
+        new_trainer(**{**fields, "anchor": str(tmp_path / "small")})
 
 
 def test_detaching_changes_only_the_teachers_path(new_model, batch, tmp_path):

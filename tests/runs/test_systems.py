@@ -101,7 +101,11 @@ def test_a_family_beside_models_trained_alone(runs):
         expected = paired_test(sum(both.values()) / 2, sum(other.values()) / 2)
         assert mine.difference == expected
         assert mine.by_pair == {pair: paired_test(both[pair], other[pair]) for pair in PAIRS}
-        assert mine.wins(1)[0] + mine.wins(-1)[0] <= 2
+        values = [paired_test(both[pair], other[pair]) for pair in PAIRS]
+        for sign in (1, -1):
+            ahead = [each for each in values if each.value * sign > 0]
+            assert mine.wins(sign) == (len(ahead), sum(each.significant for each in ahead))
+        assert mine.wins(1) != mine.wins(-1)
         assert entry(found, "alone", depth).difference is None
     depths = entry(found, "aio", "mean")
     whole = [
