@@ -15,6 +15,7 @@ from pathlib import Path
 # ---- a plain checkpoint, and what an export has beside it
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+PICKLED_WEIGHTS = "pytorch_model.bin"  # of older repositories
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 ADDED = "added_tokens.json"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"  # the second where the sides have their own
@@ -205,6 +206,43 @@ class RunLayout:
         pictures = [f"{self.plots.name}/{name}{PICTURE}" for name in PLOTS]
         checkpoints = [f"{self.checkpoints.name}/{name}" for name in (f"{CHECKPOINT}-*", self.unfinished.name)]
         return [*self.own_files, *inside, *kept, *pictures, *checkpoints]
+
+
+@dataclass(frozen=True)
+class StartLayout:
+    """The paths of what is made before a model that exists is trained further."""
+
+    folder: Path
+
+    @property
+    def original(self) -> Path:
+        """The model with its weights as safetensors."""
+        return self.folder / "original"
+
+    @property
+    def distilled(self) -> Path:
+        """Its translations."""
+        return self.folder / "distilled"
+
+    @property
+    def model(self) -> Path:
+        """The model with a smaller vocabulary."""
+        return self.folder / "model"
+
+    @property
+    def text(self) -> Path:
+        """The corpus of the training."""
+        return self.folder / "text"
+
+    @property
+    def record(self) -> Path:
+        """What was done."""
+        return self.folder / "shrink.json"
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe of the training; by another name than a run's, which the folder is not."""
+        return self.folder / "training.yaml"
 
 
 @dataclass(frozen=True)

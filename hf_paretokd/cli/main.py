@@ -1,6 +1,7 @@
 """The command line `paretokd`: words to calls of the library, what they return to `show`, errors to exit codes."""
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ USAGE = """usage: paretokd COMMAND …
                                          text to trained, scored students; any field can be overridden
   demo [--method pareto|plain] [--folder DIR] [--resume] [--overwrite] [--field value …]
                                          the same on an embedded corpus, with five minutes of training
+  shrink MODEL --pairs fr-en --text FILE … --output RUN [--parallel DIR] [--vocab_size N] [--depths 6-2 …] [--field value …]
+                                         a family of small models from one that exists
   evaluate RUN|MODEL [--field value …]   BLEU and chrF of a run, or of any checkpoint (--data.pairs de-en --data.data_dir …)
   extract RUN|MODEL DEPTH … --output DIR [--overwrite]   students as plain checkpoints, such as 6-2
   report RUN                             report.html and its pictures: all models, what they cost and what they are worth
@@ -96,7 +99,10 @@ def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False
     """A recipe from text to scored students; returns the run in the main process."""
     from hf_paretokd.cli import show
     from hf_paretokd.runs.prepare import prepare
+    from hf_paretokd.runs.shrink import begun
 
+    if recipe.raw.get("shrink") is not None:
+        recipe = begun(recipe)
     if extend:
         resume = True  # only what is there can be made longer
     prepared = prepare(recipe, resume, overwrite or bool(extend))
@@ -147,6 +153,45 @@ def keep_and_report(run: "Run", scores: "Scores", training: Sequence["ResultRow"
 
     show.kept_scores(keep_scores(run, scores, training))
     show.report(report_run(run))
+
+
+def shrink(words: list[str]) -> None:
+    """`paretokd shrink`: the shipped recipe of that name, its fields by words."""
+    from importlib.resources import as_file, files
+
+    from hf_paretokd.runs.recipe import load_recipe
+
+    parser = argparse.ArgumentParser(
+        prog="paretokd shrink",
+        description="Make a family of small models from a Marian model that exists: it translates text for them, its "
+        "vocabulary is cut to what that text needs, and All-in-One KD trains every depth from its layers. The same command "
+        "with --resume goes on where it was cut off. Other fields are those of a recipe (--max_steps 5000 …).",
+    )
+    parser.add_argument("model", help="folder or Hub id")
+    parser.add_argument("--pairs", nargs="+", required=True, help="such as fr-en")
+    parser.add_argument("--text", nargs="+", default=[], help="text in the source language; {source} and {pair} are filled in")
+    parser.add_argument("--parallel", help="folder with parallel text, SPLIT.LANG[.gz]: train, validation, test, or some")
+    parser.add_argument("--vocab_size", type=int, help="entries of the smaller vocabulary (default: what the text needs)")
+    parser.add_argument("--depths", nargs="+", help="students that are scored, such as 6-2 3-2 2-2 (default: all)")
+    parser.add_argument("--output", required=True, help="the run; what comes before its training is beside it")
+    options, rest = parser.parse_known_args(words)
+    given = {
+        "--model.from_pretrained": options.model,
+        "--data.pairs": options.pairs,
+        "--data.data_dir": options.parallel,
+        "--shrink.text": options.text,
+        "--shrink.vocab_size": options.vocab_size,
+        "--evaluation.depths": options.depths,
+        "--output_dir": options.output,
+    }
+    fields = [
+        f"{name}={json.dumps(value) if isinstance(value, list) else 'null' if value is None else value}"
+        for name, value in given.items()
+    ]
+    how, more = start_options(rest)
+    with as_file(files("hf_paretokd.recipes").joinpath("shrink.yaml")) as path:
+        recipe = load_recipe(path, [*fields, *more])
+    train_recipe(recipe, **how)
 
 
 def demo(words: list[str]) -> None:
@@ -409,6 +454,7 @@ def bench(words: list[str]) -> None:
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "demo": demo,
+    "shrink": shrink,
     "evaluate": evaluate,
     "extract": extract,
     "report": report,

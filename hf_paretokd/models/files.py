@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from hf_paretokd.errors import ModelError, TokenizerError
-from hf_paretokd.layout import CONFIG, MODEL, PEERS, TEACHER, TOKENIZER_SETTINGS, WEIGHTS
+from hf_paretokd.layout import CONFIG, MODEL, PEERS, PICKLED_WEIGHTS, TEACHER, TOKENIZER_SETTINGS, WEIGHTS
 from hf_paretokd.models.head import is_marian
 from hf_paretokd.utils.quiet import quiet_files
 
@@ -41,6 +41,25 @@ def load_model(name: str | Path) -> PreTrainedModel:
             return AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
     except Exception as error:  # transformers, safetensors and the Hub client raise many kinds for a bad checkpoint
         raise ModelError(f"model {name}: no usable checkpoint ({first_line(error)})") from error
+
+
+def load_pickled(folder: Path) -> PreTrainedModel:
+    """A checkpoint whose weights are pickled: tensors are read and nothing else, no code is run.
+
+    Raises:
+        ModelError: it holds anything else, is corrupt, or belongs to another model.
+    """
+    path = folder / PICKLED_WEIGHTS
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder))
+        missing, _ = model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
+    except Exception as error:  # pickle, zip and torch raise many kinds
+        raise ModelError(f"{path}: its weights cannot be used ({first_line(error)})") from error
+    recomputed = model._keys_to_ignore_on_save or ()
+    if lacking := [name for name in missing if name not in recomputed]:
+        raise ModelError(f"{path}: belongs to another model (first difference: {lacking[0]})")
+    return model
 
 
 def load_config(name: str | Path) -> PreTrainedConfig:

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import DataConfig, clean, filled_in, load_text, text_places
-from hf_paretokd.data.distilled import MONOLINGUAL, TRAINING, Provenance, fingerprint
+from hf_paretokd.data.distilled import MONOLINGUAL, TRAINING, Provenance, fingerprint, read_provenance
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.readers import Row, read_lines
 from hf_paretokd.data.tokenizer import check_tagged
@@ -52,6 +52,7 @@ def distill(
     max_tokens: int = 4096,
     overwrite: bool = False,
     overrides: Sequence[str] = (),
+    again: bool = False,
 ) -> Provenance:
     """Translates training sources, or monolingual text, into a corpus for `data.distilled_dir`; goes on where it was cut off.
 
@@ -69,6 +70,7 @@ def distill(
         max_tokens: source tokens in a batch.
         overwrite: replace the finished corpus that is there, or begin anew where other work was cut off.
         overrides: words such as `--data.pairs de-en`.
+        again: take the finished corpus that is there, if it is of the same work.
 
     Raises:
         RecipeError: an option does not fit, or the output is where something is read from.
@@ -87,7 +89,7 @@ def distill(
     files = list(dict.fromkeys(path for found in places.values() for path in found))
     read = files or text_places(data)
     check_apart(folder, [teacher, *([run.folder] if run else []), *read])
-    check_output(folder, overwrite)
+    check_output(folder, overwrite or again)
     lines = monolingual_lines(places) if files else training_lines(data)
     sources = {
         pair: Sources([tags[pair] + line for line in found], list(map(one_line, found))) for pair, found in lines.items()
@@ -110,6 +112,14 @@ def distill(
         sources={str(pair): fingerprint(found.lines) for pair, found in sources.items()},
         machine=described(1, device.type),
     )
+    if again and (folder / PROVENANCE).is_file():
+        record = read_provenance(folder)
+        if not plan.same_work(record):
+            raise DataError(
+                f"{folder}: was made of other text, by another model or with other options; remove it to make it anew, or "
+                "choose another output"
+            )
+        return record
     with claimed(folder, "--output"):
         plan = begin(folder, plan, overwrite)
         decoder = decoder_of(moved(loaded.eval(), device), tokenizer, engine, quantization)

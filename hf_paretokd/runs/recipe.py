@@ -19,7 +19,7 @@ from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.data.tokenizer import TokenizerConfig
 from hf_paretokd.errors import RecipeError
 from hf_paretokd.hub.card import card_languages
-from hf_paretokd.inference.decoding import ENGINES
+from hf_paretokd.inference.decoding import ENGINES, check_engine
 from hf_paretokd.methods import registry
 from hf_paretokd.models.building import ModelConfig
 from hf_paretokd.runs.fields import field_defaults, parse_section, read_yaml, suggestion, typed_fields, typed_words, write_yaml
@@ -87,12 +87,43 @@ class CardConfig:
 
 
 @dataclass
+class ShrinkConfig:
+    """What comes before a model that exists is trained further (`model.from_pretrained`), if a recipe has this section.
+
+    Args:
+        text: files of text in the source language, which the model translates for its students; `{pair}`, `{source}` and
+            `{target}` are filled in. Default: the sources of the training text.
+        vocab_size: entries of the smaller vocabulary; default: what the text needs.
+        num_beams: beam width of the translations.
+        engine: that makes them: `transformers` or `ctranslate2`.
+        quantization: of CTranslate2.
+        held_out: translations that are kept for validation, and as many for the test, where there is no parallel text for it.
+        pickled_weights: read weights that are in `pytorch_model.bin` only: tensors and nothing else.
+    """
+
+    text: list[str] = dataclasses.field(default_factory=list)
+    vocab_size: int | None = None
+    num_beams: int = 5
+    engine: str = "transformers"
+    quantization: str = "float32"
+    held_out: int = 500
+    pickled_weights: bool = False
+
+    def __post_init__(self) -> None:
+        check_engine(self.engine, self.quantization)
+        for name in ("vocab_size", "num_beams", "held_out"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RecipeError(f"shrink.{name}: {value} is not 1 or more")
+
+
+@dataclass
 class Recipe:
     """A run in sections.
 
     Args:
         method: how it is trained.
-        data, tokenizer, model, evaluation, card: the sections.
+        data, tokenizer, model, evaluation, card, shrink: the sections.
         raw: the mapping it was built from, overrides included.
         where: its name in errors.
         overridden: (section, field) of everything that was overridden; section None stands for the method.
@@ -105,6 +136,7 @@ class Recipe:
     model: ModelConfig
     evaluation: EvaluationConfig
     card: CardConfig
+    shrink: ShrinkConfig
     raw: dict[str, Any]
     where: str = "recipe"
     overridden: Sequence[tuple[str | None, str]] = ()
@@ -160,6 +192,7 @@ SECTIONS = {
     "model": ModelConfig,
     "evaluation": EvaluationConfig,
     "card": CardConfig,
+    "shrink": ShrinkConfig,
 }
 
 

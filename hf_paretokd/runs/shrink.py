@@ -1,0 +1,214 @@
+"""A family of small models from a model that exists: its translations, a smaller vocabulary, then All-in-One training.
+
+What is made before the training lies beside the run, in `RUN.start`: `original/` (where its weights had to be converted),
+`distilled/`, `model/` (trimmed), `text/`, `shrink.json` and `training.yaml`, by which the run is trained. Each is made once.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hf_paretokd.data.corpus import ParallelText, load_text
+from hf_paretokd.data.distilled import Provenance
+from hf_paretokd.data.pairs import LanguagePair, source_tags, target_tag
+from hf_paretokd.data.readers import read_aligned
+from hf_paretokd.data.tokenizer import target_tags
+from hf_paretokd.errors import DataError, ModelError, RecipeError
+from hf_paretokd.evaluation.proof import TrimmingProof, prove_trimming
+from hf_paretokd.layout import CONFIG, PICKLED_WEIGHTS, WEIGHTS, StartLayout, distilled_sides
+from hf_paretokd.models.files import load_checkpoint, load_config, load_pickled, load_tokenizer, save_model
+from hf_paretokd.models.trimming import kept_pieces, piece_counts, trim_model, trim_tokenizer
+from hf_paretokd.runs.distill import distill
+from hf_paretokd.runs.recipe import Recipe, build_recipe
+from hf_paretokd.training.identity import weights_hash
+from hf_paretokd.utils.files import save_json, whole_folder, write_whole
+
+PROVED = 1000  # sentences
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """What was done before the training: the content of `shrink.json`.
+
+    Args:
+        model: the model that exists, as it was named.
+        weights: hash of its weights.
+        distilled: how its translations were made.
+        entries: of its vocabulary and of the smaller one.
+        proof: greedy output of both, sentence by sentence.
+    """
+
+    model: str
+    weights: str
+    distilled: Provenance
+    entries: tuple[int, int]
+    proof: TrimmingProof
+
+
+def begun(recipe: Recipe) -> Recipe:
+    """Does what comes before the training, as far as it has not been done, and returns the recipe of the training itself.
+
+    Raises:
+        RecipeError, ModelError: the model is none that can be shrunk, or an option does not fit; before any text is read.
+        DataError: the text cannot be used, or what was begun is of other text or another model.
+    """
+    start = StartLayout(recipe.run_folder.with_name(f"{recipe.run_folder.name}.start"))
+    model = checked_model(recipe, start)
+    tokenizer = load_tokenizer(model)
+    tagged = bool(target_tags(tokenizer))
+    pairs, rule = recipe.data.parsed_pairs, "always" if tagged else "needed"
+    tags = source_tags(pairs, rule)
+    record = distilled(recipe, model, start, rule)
+    parallel = parallel_text(recipe)
+    if not ((start.model / CONFIG).is_file() and start.record.is_file()):
+        save_json(asdict(trimmed(recipe, model, record, parallel, tags, start)), start.record)
+    write_text(recipe, start, pairs, parallel)
+    raw = training_recipe(recipe, start, rule)
+    built = build_recipe(raw, str(start.recipe))
+    built.save(start.recipe)
+    return built
+
+
+# ---- a: the model
+
+
+def checked_model(recipe: Recipe, start: StartLayout) -> str:
+    """The model that exists, as a checkpoint that can be loaded; its weights are converted once if they have to be.
+
+    Raises:
+        ModelError: it is of another family, has no SentencePiece models, or only pickled weights and these may not be read.
+        RecipeError: it knows other target languages, or nothing says what to translate.
+    """
+    name = recipe.model.from_pretrained
+    if not name:
+        raise RecipeError("model.from_pretrained: name the model that is to be shrunk")
+    if not recipe.shrink.text and not recipe.data.data_dir:
+        raise RecipeError("shrink.text: name files of text in the source language (--text), or parallel text (data.data_dir)")
+    config = load_config(name)
+    if config.model_type != "marian":
+        raise ModelError(
+            f"model.from_pretrained: {name} is a model of the family {config.model_type}; only Marian models are shrunk"
+        )
+    folder = Path(name)
+    if folder.is_dir() and (folder / PICKLED_WEIGHTS).is_file() and not (folder / WEIGHTS).is_file():
+        if not recipe.shrink.pickled_weights:
+            raise ModelError(
+                f"{name}: holds only {PICKLED_WEIGHTS}; with --shrink.pickled_weights its tensors, and nothing else, are read "
+                "from it and written as safetensors"
+            )
+        if not (start.original / CONFIG).is_file():
+            with whole_folder(start.original) as written:
+                save_model(load_pickled(folder), load_tokenizer(name), written)
+        name = str(start.original)
+    known = target_tags(load_tokenizer(name))
+    for pair in recipe.data.parsed_pairs:
+        if known and target_tag(pair.target) not in known:
+            raise RecipeError(
+                f"data.pairs: {recipe.model.from_pretrained} does not know {target_tag(pair.target)}, but {', '.join(known)}"
+            )
+    return name
+
+
+# ---- b: its translations
+
+
+def distilled(recipe: Recipe, model: str, start: StartLayout, rule: str) -> Provenance:
+    """The corpus of its translations, made or found."""
+    options, data = recipe.shrink, recipe.data
+    words = [f"--data.pairs={list(map(str, data.parsed_pairs))}", f"--data.target_tags={rule}"]
+    if not options.text:
+        words += [f"--data.{name}={getattr(data, name)}" for name in ("data_dir", "train")]
+    how = (options.text, options.num_beams, options.engine, options.quantization)
+    return distill(model, start.distilled, *how, overrides=words, again=True)
+
+
+def parallel_text(recipe: Recipe) -> dict[str, dict[LanguagePair, ParallelText]]:
+    """The user's own text by split, as far as there is any."""
+    found = {}
+    for split in ("train", "validation", "test") if recipe.data.data_dir else ():
+        try:
+            found[split] = load_text(recipe.data, split)
+        except DataError as error:
+            logger.warning("no parallel text for %s (%s)", split, error)
+    return found
+
+
+# ---- c: the vocabulary
+
+
+def trimmed(
+    recipe: Recipe,
+    model: str,
+    record: Provenance,
+    parallel: Mapping[str, Mapping[LanguagePair, ParallelText]],
+    tags: Mapping[LanguagePair, str],
+    start: StartLayout,
+) -> Shrunk:
+    """Writes the model with a smaller vocabulary, and proves on sentences that it does as before."""
+    original, tokenizer = load_checkpoint(model)
+    sources: list[str] = []
+    targets: list[str] = []
+    for pair, tag in tags.items():
+        rows = list(read_aligned(*distilled_sides(start.distilled, pair.source, pair.target)))
+        own = parallel.get("train", {}).get(pair)
+        sources += [tag + row.source for row in rows] + [tag + line for line in (own.sources if own else ())]
+        targets += [row.target for row in rows] + list(own.targets if own else ())
+    languages = {pair.target for pair in tags}
+    kept = kept_pieces(tokenizer, piece_counts(tokenizer, sources, targets), languages, recipe.shrink.vocab_size)
+    small = trim_model(original, kept)
+    with whole_folder(start.model) as written:
+        words = trim_tokenizer(tokenizer, kept, small.config, written)
+        save_model(small, words, written)
+    proof = prove_trimming((original.eval(), tokenizer), (small, words), kept, sources[:PROVED])
+    if proof.problem:
+        raise ModelError(f"{start.model}: {proof.problem}")
+    return Shrunk(str(recipe.model.from_pretrained), weights_hash(original), record, (len(tokenizer), len(words)), proof)
+
+
+# ---- d: the text and the training
+
+
+def write_text(
+    recipe: Recipe,
+    start: StartLayout,
+    pairs: list[LanguagePair],
+    parallel: Mapping[str, Mapping[LanguagePair, ParallelText]],
+) -> None:
+    """Writes the corpus of the training: translations and parallel text, and what is held out of the former where need be."""
+    if start.text.exists():
+        return
+    with whole_folder(start.text) as written:
+        for pair in pairs:
+            rows = iter(
+                [(row.source, row.target) for row in read_aligned(*distilled_sides(start.distilled, pair.source, pair.target))]
+            )
+            splits = {}
+            for split in ("validation", "test"):
+                own = parallel.get(split, {}).get(pair)
+                splits[split] = (
+                    list(zip(own.sources, own.targets, strict=True)) if own else list(islice(rows, recipe.shrink.held_out))
+                )
+            own = parallel.get("train", {}).get(pair)
+            splits["train"] = [*rows, *(zip(own.sources, own.targets, strict=True) if own else ())]
+            (written / str(pair)).mkdir()
+            for split, sides in splits.items():
+                for number, language in enumerate((pair.source, pair.target)):
+                    lines = "".join(f"{side[number]}\n" for side in sides)
+                    write_whole(written / str(pair) / f"{split}.{language}", lines)
+
+
+def training_recipe(recipe: Recipe, start: StartLayout, rule: str) -> dict[str, Any]:
+    """The recipe of the training: from the trimmed model, which anchors it, on the text that was written."""
+    raw = {name: fields for name, fields in recipe.raw.items() if name not in ("shrink", "tokenizer")}
+    data = {"pairs": recipe.data.pairs, "data_dir": str(start.text), "target_tags": rule}
+    anchored = {**(raw.get(recipe.method) or {}), "anchor": str(start.model)} if recipe.method == "all_in_one" else {}
+    return {
+        **raw,
+        "data": data,
+        "model": {"from_pretrained": str(start.model)},
+        **({recipe.method: anchored} if anchored else {}),
+    }

@@ -1,0 +1,157 @@
+"""A family of small models from a model that exists: every step once, in its order, through stops; and what is refused."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from commands import command
+from lookalikes import opus_like
+from transformers import M2M100Config, M2M100ForConditionalGeneration
+
+import hf_paretokd.runs.shrink as module
+from hf_paretokd.errors import DataError, ModelError, RecipeError
+from hf_paretokd.layout import StartLayout
+from hf_paretokd.models.files import load_checkpoint
+from hf_paretokd.runs.recipe import load_recipe
+from hf_paretokd.runs.run import Run
+from hf_paretokd.runs.shrink import begun
+from hf_paretokd.training.identity import weights_hash
+
+FIELDS = ["--max_steps", "4", "--eval_steps", "2", "--logging_steps", "1", "--warmup_steps", "1", "--max_tokens", "800"]
+FIELDS += ["--bf16", "false", "--disable_tqdm", "true", "--shrink.num_beams", "1", "--shrink.held_out", "10"]
+
+
+@pytest.fixture(scope="module")
+def place(texts, tmp_path_factory):
+    """Models that exist, text in their source language, and parallel text."""
+    folder = tmp_path_factory.mktemp("shrink")
+    pair = next(iter(texts["train"].values()))
+    sides = pair.targets[:300], pair.sources[:300]
+    opus_like(folder / "model", *sides)
+    opus_like(folder / "tags", *sides, tags=(">>fra<<", ">>bul<<"))
+    opus_like(folder / "pickled", *sides, pickled=True)
+    (folder / "mono.en").write_text("\n".join(sides[0][:90]) + "\n", "utf-8")
+    (folder / "other.en").write_text("\n".join(sides[0][90:160]) + "\n", "utf-8")
+    (folder / "parallel").mkdir()
+    for split, rows in (("train", slice(160, 200)), ("validation", slice(200, 220)), ("test", slice(220, 245))):
+        for language, lines in zip(("en", "fr"), sides, strict=True):
+            (folder / "parallel" / f"{split}.{language}").write_text("\n".join(lines[rows]) + "\n", "utf-8")
+    M2M100ForConditionalGeneration(
+        M2M100Config(vocab_size=20, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
+                     decoder_attention_heads=1, encoder_ffn_dim=16, decoder_ffn_dim=16)
+    ).save_pretrained(folder / "m2m")  # fmt: skip
+    return folder
+
+
+def recipe(place, model="model", *more, pairs="en-fr", text="mono.{source}"):
+    """The same as a recipe, not begun."""
+    given = [f"--model.from_pretrained={place / model}", f"--data.pairs=[{pairs}]", "--data.data_dir=null", "--output_dir=run"]
+    given += [f"--shrink.text=[{json.dumps(f'{place}/{text}')}]", "--shrink.vocab_size=null", "--evaluation.depths=null"]
+    path = next(each for each in module.Path(__file__).parents[2].glob("recipes/shrink.yaml"))
+    return load_recipe(path, [*given, *FIELDS, *more])
+
+
+def test_one_command_from_a_model_to_measured_students(students, sentences, tmp_path, monkeypatch):
+    """From a model that knows what it translates, with its weights in the old form."""
+    monkeypatch.chdir(tmp_path)
+    known = load_checkpoint(students / "3-2")[0]
+    shutil.copytree(students / "3-2", tmp_path / "known")
+    torch.save(known.state_dict(), tmp_path / "known" / "pytorch_model.bin")
+    (tmp_path / "known" / "model.safetensors").unlink()
+    (tmp_path / "mono.fr").write_text("\n".join(sentences[:90]) + "\n", "utf-8")
+    words = ["shrink", "known", "--pairs", "fr-en", "--text", "mono.{source}", "--output", "run", *FIELDS]
+    words += ["--shrink.pickled_weights", "--depths", "3-2", "2-2"]
+    assert command(*words) == 0
+    run, start = Run("run"), StartLayout(tmp_path / "run.start")
+    original, tokenizer = load_checkpoint(start.original)
+    assert weights_hash(original) == weights_hash(known), "written once as safetensors"
+    record = json.loads(start.record.read_text())
+    assert record["entries"] == [len(tokenizer), len(run.tokenizer)]
+    assert len(run.tokenizer) < len(tokenizer)
+    assert record["proof"]["equal"] == record["proof"]["sentences"] == record["distilled"]["lines"]["fr-en"]
+    lines = {
+        split: (start.text / "fr-en" / f"{split}.fr").read_text("utf-8").splitlines()
+        for split in ("train", "validation", "test")
+    }
+    made = (start.distilled / "fr-en" / "train.fr").read_text("utf-8").splitlines()
+    assert lines["validation"] + lines["test"] + lines["train"] == made, "held out in their order"
+    assert (len(lines["validation"]), len(lines["test"])) == (10, 10)
+    assert {str(member.depth) for member in run.scored} == {"3-2", "2-2"}
+    kept = load_recipe(run.layout.recipe, trainable=False)
+    assert "shrink" not in kept.raw
+    assert kept.training_fields["anchor"] == kept.model.from_pretrained == str(start.model).removeprefix(f"{tmp_path}/")
+    assert (run.folder / "students" / "2-2" / "model.safetensors").is_file()
+    before = {path: path.stat().st_mtime_ns for path in start.folder.rglob("*.safetensors")}
+    assert command(*words, "--overwrite") == 0
+    assert {path: path.stat().st_mtime_ns for path in start.folder.rglob("*.safetensors")} == before, "each step once"
+
+
+def test_tags_of_the_model_are_put_before_the_text(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    built = begun(recipe(place, "tags", pairs="en-fra"))
+    assert set(built.tags.values()) == {">>fra<< "}
+    start = StartLayout(tmp_path / "run.start")
+    assert [tag for tag in load_checkpoint(start.model)[1].get_vocab() if tag.startswith(">>")] == [">>fra<<"]
+    assert json.loads((start.distilled / "distilled.json").read_text())["tags"] == {"en-fra": ">>fra<< "}
+
+
+def test_parallel_text_joins_and_is_what_is_validated_and_tested(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begun(recipe(place, "model", f"--data.data_dir={place / 'parallel'}"))
+    text = StartLayout(tmp_path / "run.start").text / "en-fr"
+    for split in ("validation", "test"):
+        assert (text / f"{split}.fr").read_text("utf-8") == (place / "parallel" / f"{split}.fr").read_text("utf-8")
+    train = (text / "train.fr").read_text("utf-8")
+    assert train.endswith((place / "parallel" / "train.fr").read_text("utf-8"))
+    assert len(train.splitlines()) > 100
+
+
+@pytest.mark.parametrize("step", ["distill", "trim_model", "prove_trimming", "write_text", "training_recipe"])
+def test_a_stop_between_steps_costs_the_step(step, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, lambda *words, **more: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            begun(recipe(place))
+    with monkeypatch.context() as patch:
+        if step in ("write_text", "training_recipe"):
+            patch.setattr(module, "trim_model", None)
+        begun(recipe(place))
+    start = StartLayout(tmp_path / "run.start")
+    with pytest.raises(DataError, match="was made of other text, by another model or with other options"):
+        begun(recipe(place, text="other.{source}"))
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    monkeypatch.chdir(whole)
+    begun(recipe(place))
+    again = StartLayout(whole / "run.start")
+    for mine, theirs in zip(*(load_checkpoint(each.model)[0].state_dict().values() for each in (start, again)), strict=True):
+        assert torch.equal(mine, theirs)
+    assert json.loads(start.record.read_text())["proof"] == json.loads(again.record.read_text())["proof"]
+
+
+def test_what_cannot_be_shrunk_is_said_before_any_text_is_read(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nothing = "nothing.{source}"
+    for given, error, message in (
+        (recipe(place, "m2m", text=nothing), ModelError, "m2m is a model of the family m2m_100; only Marian models are shrunk"),
+        (
+            recipe(place, "pickled", text=nothing),
+            ModelError,
+            r"holds only pytorch_model\.bin; with --shrink\.pickled_weights its",
+        ),
+        (recipe(place, "tags", text=nothing, pairs="en-de"), RecipeError, "does not know >>de<<, but >>bul<<, >>fra<<"),
+        (recipe(place, "nowhere", text=nothing), ModelError, "no usable checkpoint"),
+        (recipe(place, "model", "--shrink.text=[]"), RecipeError, r"shrink\.text: name files of text"),
+        (recipe(place, "model", text=nothing), DataError, r"nothing\.en: no such file"),
+        (recipe(place, "model", "--shrink.vocab_size=9"), RecipeError, r"vocab_size: 9 is below the \d+ special tokens"),
+    ):
+        with pytest.raises(error, match=message):
+            begun(given)
+    with pytest.raises(RecipeError, match=r"shrink\.vocab_size: 0 is not 1 or more"):
+        recipe(place, "model", "--shrink.vocab_size=0")
+    spoilt = shutil.copytree(place / "pickled", tmp_path / "spoilt")
+    (spoilt / "pytorch_model.bin").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin: its weights cannot be used"):
+        begun(recipe(spoilt.parent, "spoilt", "--shrink.pickled_weights=true"))
