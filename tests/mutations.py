@@ -72,7 +72,13 @@ LOSSES = [
     ("total.addcmul_(values, weight) if", "total.add_(values) if"),
 ]
 ALL_IN_ONE = [
-    ("self.rules.divergences(measured.cross_entropy, mutual_weight)", "self.rules.divergences(measured.cross_entropy, 0.0)"),
+    ("self.anchor_weight / count", "self.anchor_weight"),
+    ("Divergence(count, model, self", "Divergence(model, count, self"),
+    ("weights_hash(anchor) for anchor", "str(0) for anchor"),
+    (
+        "self.rules.divergences(measured.cross_entropy[:count], mutual_weight)",
+        "self.rules.divergences(measured.cross_entropy, 0.0)",
+    ),
     ("border = round(start * updates)", "border = round((1 - start) * updates)"),
     ('"kd_weight": 1.5, "mutual_start": 0.0}', '"kd_weight": 5.5, "mutual_start": 0.0}'),
     ('"mutual_start": 0.5, "always": []}', '"mutual_start": 0.0, "always": []}'),
@@ -381,6 +387,33 @@ SYSTEMS = [
     ("values = iter(holm(", "values = iter(list("),
     ("if other is not None and not is_base", "if other is not None"),
 ]
+TRIMMING = [
+    ("if number not in special and not TAG.fullmatch(piece)}", "if number not in special}"),
+    ("if set(pieces[number]) <= letters}", "if wanted[number]}"),
+    ("key=lambda each: -wanted[each])", "key=lambda each: wanted[each])"),
+    ("chosen += spare[: max(0, room - len(chosen))]", "pass"),
+    ('key=lambda number: (names[number] == "<pad>", number)', "key=lambda number: number", "<pad> has the last id already"),
+    ("return [*chosen[:-1], *more, chosen[-1]]", "return [*chosen, *more]"),
+    ("found[rows == UNUSED] = otherwise", "pass"),
+    ("return picked(tensor[0], target, NEVER)[None]", "return tensor[:, : len(target)]"),
+    ("setattr(config, name, ids.get(old))", "pass"),
+    ("if ordinary and (text in dropped", "if False and (text in dropped"),
+    ("(text in dropped or (known is not None and text not in known))", "text in dropped"),
+    ("(byte & 127) << shift", "(byte & 127)"),
+    ('key != "added_tokens_decoder"', 'key != "none"'),
+]
+PROOF = [
+    ("[kept.source[each] for each in new[row]] == old[row]", "len(new[row]) == len(old[row])"),
+    ("proof.rechosen += 1", "proof.equal += 1"),
+    ("(proof.ties if found.gap <= TIE else proof.broken)", "proof.ties"),
+]
+SHRINK = [
+    ('"always" if tagged else "needed"', '"needed"'),
+    ("list(islice(rows, recipe.shrink.held_out))", "[]"),
+    ("*rows, *(zip(own.sources, own.targets, strict=True) if own else ())", "*rows"),
+    ('"anchor": str(start.model)', '"anchor": None'),
+    ("if proof.problem:", "if False:"),
+]
 TABLE = {  # file below the package: its edits, and the tests that have to notice them
     "losses.py": (LOSSES, "tests/test_losses.py"),
     "methods/all_in_one.py": (ALL_IN_ONE, "tests/methods/test_all_in_one.py tests/training/test_trainer.py"),
@@ -416,6 +449,9 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     "evaluation/bootstrap.py": (BOOTSTRAP, "tests/evaluation/test_bootstrap.py tests/runs/test_systems.py"),
     "data/distilled.py": (DISTILLED, "tests/runs/test_distill.py"),
     "runs/distill.py": (DISTILL, "tests/runs/test_distill.py"),
+    "models/trimming.py": (TRIMMING, "tests/models/test_trimming.py"),
+    "evaluation/proof.py": (PROOF, "tests/evaluation/test_trimming_proof.py"),
+    "runs/shrink.py": (SHRINK, "tests/runs/test_shrink.py"),
     "runs/systems.py": (SYSTEMS, "tests/runs/test_systems.py"),
     "evaluation/contamination.py": (CONTAMINATION, "tests/evaluation/test_contamination.py"),
     "evaluation/frontier.py": (FRONTIER, "tests/evaluation/test_frontier.py"),

@@ -2,8 +2,8 @@
 
     python docs/results/trimming.py FOLDER_WITH_FR_EN_TEXT
 
-The vocabulary is that of two SentencePiece models trained on the two sides, as in opus-mt repositories; the model is random, so that
-its output is none worth reading, but has to come out the same. Prints seconds, the peak of memory and the proof on 1,000 lines.
+The vocabulary is that of two SentencePiece models trained on the two sides, as in opus-mt repositories; the model is random:
+its output is not worth reading, but has to come out the same. Prints seconds, the peak of memory and the proof on 1,000 lines.
 """
 
 import gzip
@@ -81,10 +81,9 @@ def main() -> None:
         print(f"pieces of the text that went: {len(kept.dropped):,}, used {sum(kept.dropped.values()):,} times")
         start = time.monotonic()
         proof = prove_trimming((model.eval(), tokenizer), (small, words), kept, sources[:LINES])
-        print(
-            f"proof in {time.monotonic() - start:.0f} s: {proof.equal} of {proof.sentences} equal, {proof.resegmented} with a source "
-            f"piece that went, {proof.rechosen} with a target piece that went, {len(proof.ties)} ties, {len(proof.broken)} otherwise"
-        )
+        print(f"proof in {time.monotonic() - start:.0f} s: {proof.equal} of {proof.sentences} equal,")
+        print(f"{proof.resegmented} with a source piece that went, {proof.rechosen} with a target piece that went,")
+        print(f"{len(proof.ties)} ties, {len(proof.broken)} otherwise")
 
 
 if __name__ == "__main__":

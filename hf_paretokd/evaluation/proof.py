@@ -12,7 +12,7 @@ from hf_paretokd.evaluation.significance import LEVEL, paired_bootstrap
 from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
 from hf_paretokd.models.files import usable_length
-from hf_paretokd.models.trimming import Kept, tokens_of
+from hf_paretokd.models.trimming import Kept, named
 from hf_paretokd.utils.text import one_line
 
 TIE = 1e-4  # two tokens whose log-probabilities are closer may change places
@@ -201,9 +201,10 @@ def prove_trimming(
     new = encode_sources(trimmed[1], sources, limit)
     same = [row for row in range(len(old)) if [kept.source[each] for each in new[row]] == old[row]]
     proof = TrimmingProof(len(old), resegmented=len(old) - len(same))
-    known, used = (set(kept.source), set(kept.target)), Counter[str]()
+    known = set(kept.source), set(kept.target)
+    used = Counter[int](), Counter[int]()  # ids that went, of both sides
     for row in set(range(len(old))) - set(same):
-        used.update(tokens_of(tokenizer, [each for each in old[row] if each not in known[0]], False))
+        used[0].update(each for each in old[row] if each not in known[0])
     outputs = []
     for (each, words), ids in zip((original, trimmed), (old, new), strict=True):
         decoder = decoder_of(each, words, "transformers")
@@ -214,11 +215,11 @@ def prove_trimming(
             proof.equal += 1
         elif gone := [each for each in ours if each not in known[1]]:
             proof.rechosen += 1
-            used.update(tokens_of(tokenizer, gone, True))
+            used[1].update(gone)
         else:
             position = next(step for step in range(len(ours) + 1) if ours[: step + 1] != theirs[: step + 1])
             before, now = (str(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in (ours, theirs))
             found = Difference(sources[row], before, now, position, gap_before(model, old[row], ours[:position]))
             (proof.ties if found.gap <= TIE else proof.broken).append(found)
-    proof.dropped = dict(used.most_common())
+    proof.dropped = dict((named(tokenizer, used[0], False) + named(tokenizer, used[1], True)).most_common())
     return proof

@@ -6,7 +6,7 @@ before, and what the model makes of it is the same, as far as it chooses kept pi
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from hf_paretokd.models.files import load_tokenizer, save_tokenizer
 from hf_paretokd.models.head import NEVER, is_marian, secure_pad_row
 
 UNUSED = -1  # in place of an old id
+PIECE, PIECE_TEXT, PIECE_TYPE, NORMAL = 1, 1, 3, 1  # of a SentencePiece model: numbers of fields, and an ordinary piece's type
 SPACE = "\u2581"  # how SentencePiece writes the space before a word
 SOURCE_ROWS = ("model.encoder.embed_tokens.weight", "model.shared.weight")  # one a source piece
 TARGET_ROWS = ("model.decoder.embed_tokens.weight", "lm_head.weight")  # one a target piece
@@ -44,18 +45,19 @@ class Kept:
 
 def piece_counts(tokenizer: Any, sources: Iterable[str], targets: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
     """How often a text uses the pieces of both sides, special tokens included."""
-    found: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-    for counts, lines, side in ((found[0], sources, "text"), (found[1], targets, "text_target")):
-        lines = list(lines)
-        for ids in tokenizer(**{side: lines})["input_ids"] if lines else ():
-            counts.update(tokens_of(tokenizer, ids, side == "text_target"))
-    return found
+    found = []
+    for side, lines in enumerate((list(sources), list(targets))):
+        ids = Counter[int]()
+        for line in tokenizer(**{("text", "text_target")[side]: lines})["input_ids"] if lines else ():
+            ids.update(line)
+        found.append(named(tokenizer, ids, side == 1))
+    return found[0], found[1]
 
 
-def tokens_of(tokenizer: Any, ids: Sequence[int], target: bool) -> list[str]:
-    """The pieces of ids on one side."""
+def named(tokenizer: Any, ids: Mapping[int, int], target: bool) -> Counter[str]:
+    """Counts by piece of counts by id, on one side."""
     names = names_of(tokenizer, target)
-    return [names[each] for each in ids]
+    return Counter({names[number]: count for number, count in ids.items()})
 
 
 def names_of(tokenizer: Any, target: bool) -> dict[int, str]:
@@ -226,16 +228,44 @@ def trimmed_pieces(serialized: bytes, dropped: set[str], known: set[str] | None)
         known: those of the vocabulary, so that all others go, too, lest text be written by them now and become `<unk>`; None
             where all text is written as before, and what was `<unk>` stays so.
     """
-    from sentencepiece import sentencepiece_model_pb2
+    kept = []
+    for number, content, whole in fields(serialized):
+        if number == PIECE:
+            piece = {inner: value for inner, value, _ in fields(content)}
+            text = bytes(piece[PIECE_TEXT]).decode()
+            ordinary = piece.get(PIECE_TYPE, NORMAL) == NORMAL
+            if ordinary and (text in dropped or (known is not None and text not in known)):
+                continue
+        kept.append(whole)
+    return b"".join(kept)
 
-    made: Any = sentencepiece_model_pb2
-    model = made.ModelProto.FromString(serialized)
 
-    def keeps(piece: str) -> bool:
-        return piece not in dropped and (known is None or piece in known)
+def fields(message: bytes) -> Iterator[tuple[int, Any, bytes]]:
+    """(number, content, all bytes) of the fields of a protocol buffer: content is bytes, or an integer of variable length.
 
-    pieces = [piece for piece in model.pieces if piece.type != piece.NORMAL or keeps(piece.piece)]
-    del model.pieces[:]
-    model.pieces.extend(pieces)
-    model.trainer_spec.vocab_size = len(pieces)
-    return model.SerializeToString()
+    SentencePiece's own Python class for its models needs the very version of protobuf that it was generated with.
+    """
+    place = 0
+    while place < len(message):
+        start, content = place, None  # type: int, Any
+        key, place = variable_length(message, place)
+        kind = key & 7
+        if kind == 0:
+            content, place = variable_length(message, place)
+        else:
+            size = {1: 8, 5: 4}.get(kind)
+            if size is None:
+                size, place = variable_length(message, place)
+            content, place = message[place : place + size], place + size
+        yield key >> 3, content, message[start:place]
+
+
+def variable_length(message: bytes, place: int) -> tuple[int, int]:
+    """The integer that begins at a place, seven bits a byte, and the place after it."""
+    value, shift = 0, 0
+    while True:
+        byte = message[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return value, place

@@ -8,7 +8,7 @@ from transformers import BartConfig, BartForConditionalGeneration
 
 from hf_paretokd.errors import ModelError, RecipeError
 from hf_paretokd.models.files import check_vocabulary, load_checkpoint, save_model
-from hf_paretokd.models.trimming import UNUSED, kept_pieces, names_of, piece_counts, trim_model, trim_tokenizer
+from hf_paretokd.models.trimming import UNUSED, kept_pieces, names_of, piece_counts, trim_model, trim_tokenizer, trimmed_pieces
 
 TAGS = (">>fra<<", ">>bul<<")
 
@@ -121,3 +121,17 @@ def test_what_is_refused(original, text):
     other = BartForConditionalGeneration(BartConfig(vocab_size=9, d_model=16, encoder_layers=1, decoder_layers=1))
     with pytest.raises(ModelError, match="for Marian models only, not for bart"):
         trim_model(other, kept_pieces(tokenizer, counts, ()))
+
+
+def test_sentencepiece_models_are_read_field_by_field(text, tmp_path):
+    """Nothing but pieces goes, and those of other types stay; SentencePiece reads what is left."""
+    folder = opus_like(tmp_path / "model", *text)
+    whole = (folder / "source.spm").read_bytes()
+    assert trimmed_pieces(whole, set(), None) == whole
+    before = SentencePieceProcessor(model_proto=whole)
+    names = [before.id_to_piece(number) for number in range(before.get_piece_size())]
+    gone = {piece for piece in names[50:] if len(piece) > 1}
+    after = SentencePieceProcessor(model_proto=trimmed_pieces(whole, gone | {"<unk>"}, None))
+    left = [after.id_to_piece(number) for number in range(after.get_piece_size())]
+    assert left == [piece for piece in names if piece not in gone], "<unk> is no ordinary piece"
+    assert [after.get_score(number) for number in range(50)] == [before.get_score(number) for number in range(50)]

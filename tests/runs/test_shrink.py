@@ -11,6 +11,7 @@ from transformers import M2M100Config, M2M100ForConditionalGeneration
 
 import hf_paretokd.runs.shrink as module
 from hf_paretokd.errors import DataError, ModelError, RecipeError
+from hf_paretokd.evaluation.proof import Difference, TrimmingProof
 from hf_paretokd.layout import StartLayout
 from hf_paretokd.models.files import load_checkpoint
 from hf_paretokd.runs.recipe import load_recipe
@@ -129,6 +130,15 @@ def test_a_stop_between_steps_costs_the_step(step, place, tmp_path, monkeypatch)
     for mine, theirs in zip(*(load_checkpoint(each.model)[0].state_dict().values() for each in (start, again)), strict=True):
         assert torch.equal(mine, theirs)
     assert json.loads(start.record.read_text())["proof"] == json.loads(again.record.read_text())["proof"]
+
+
+def test_a_model_whose_proof_fails_is_not_trained_from(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    broken = TrimmingProof(9, broken=[Difference("a", "b", "c", 0, 1.0)])
+    monkeypatch.setattr(module, "prove_trimming", lambda *words: broken)
+    with pytest.raises(ModelError, match=r"model: 1 of 9 sentences come out otherwise without a reason, such as 'a'"):
+        begun(recipe(place))
+    assert not StartLayout(tmp_path / "run.start").record.exists()
 
 
 def test_what_cannot_be_shrunk_is_said_before_any_text_is_read(place, tmp_path, monkeypatch):
