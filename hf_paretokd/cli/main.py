@@ -98,13 +98,15 @@ def start_options(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False, extend: int = 0) -> "Run | None":
     """A recipe from text to scored students; returns the run in the main process."""
     from hf_paretokd.cli import show
-    from hf_paretokd.runs.prepare import prepare
+    from hf_paretokd.runs.prepare import check_folder, prepare
     from hf_paretokd.runs.shrink import begun
 
-    if recipe.raw.get("shrink") is not None:
-        recipe = begun(recipe)
     if extend:
         resume = True  # only what is there can be made longer
+    if recipe.raw.get("shrink") is not None:
+        if not resume:
+            check_folder(recipe, resume, overwrite)  # before anything is translated
+        recipe = begun(recipe)
     prepared = prepare(recipe, resume, overwrite or bool(extend))
     start, main_process = prepared.start, recipe.training.process_index == 0
     try:

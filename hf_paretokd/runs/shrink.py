@@ -20,8 +20,10 @@ from hf_paretokd.errors import DataError, ModelError, RecipeError
 from hf_paretokd.evaluation.proof import TrimmingProof, prove_trimming
 from hf_paretokd.layout import CONFIG, PICKLED_WEIGHTS, WEIGHTS, StartLayout, distilled_sides
 from hf_paretokd.models.files import load_checkpoint, load_config, load_pickled, load_tokenizer, save_model
+from hf_paretokd.models.slicing import config_depth
 from hf_paretokd.models.trimming import kept_pieces, piece_counts, trim_model, trim_tokenizer
 from hf_paretokd.runs.distill import distill
+from hf_paretokd.runs.prepare import check_depths
 from hf_paretokd.runs.recipe import Recipe, build_recipe
 from hf_paretokd.training.identity import weights_hash
 from hf_paretokd.utils.files import save_json, whole_folder, write_whole
@@ -93,6 +95,7 @@ def checked_model(recipe: Recipe, start: StartLayout) -> str:
         raise ModelError(
             f"model.from_pretrained: {name} is a model of the family {config.model_type}; only Marian models are shrunk"
         )
+    check_depths(recipe.evaluation.depths or (), config_depth(config.to_dict()))
     folder = Path(name)
     if folder.is_dir() and (folder / PICKLED_WEIGHTS).is_file() and not (folder / WEIGHTS).is_file():
         if not recipe.shrink.pickled_weights:
@@ -194,6 +197,8 @@ def write_text(
                 )
             own = parallel.get("train", {}).get(pair)
             splits["train"] = [*rows, *(zip(own.sources, own.targets, strict=True) if own else ())]
+            if not splits["train"]:
+                raise RecipeError(f"shrink.held_out: {recipe.shrink.held_out} leaves no text of {pair} to train on; lower it")
             (written / str(pair)).mkdir()
             for split, sides in splits.items():
                 for number, language in enumerate((pair.source, pair.target)):

@@ -48,6 +48,18 @@ def digest(folder):
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def shrunk(model, *more):
+    """Words of `paretokd shrink` with text in Bosnian; later ones count."""
+    text = () if "--text" in more else ("--text", "{place}/mono.bs")
+    pairs = () if "--pairs" in more else ("--pairs", "bs-en")
+    return ("shrink", model, *pairs, *text, "--output", "{place}/out", "--shrink.num_beams", "1", *more)
+
+
+def set_json(path, name, value):
+    """Changes one value of a JSON file."""
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), name: value}), "utf-8")
+
+
 def distilled_text(place):
     """A corpus of one sentence that says it is of the training text."""
     (place / "made" / "bs-en").mkdir(parents=True)
@@ -861,6 +873,95 @@ CASES |= {
         ("compare", "{place}/run", "--baseline", "best"),
         ("--baseline: 'best' is neither a run nor one of",),
     ),
+    "shrinking what is not there": (None, shrunk("{place}/nowhere"), ("nowhere: no usable checkpoint",)),
+    "shrinking a run": (None, shrunk("{place}/run"), ("run", "no usable checkpoint")),
+    "shrinking without text": (
+        None,
+        ("shrink", "{place}/run/teacher", "--pairs", "bs-en", "--output", "{place}/out"),
+        ("shrink.text: name files of text in the source language",),
+    ),
+    "shrinking for text that is not there": (
+        None,
+        shrunk("{place}/run/teacher", "--text", "{place}/nothing.{{source}}"),
+        ("nothing.bs: no such file",),
+    ),
+    "shrinking for one file in two languages": (
+        write("mono.bs", LINES),
+        shrunk("{place}/run/teacher", "--pairs", "bs-en", "en-bs"),
+        ("--text: ", "put {source} into the name"),
+    ),
+    "shrinking to nothing": (
+        None,
+        shrunk("{place}/run/teacher", "--vocab_size", "0"),
+        ("shrink.vocab_size: 0 is not 1 or more",),
+    ),
+    "shrinking below the specials": (
+        write("mono.bs", LINES),
+        shrunk("{place}/run/teacher", "--vocab_size", "5"),
+        ("vocab_size: 5 is below the", "special tokens, tags and characters"),
+    ),
+    "shrinking by an engine that is none": (
+        None,
+        shrunk("{place}/run/teacher", "--shrink.engine", "marian"),
+        ("--engine: 'marian' is not one of",),
+    ),
+    "shrinking with a quantization of nothing": (
+        None,
+        shrunk("{place}/run/teacher", "--shrink.quantization", "int8"),
+        ("--quantization int8: needs --engine ctranslate2",),
+    ),
+    "shrinking over a finished run": (
+        write("mono.bs", LINES),
+        ("shrink", "{place}/run/teacher", "--pairs", "bs-en", "--text", "{place}/mono.bs", "--output", "{place}/run"),
+        ("run: holds a finished run; give --extend",),
+    ),
+    "shrinking to students that are none": (
+        write("mono.bs", LINES),
+        shrunk("{place}/run/teacher", "--depths", "9-9"),
+        ("evaluation.depths: ", "has only 2-2 layers"),
+    ),
+    "shrinking with everything held out": (
+        write("mono.bs", LINES),
+        shrunk("{place}/run/teacher", "--shrink.held_out", "1"),
+        ("shrink.held_out: 1 leaves no text of bs-en to train on; lower it",),
+    ),
+    "shrinking a model of another family": (
+        lambda place: set_json(place / "run" / "teacher" / "config.json", "model_type", "bart"),
+        shrunk("{place}/run/teacher"),
+        ("is a model of the family bart; only Marian models are shrunk",),
+    ),
+    "shrinking a model without pieces": (
+        lambda place: (place / "run" / "teacher" / "source.spm").unlink(),
+        shrunk("{place}/run/teacher"),
+        ("teacher", "tokenizer"),
+    ),
+    "shrinking pickled weights": (
+        lambda place: (place / "run" / "teacher" / "model.safetensors").rename(place / "run" / "teacher" / "pytorch_model.bin"),
+        shrunk("{place}/run/teacher"),
+        ("holds only pytorch_model.bin; with --shrink.pickled_weights",),
+    ),
+    "shrinking pickled weights that are none": (
+        lambda place: (place / "run" / "teacher" / "model.safetensors").rename(place / "run" / "teacher" / "pytorch_model.bin"),
+        shrunk("{place}/run/teacher", "--shrink.pickled_weights"),
+        ("pytorch_model.bin: its weights cannot be used",),
+    ),
+    "an anchor that is not there": (None, (*NEW, "--anchor", "{place}/nowhere"), ("nowhere: cannot be loaded",)),
+    "an anchor of another vocabulary": (
+        None,
+        (*NEW, "--anchor", "{place}/run/teacher", "--tokenizer.from_pretrained", "{place}/other"),
+        ("other",),
+    ),
+    "a negative weight of the anchor": (None, (*NEW, "--anchor_weight", "-1"), ("anchor_weight: -1.0 is out of range",)),
+    "a training over its anchor": (
+        None,
+        ("train", "{place}/recipe.yaml", *TINY, "--anchor", "{place}/run/teacher", "--overwrite"),
+        ("training.output_dir", "run"),
+    ),
+    "nothing held out": (
+        None,
+        shrunk("{place}/run/teacher", "--shrink.held_out", "0"),
+        ("shrink.held_out: 0 is not 1 or more",),
+    ),
     "going on and beginning anew": (
         None,
         ("train", "{place}/run", "--resume", "--overwrite"),
@@ -879,7 +980,7 @@ CASES |= {
 
 
 def test_there_are_enough_cases():
-    assert len(CASES) >= 253
+    assert len(CASES) >= 274
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,6 +1,7 @@
 """A family of small models from a model that exists: every step once, in its order, through stops; and what is refused."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -165,3 +166,19 @@ def test_what_cannot_be_shrunk_is_said_before_any_text_is_read(place, tmp_path, 
     (spoilt / "pytorch_model.bin").write_bytes(b"no weights")
     with pytest.raises(ModelError, match=r"pytorch_model\.bin: its weights cannot be used"):
         begun(recipe(spoilt.parent, "spoilt", "--shrink.pickled_weights=true"))
+
+
+class Malicious:
+    """What a pickle could do if it were trusted."""
+
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def test_no_code_of_pickled_weights_is_run(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bad = shutil.copytree(place / "pickled", tmp_path / "bad")
+    torch.save({"model.shared.weight": Malicious()}, bad / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin: its weights cannot be used"):
+        begun(recipe(tmp_path, "bad", "--shrink.pickled_weights=true", text=f"{place}/mono.{{source}}"))
+    assert not (tmp_path / "pwned").exists()

@@ -39,6 +39,7 @@ CHANGES = [
     ({"ema_decay": 0.9}, "ema_decay was nothing, now 0.9"),
     ({"unimax_epochs": [2.0]}, r"unimax_epochs was nothing, now \[2\]|sampled"),
     ({"views": "two"}, "views was shared, now two"),
+    ({"anchor_weight": 0.5}, "anchor_weight was 1, now 0.5"),
     ({"always": ["3-2"]}, r"always was \['2-2'\], now \['3-2'\]"),
     ({"num_students": 3}, "num_students was 2, now 3"),
     ({"kd_weight": 5.5}, "kd_weight was 1.5, now 5.5"),
