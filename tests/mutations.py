@@ -388,7 +388,6 @@ SYSTEMS = [
     ("if other is not None and not is_base", "if other is not None"),
 ]
 TRIMMING = [
-    ("if number not in special and not TAG.fullmatch(piece)}", "if number not in special}"),
     ("if set(pieces[number]) <= letters}", "if wanted[number]}"),
     ("key=lambda each: -wanted[each])", "key=lambda each: wanted[each])"),
     ("chosen += spare[: max(0, room - len(chosen))]", "pass"),

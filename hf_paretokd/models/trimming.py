@@ -102,7 +102,7 @@ def chosen_pieces(
 ) -> tuple[list[int], dict[str, int]]:
     """Old ids that stay on one side, and the pieces of the text that go."""
     special = {number for number, piece in names.items() if is_special(piece) or piece in tags}
-    pieces = {number: piece for number, piece in names.items() if number not in special and not TAG.fullmatch(piece)}
+    pieces = {number: piece for number, piece in names.items() if number not in special}
     wanted = {number: used.get(piece, 0) for number, piece in pieces.items()}
     if not any(count for number, count in wanted.items() if pieces[number] != SPACE):
         raise RecipeError("the text uses none of the model's pieces; is it in the model's languages?")

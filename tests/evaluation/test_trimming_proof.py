@@ -6,7 +6,7 @@ import torch
 from hf_paretokd.evaluation.proof import prove_trimming
 from hf_paretokd.inference.decoding import translate
 from hf_paretokd.models.files import load_checkpoint
-from hf_paretokd.models.trimming import kept_pieces, piece_counts, trim_model, trim_tokenizer
+from hf_paretokd.models.trimming import kept_pieces, names_of, piece_counts, trim_model, trim_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,21 @@ def test_dropped_pieces_are_counted_and_listed(original, tmp_path):
     unseen = [line for line in original[2][60:] if set(original[1].tokenize(line)) & set(proof.dropped)]
     assert len(unseen) == proof.resegmented
     assert list(proof.dropped.values()) == sorted(proof.dropped.values(), reverse=True)
+
+
+def test_outputs_that_need_a_dropped_piece_are_told_from_equal_ones(original, tmp_path):
+    model, tokenizer, sources = original
+    kept = kept_pieces(tokenizer, piece_counts(tokenizer, sources, translate(model, tokenizer, sources[:20])), ())
+    small = trim_model(model, kept)
+    proof = prove_trimming(
+        original[:2], (small, trim_tokenizer(tokenizer, kept, small.config, tmp_path / "small")), kept, sources
+    )
+    known = {number for number, piece in names_of(tokenizer, True).items() if number in set(kept.target)}
+    ids = (tokenizer(text_target=line)["input_ids"] for line in translate(model, tokenizer, sources))
+    expected = sum(not set(each) <= known for each in ids)
+    assert proof.rechosen == expected > 0
+    assert (proof.resegmented, proof.problem) == (0, None)
+    assert proof.equal + len(proof.ties) == 120 - expected
 
 
 @pytest.mark.parametrize("damage", ["rows", "bias", "layer"])

@@ -8,7 +8,17 @@ from transformers import BartConfig, BartForConditionalGeneration
 
 from hf_paretokd.errors import ModelError, RecipeError
 from hf_paretokd.models.files import check_vocabulary, load_checkpoint, save_model
-from hf_paretokd.models.trimming import UNUSED, kept_pieces, names_of, piece_counts, trim_model, trim_tokenizer, trimmed_pieces
+from hf_paretokd.models.head import NEVER
+from hf_paretokd.models.trimming import (
+    UNUSED,
+    Kept,
+    kept_pieces,
+    names_of,
+    piece_counts,
+    trim_model,
+    trim_tokenizer,
+    trimmed_pieces,
+)
 
 TAGS = (">>fra<<", ">>bul<<")
 
@@ -38,6 +48,8 @@ def test_used_text_is_segmented_as_before_and_logits_are_those_of_the_kept_rows(
     model, tokenizer, kept, small, other = trimmed(original, sources, targets, tmp_path)
     assert len(kept.source) < len(tokenizer)
     assert kept.dropped == {}
+    singles = {number for number, piece in names_of(tokenizer, False).items() if len(piece.removeprefix("▁")) <= 1}
+    assert singles <= set(kept.source), "also characters that the text does not use"
     check_vocabulary(small, other)
     old, new = (each(list(sources), text_target=list(targets)) for each in (tokenizer, other))
     for side, rows in (("input_ids", kept.source), ("labels", kept.target)):
@@ -109,6 +121,20 @@ def test_sides_of_different_need_have_as_many_entries(text, tmp_path):
     assert len(kept.source) == len(kept.target)
     assert set(other.get_vocab()) != set(other.target_encoder)
     assert other.target_encoder["<pad>"] == other.encoder["<pad>"] == len(kept.target) - 1
+
+
+def test_entries_that_nothing_uses_are_zero_and_never_chosen(text, tmp_path):
+    """Where one side has too few pieces to be as long as the other."""
+    model, tokenizer = load_checkpoint(opus_like(tmp_path / "separate", *text, separate=True))
+    pad, rows = model.config.pad_token_id, [0, 1, 5, 6, 7]
+    small = trim_model(model, Kept([*rows, pad], [0, 1, 5, UNUSED, UNUSED, pad], {}))
+    table = small.get_decoder().embed_tokens.weight
+    assert not table[3:].any()
+    assert torch.equal(table[:3], model.get_decoder().embed_tokens.weight[[0, 1, 5]])
+    assert torch.equal(small.get_encoder().embed_tokens.weight[:5], model.get_encoder().embed_tokens.weight[rows])
+    assert (small.final_logits_bias[0, 3:] == NEVER).all()
+    words = trim_tokenizer(tokenizer, Kept([*rows, pad], [0, 1, 5, UNUSED, UNUSED, pad], {}), small.config, tmp_path / "small")
+    assert list(words.target_encoder)[3:5] == ["<unused3>", "<unused4>"]
 
 
 def test_what_is_refused(original, text):
