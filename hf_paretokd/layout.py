@@ -235,6 +235,11 @@ class StartLayout:
         return self.folder / "text"
 
     @property
+    def plan(self) -> Path:
+        """With what it was begun."""
+        return self.folder / "plan.json"
+
+    @property
     def record(self) -> Path:
         """What was done."""
         return self.folder / "shrink.json"

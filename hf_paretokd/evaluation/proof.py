@@ -165,7 +165,7 @@ class TrimmingProof:
         sentences: how many were translated.
         equal: those whose output is the same.
         resegmented: those whose source used a piece that went, and is written by others now.
-        rechosen: those whose original output used a piece that went.
+        rechosen: those that part ways where the original output used a piece that went.
         ties: those that part ways where two tokens are as good as equal.
         broken: all others, which there must not be.
         dropped: pieces that went and that sources or original outputs used, with how often.
@@ -205,19 +205,20 @@ def prove_trimming(
     used = Counter[int](), Counter[int]()  # ids that went, of both sides
     for row in set(range(len(old))) - set(same):
         used[0].update(each for each in old[row] if each not in known[0])
-    outputs = []
+    outputs: list[list[list[int]]] = []
     for (each, words), ids in zip((original, trimmed), (old, new), strict=True):
         decoder = decoder_of(each, words, "transformers")
-        outputs.append(decode_all(decoder, [ids[row] for row in same], limit, description="comparing"))
+        outputs.append(decode_all(decoder, [ids[row] for row in same], limit, description="comparing") if same else [])
     for row, ours, theirs in zip(same, *outputs, strict=True):
         ours, theirs = bare(ours, model), [kept.target[each] for each in bare(theirs, trimmed[0])]
         if ours == theirs:
             proof.equal += 1
-        elif gone := [each for each in ours if each not in known[1]]:
+            continue
+        position = next(step for step in range(len(ours) + 1) if ours[: step + 1] != theirs[: step + 1])
+        if ours[position : position + 1] and ours[position] not in known[1]:
             proof.rechosen += 1
-            used[1].update(gone)
+            used[1][ours[position]] += 1
         else:
-            position = next(step for step in range(len(ours) + 1) if ours[: step + 1] != theirs[: step + 1])
             before, now = (str(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in (ours, theirs))
             found = Difference(sources[row], before, now, position, gap_before(model, old[row], ours[:position]))
             (proof.ties if found.gap <= TIE else proof.broken).append(found)

@@ -22,6 +22,7 @@ from hf_paretokd.models.files import load_tokenizer, save_tokenizer
 from hf_paretokd.models.head import NEVER, is_marian, secure_pad_row
 
 UNUSED = -1  # in place of an old id
+TRAINER, MODEL_TYPE, UNIGRAM = 2, 3, 1  # of a SentencePiece model: numbers of fields, and a value
 PIECE, PIECE_TEXT, PIECE_TYPE, NORMAL = 1, 1, 3, 1  # of a SentencePiece model: numbers of fields, and an ordinary piece's type
 SPACE = "\u2581"  # how SentencePiece writes the space before a word
 SOURCE_ROWS = ("model.encoder.embed_tokens.weight", "model.shared.weight")  # one a source piece
@@ -81,8 +82,14 @@ def kept_pieces(
         size: of the new vocabulary, each of two where the sides have their own; default: what is needed.
 
     Raises:
+        ModelError: a SentencePiece model is none of unigrams, whose other pieces are made of those that would go.
         RecipeError: the size is below the special tokens, tags and characters that have to stay, or the text uses no piece.
     """
+    for processor in (tokenizer.spm_source, tokenizer.spm_target):
+        if model_type(processor.serialized_model_proto()) != UNIGRAM:
+            raise ModelError(
+                "the tokenizer's SentencePiece models are not of unigrams; the vocabulary of others cannot be trimmed"
+            )
     tags = {f">>{language}<<" for language in languages}
     sides = (0, 1) if tokenizer.separate_vocabs else (0,)
     rows: list[list[int]] = []
@@ -135,7 +142,7 @@ def is_special(piece: str) -> bool:
 
 
 def trim_model(model: PreTrainedModel, kept: Kept) -> PreTrainedModel:
-    """A model with the rows of `kept` only, in evaluation mode; the given one is left as it is.
+    """A model with the rows of `kept` only, in evaluation mode; the given one is made to keep Marian's rule for `<pad>`.
 
     Raises:
         ModelError: the model is no Marian model, or its `<pad>` is not last.
@@ -238,6 +245,12 @@ def trimmed_pieces(serialized: bytes, dropped: set[str], known: set[str] | None)
                 continue
         kept.append(whole)
     return b"".join(kept)
+
+
+def model_type(serialized: bytes) -> int:
+    """The kind of a SentencePiece model."""
+    trainer = next((content for number, content, _ in fields(serialized) if number == TRAINER), b"")
+    return next((content for number, content, _ in fields(trainer) if number == MODEL_TYPE), UNIGRAM)
 
 
 def fields(message: bytes) -> Iterator[tuple[int, Any, bytes]]:

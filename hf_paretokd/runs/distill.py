@@ -116,8 +116,8 @@ def distill(
         record = read_provenance(folder)
         if not plan.same_work(record):
             raise DataError(
-                f"{folder}: was made of other text, by another model or with other options; remove it to make it anew, or "
-                "choose another output"
+                f"{folder}: was made of other text, by another model or with other options; remove {folder.parent} to begin "
+                "anew, or choose another output"
             )
         return record
     with claimed(folder, "--output"):

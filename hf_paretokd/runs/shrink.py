@@ -4,6 +4,7 @@ What is made before the training lies beside the run, in `RUN.start`: `original/
 `distilled/`, `model/` (trimmed), `text/`, `shrink.json` and `training.yaml`, by which the run is trained. Each is made once.
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,8 +26,8 @@ from hf_paretokd.models.trimming import kept_pieces, piece_counts, trim_model, t
 from hf_paretokd.runs.distill import distill
 from hf_paretokd.runs.prepare import check_depths
 from hf_paretokd.runs.recipe import Recipe, build_recipe
-from hf_paretokd.training.identity import weights_hash
-from hf_paretokd.utils.files import save_json, whole_folder, write_whole
+from hf_paretokd.training.identity import differences, weights_hash
+from hf_paretokd.utils.files import check_apart, checksum, load_json, save_json, whole_folder, write_whole
 
 PROVED = 1000  # sentences
 logger = logging.getLogger(__name__)
@@ -59,7 +60,14 @@ def begun(recipe: Recipe) -> Recipe:
         DataError: the text cannot be used, or what was begun is of other text or another model.
     """
     start = StartLayout(recipe.run_folder.with_name(f"{recipe.run_folder.name}.start"))
+    named = [recipe.model.from_pretrained, recipe.data.data_dir, *recipe.shrink.text]
+    check_apart(recipe.run_folder, named, "training.output_dir")
+    check_apart(start.folder, named, "training.output_dir")
+    plan = planned(recipe)
+    check_plan(plan, start)
     model = checked_model(recipe, start)
+    start.folder.mkdir(parents=True, exist_ok=True)
+    save_json(plan, start.plan)
     tokenizer = load_tokenizer(model)
     tagged = bool(target_tags(tokenizer))
     pairs, rule = recipe.data.parsed_pairs, "always" if tagged else "needed"
@@ -73,6 +81,27 @@ def begun(recipe: Recipe) -> Recipe:
     built = build_recipe(raw, str(start.recipe))
     built.save(start.recipe)
     return built
+
+
+def planned(recipe: Recipe) -> dict[str, Any]:
+    """What decides all that comes before the training, but for what files of text hold."""
+    name = recipe.model.from_pretrained or ""
+    files = [path for each in (WEIGHTS, PICKLED_WEIGHTS) if (path := Path(name, each)).is_file()]
+    data = {f"data.{field}": getattr(recipe.data, field) for field in ("pairs", "data_dir", "train", "validation", "test")}
+    options = {f"shrink.{field}": value for field, value in asdict(recipe.shrink).items()}
+    return {"model": name, "weights": [checksum(path) for path in files], **data, **options}
+
+
+def check_plan(plan: Mapping[str, Any], start: StartLayout) -> None:
+    """Raises a DataError if what was begun beside the run was begun with another model or other options."""
+    if not start.plan.is_file():
+        if start.folder.exists():
+            raise DataError(f"{start.folder}: is there already and was not begun here; choose another output")
+        return
+    if changed := differences(load_json(start.plan), json.loads(json.dumps(plan))):
+        raise DataError(
+            f"{start.folder}: was begun otherwise ({'; '.join(changed)}); remove it to begin anew, or choose another output"
+        )
 
 
 # ---- a: the model

@@ -121,8 +121,16 @@ def test_a_stop_between_steps_costs_the_step(step, place, tmp_path, monkeypatch)
             patch.setattr(module, "trim_model", None)
         begun(recipe(place))
     start = StartLayout(tmp_path / "run.start")
-    with pytest.raises(DataError, match="was made of other text, by another model or with other options"):
+    for other in (["--shrink.vocab_size=200"], ["--shrink.held_out=9"], [f"--data.data_dir={place / 'parallel'}"]):
+        with pytest.raises(DataError, match=r"run\.start: was begun otherwise \((shrink|data)\..* was .*, now .*\); remove it"):
+            begun(recipe(place, "model", *other))
+    with pytest.raises(DataError, match=r"was begun otherwise \(shrink\.text was"):
         begun(recipe(place, text="other.{source}"))
+    same = (place / "mono.en").read_text("utf-8")
+    (place / "mono.en").write_text(same.replace("\n", " !\n", 1), "utf-8")
+    with pytest.raises(DataError, match=r"was made of other text, by another model or with other options; remove .*run\.start"):
+        begun(recipe(place))
+    (place / "mono.en").write_text(same, "utf-8")
     whole = tmp_path / "whole"
     whole.mkdir()
     monkeypatch.chdir(whole)
@@ -160,6 +168,7 @@ def test_what_cannot_be_shrunk_is_said_before_any_text_is_read(place, tmp_path, 
     ):
         with pytest.raises(error, match=message):
             begun(given)
+        shutil.rmtree("run.start", ignore_errors=True)
     with pytest.raises(RecipeError, match=r"shrink\.vocab_size: 0 is not 1 or more"):
         recipe(place, "model", "--shrink.vocab_size=0")
     spoilt = shutil.copytree(place / "pickled", tmp_path / "spoilt")
