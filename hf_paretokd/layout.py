@@ -67,6 +67,7 @@ PLOTS = ("latency", "size", "training", "validation", "frontier", "weights")
 PICTURE, LINES = ".png", ".txt"  # endings of plots and of kept text
 # ---- a distilled corpus
 PROVENANCE = "distilled.json"  # how it was made; its presence says that it is finished
+PLAN = "plan.json"  # what is being made, and of what
 SHARDS = ".shards"  # what has been translated of one that is in the making
 # ---- kept translations
 SOURCE, REFERENCE = "source", "reference"
@@ -237,7 +238,7 @@ class StartLayout:
     @property
     def plan(self) -> Path:
         """With what it was begun."""
-        return self.folder / "plan.json"
+        return self.folder / PLAN
 
     @property
     def record(self) -> Path:

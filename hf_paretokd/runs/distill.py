@@ -20,7 +20,7 @@ from hf_paretokd.data.tokenizer import check_tagged
 from hf_paretokd.errors import DataError, ModelError, RecipeError
 from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import check_engine, decoder_of, translate
-from hf_paretokd.layout import LOCK, PROVENANCE, SHARDS, distilled_shard, distilled_sides
+from hf_paretokd.layout import LOCK, PLAN, PROVENANCE, SHARDS, distilled_shard, distilled_sides
 from hf_paretokd.models.files import load_checkpoint, model_folders
 from hf_paretokd.runs.recipe import command_line_recipe
 from hf_paretokd.runs.run import run_around
@@ -30,7 +30,6 @@ from hf_paretokd.utils.machine import described, fastest_device, moved
 from hf_paretokd.utils.text import one_line
 
 SHARD = 1000  # sentences that are translated together; a kill costs no more
-PLAN = "plan.json"
 logger = logging.getLogger(__name__)
 
 
