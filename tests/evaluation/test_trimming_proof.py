@@ -62,6 +62,13 @@ def test_outputs_that_need_a_dropped_piece_are_told_from_equal_ones(original, tm
     assert proof.equal + len(proof.ties) == 120 - expected
 
 
+def test_nothing_is_left_to_compare_where_all_is_written_otherwise(original, tmp_path):
+    small, kept = trimmed(original, tmp_path, sources=original[2][:1])
+    changed = [line for line in original[2] if set(original[1].tokenize(line)) - set(small[1].get_vocab())][:5]
+    proof = prove_trimming(original[:2], small, kept, changed)
+    assert (proof.sentences, proof.resegmented, proof.equal, proof.problem) == (5, 5, 0, None)
+
+
 @pytest.mark.parametrize("damage", ["rows", "bias", "layer"])
 def test_a_model_that_was_moved_wrongly_is_seen(damage, original, tmp_path):
     small, kept = trimmed(original, tmp_path)

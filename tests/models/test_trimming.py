@@ -3,7 +3,7 @@
 import pytest
 import torch
 from lookalikes import opus_like
-from sentencepiece import SentencePieceProcessor
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from transformers import BartConfig, BartForConditionalGeneration
 
 from hf_paretokd.errors import ModelError, RecipeError
@@ -13,6 +13,7 @@ from hf_paretokd.models.trimming import (
     UNUSED,
     Kept,
     kept_pieces,
+    model_type,
     names_of,
     piece_counts,
     trim_model,
@@ -137,9 +138,27 @@ def test_entries_that_nothing_uses_are_zero_and_never_chosen(text, tmp_path):
     assert list(words.target_encoder)[3:5] == ["<unused3>", "<unused4>"]
 
 
-def test_what_is_refused(original, text):
+def train_merges(lines, path):
+    """A model of merged pairs."""
+    with path.open("wb") as file:
+        SentencePieceTrainer.train(
+            sentence_iterator=iter(lines), model_writer=file, vocab_size=120, model_type="bpe", minloglevel=2
+        )
+    return path.read_bytes()
+
+
+def test_models_of_merged_pairs_are_refused(original, text, tmp_path):
+    tokenizer = load_checkpoint(original)[1]
+    tokenizer.spm_target = SentencePieceProcessor(model_proto=train_merges(text[0], tmp_path / "merges.spm"))
+    with pytest.raises(ModelError, match="are not of unigrams; the vocabulary of others cannot be trimmed"):
+        kept_pieces(tokenizer, piece_counts(tokenizer, text[0], []), ())
+
+
+def test_what_is_refused(original, text, tmp_path):
     tokenizer = load_checkpoint(original)[1]
     counts = piece_counts(tokenizer, *text)
+    merges = train_merges(text[0], tmp_path / "merges.spm")
+    assert (model_type(merges), model_type(tokenizer.spm_source.serialized_model_proto())) == (2, 1)
     with pytest.raises(RecipeError, match=r"vocab_size: 20 is below the \d+ special tokens, tags and characters"):
         kept_pieces(tokenizer, counts, (), 20)
     with pytest.raises(RecipeError, match="uses none of the model's pieces; is it in the model's languages"):
