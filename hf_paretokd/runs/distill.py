@@ -69,7 +69,7 @@ def distill(
         max_tokens: source tokens in a batch.
         overwrite: replace the finished corpus that is there, or begin anew where other work was cut off.
         overrides: words such as `--data.pairs de-en`.
-        again: take the finished corpus that is there, if it is of the same work.
+        again: take the finished corpus that is there, if it is of the same work, and nothing from a run around the teacher.
 
     Raises:
         RecipeError: an option does not fit, or the output is where something is read from.
@@ -81,7 +81,7 @@ def distill(
         if value < 1:
             raise RecipeError(f"--{name}: {value} is not 1 or more")
     teacher, folder = one_model(model), Path(output)
-    run = run_around(teacher, overrides)
+    run = None if again else run_around(teacher, overrides)
     recipe = run.recipe if run else command_line_recipe(overrides)
     data = recipe.data
     tags, places = recipe.tags, monolingual_places(data, text)

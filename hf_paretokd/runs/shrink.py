@@ -119,6 +119,9 @@ def checked_model(recipe: Recipe, start: StartLayout) -> str:
         raise RecipeError("model.from_pretrained: name the model that is to be shrunk")
     if not recipe.shrink.text and not recipe.data.data_dir:
         raise RecipeError("shrink.text: name files of text in the source language (--text), or parallel text (data.data_dir)")
+    for field in ("hub", "hub_config", "max_sentence_pairs", "max_length", "distilled_dir"):
+        if getattr(recipe.data, field):
+            raise RecipeError(f"data.{field}: is not for a model that is shrunk; give parallel text as data.data_dir")
     config = load_config(name)
     if config.model_type != "marian":
         raise ModelError(
@@ -159,12 +162,18 @@ def distilled(recipe: Recipe, model: str, start: StartLayout, rule: str) -> Prov
 
 
 def parallel_text(recipe: Recipe) -> dict[str, dict[LanguagePair, ParallelText]]:
-    """The user's own text by split, as far as there is any."""
+    """The user's own text by split, as far as there is any.
+
+    Raises:
+        DataError: the folder is none, or a file breaks a rule.
+    """
     found = {}
     for split in ("train", "validation", "test") if recipe.data.data_dir else ():
         try:
             found[split] = load_text(recipe.data, split)
         except DataError as error:
+            if not str(error).startswith("no text for"):  # it is there, and something is wrong with it
+                raise
             logger.warning("no parallel text for %s (%s)", split, error)
     return found
 
@@ -224,6 +233,8 @@ def write_text(
                 splits[split] = (
                     list(zip(own.sources, own.targets, strict=True)) if own else list(islice(rows, recipe.shrink.held_out))
                 )
+            held = {source for sides in splits.values() for source, _ in sides}
+            rows = (row for row in rows if row[0] not in held)  # what is scored is not trained on
             own = parallel.get("train", {}).get(pair)
             splits["train"] = [*rows, *(zip(own.sources, own.targets, strict=True) if own else ())]
             if not splits["train"]:
@@ -239,7 +250,7 @@ def training_recipe(recipe: Recipe, start: StartLayout, rule: str) -> dict[str, 
     """The recipe of the training: from the trimmed model, which anchors it, on the text that was written."""
     raw = {name: fields for name, fields in recipe.raw.items() if name not in ("shrink", "tokenizer")}
     data = {"pairs": recipe.data.pairs, "data_dir": str(start.text), "target_tags": rule}
-    anchored = {**(raw.get(recipe.method) or {}), "anchor": str(start.model)} if recipe.method == "all_in_one" else {}
+    anchored = {"anchor": str(start.model), **(raw.get(recipe.method) or {})} if recipe.method == "all_in_one" else {}
     return {
         **raw,
         "data": data,

@@ -109,6 +109,18 @@ def test_parallel_text_joins_and_is_what_is_validated_and_tested(place, tmp_path
     assert len(train.splitlines()) > 100
 
 
+def test_what_is_scored_is_not_trained_on(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place / "parallel", tmp_path / "parallel")
+    known = (place / "mono.en").read_text("utf-8").splitlines()
+    for language in ("en", "fr"):  # ten of the lines that are translated
+        (tmp_path / "parallel" / f"test.{language}").write_text("\n".join(known[:10]) + "\n", "utf-8")
+    begun(recipe(place, "model", "--data.data_dir=parallel"))
+    train = (StartLayout(tmp_path / "run.start").text / "en-fr" / "train.en").read_text("utf-8").splitlines()
+    assert not set(train) & set(known[:10])
+    assert set(known[10:]) <= set(train)
+
+
 @pytest.mark.parametrize("step", ["distill", "trim_model", "prove_trimming", "write_text", "training_recipe"])
 def test_a_stop_between_steps_costs_the_step(step, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -168,6 +180,13 @@ def test_what_cannot_be_shrunk_is_said_before_any_text_is_read(place, tmp_path, 
     ):
         with pytest.raises(error, match=message):
             begun(given)
+        shutil.rmtree("run.start", ignore_errors=True)
+    for more, message in (
+        (f"--data.data_dir={place / 'nowhere'}", "nowhere is not a folder"),
+        ("--data.max_length=9", r"data\.max_length: is not for a model that is shrunk"),
+    ):
+        with pytest.raises((DataError, RecipeError), match=message):
+            begun(recipe(place, "model", more))
         shutil.rmtree("run.start", ignore_errors=True)
     with pytest.raises(RecipeError, match=r"shrink\.vocab_size: 0 is not 1 or more"):
         recipe(place, "model", "--shrink.vocab_size=0")
