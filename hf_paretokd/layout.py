@@ -16,6 +16,7 @@ from pathlib import Path
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = "pytorch_model.bin"  # of older repositories
+GENERATION_SETTINGS = "generation_config.json"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 ADDED = "added_tokens.json"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"  # the second where the sides have their own
@@ -28,7 +29,7 @@ PROOF = "proof.json"
 # what a plain checkpoint is made of and uploads take; training state, arguments and logs stay at home
 PLAIN_CHECKPOINT = (
     CONFIG,
-    "generation_config.json",
+    GENERATION_SETTINGS,
     "*.safetensors",
     "*.safetensors.index.json",
     TOKENIZER_SETTINGS,

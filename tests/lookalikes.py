@@ -1,11 +1,28 @@
-"""Small random models in the form of opus-mt repositories: two SentencePiece models, one vocabulary or two, old fields."""
+"""Small random models in the form of published repositories: opus-mt with its old fields, and other families."""
 
 import json
 from pathlib import Path
 
 import sentencepiece
 import torch
-from transformers import MarianConfig, MarianMTModel
+from transformers import (
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    M2M100Tokenizer,
+    MarianConfig,
+    MarianMTModel,
+    MBart50Tokenizer,
+    MBartConfig,
+    MBartForConditionalGeneration,
+    MBartTokenizer,
+    NllbTokenizer,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5Tokenizer,
+)
+from transformers.models.mbart import tokenization_mbart as mbart
+from transformers.models.mbart50 import tokenization_mbart50 as mbart50
+from transformers.models.nllb import tokenization_nllb as nllb
 
 SPECIAL = ("</s>", "<unk>")
 
@@ -69,4 +86,75 @@ def opus_like(folder: Path, sources, targets, tags=(), separate: bool = False, p
     if pickled:
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
+    return folder
+
+
+# ---- families that are told languages in other ways ----------------------------------------------------------------------
+
+LAYERS = {"d_model": 32, "encoder_layers": 3, "decoder_layers": 3, "max_position_embeddings": 64, "scale_embedding": True}
+LAYERS |= {
+    f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in (("attention_heads", 4), ("ffn_dim", 48))
+}
+FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")
+
+
+def seeded(kind, config):
+    """A model with random weights that says something."""
+    torch.manual_seed(0)
+    model = kind(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(6)
+    return model
+
+
+def scored_pieces(lines, folder: Path, **options) -> list[tuple[str, float]]:
+    """Pieces of a unigram model of some text, written as `sentencepiece.bpe.model`, but for its special ones."""
+    path = folder / "sentencepiece.bpe.model"
+    with path.open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=file,
+            vocab_size=400,
+            hard_vocab_limit=False,
+            minloglevel=2,
+            num_threads=1,
+            **{"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3, **options},
+        )
+    model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    pieces = [(model.id_to_piece(number), model.get_score(number)) for number in range(model.get_piece_size())]
+    return [(piece, score) for piece, score in pieces if piece not in FAIRSEQ]
+
+
+def family_like(kind: str, folder: Path, lines) -> Path:
+    """Writes a small random repository of `m2m`, `nllb`, `mbart`, `mbart50` or `t5`, as those that are published look."""
+    folder.mkdir(parents=True)
+    pieces = scored_pieces(lines, folder)
+    vocabulary = [*((piece, 0.0) for piece in FAIRSEQ), *pieces]
+    if kind == "m2m":
+        (folder / "vocab.json").write_text(json.dumps({piece: number for number, (piece, _) in enumerate(vocabulary)}))
+        tokenizer = M2M100Tokenizer(str(folder / "vocab.json"), str(folder / "sentencepiece.bpe.model"))
+        entries = len(vocabulary) + len(tokenizer.lang_code_to_id) + tokenizer.num_madeup_words
+        model = seeded(M2M100ForConditionalGeneration, M2M100Config(vocab_size=entries, decoder_start_token_id=2, **LAYERS))
+    elif kind == "nllb":
+        known = [*(piece for piece, _ in vocabulary), *nllb.FAIRSEQ_LANGUAGE_CODES, "<mask>"]
+        tokenizer = NllbTokenizer(vocab={piece: number for number, piece in enumerate(known)}, merges=[])
+        config = M2M100Config(vocab_size=len(tokenizer), decoder_start_token_id=2, **LAYERS)
+        model = seeded(M2M100ForConditionalGeneration, config)
+    elif kind in ("mbart", "mbart50"):
+        made, codes = (MBartTokenizer, mbart) if kind == "mbart" else (MBart50Tokenizer, mbart50)
+        known = [*vocabulary, *((code, 0.0) for code in codes.FAIRSEQ_LANGUAGE_CODES), ("<mask>", 0.0)]
+        tokenizer = made(vocab=known)
+        published = {"normalize_before": True, "normalize_embedding": True, "forced_eos_token_id": 2}
+        config = MBartConfig(vocab_size=len(tokenizer), decoder_start_token_id=2, **published, **LAYERS)
+        model = seeded(MBartForConditionalGeneration, config)
+    else:
+        tokenizer = T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *pieces], extra_ids=10)
+        words = {"translation_fr_to_en": {"prefix": "translate French to English: "}}
+        shape = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4, "decoder_start_token_id": 0}
+        config = T5Config(vocab_size=len(tokenizer), task_specific_params=words, **shape)
+        model = seeded(T5ForConditionalGeneration, config)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
     return folder

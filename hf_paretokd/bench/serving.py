@@ -8,7 +8,7 @@ import torch
 from hf_paretokd.bench.tables import BenchTable
 from hf_paretokd.errors import ModelError
 from hf_paretokd.inference.ctranslate import convert, ctranslate_decoder
-from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
+from hf_paretokd.inference.decoding import decode_all, decoder_of
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import usable_length
 from hf_paretokd.models.member import Member
@@ -38,7 +38,9 @@ def bench_serving(
         raise ModelError(f"{run.folder}: has no student {student}")
     (teacher, tokenizer), (model, _) = run.load(run.main), run.load(member)
     limit = usable_length(teacher.config, tokenizer)
-    ids = encode_sources(tokenizer, run.sources()[:sentences], limit)
+    found = run.source_ids()
+    direction = found[0][1]
+    ids = [each for each, told in found if told.tgt_lang == direction.tgt_lang][:sentences]
     decoders = {
         f"{run.main.depth} teacher, generate": decoder_of(teacher.eval(), tokenizer, "transformers"),
         f"{student}, generate": decoder_of(model.eval(), tokenizer, "transformers"),
@@ -49,7 +51,7 @@ def bench_serving(
             decoder = ctranslate_decoder(Path(temporary) / quantization, tokenizer)
             decoders[f"{student}, CTranslate2 {quantization}"] = decoder
     actions = {
-        name: lambda decoder=decoder: decode_all(decoder, ids, limit, num_beams, max_tokens)
+        name: lambda decoder=decoder: decode_all(decoder, ids, limit, num_beams, max_tokens, direction=direction)
         for name, decoder in decoders.items()
     }
     times = interleaved_medians(actions, repeats)

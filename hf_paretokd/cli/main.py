@@ -384,6 +384,7 @@ def translate(words: list[str]) -> None:
     parser.add_argument("--output", help="a file, packed if it is called .gz (default, or -: standard output)")
     parser.add_argument("--overwrite", action="store_true", help="replace the content of the output")
     parser.add_argument("--to", help="target language of lines without a tag such as >>de<<; none leaves them as they are")
+    parser.add_argument("--from", dest="source_language", help="source language, for models that are told it (M2M100, NLLB …)")
     parser.add_argument("--engine", choices=ENGINES, help="default: transformers, or what the folder was exported for")
     parser.add_argument("--quantization", choices=QUANTIZATIONS, help="if CTranslate2 has to convert first (default: float32)")
     parser.add_argument("--num_beams", type=int, default=4, help="beam width, 1 for greedy search (default: 4)")

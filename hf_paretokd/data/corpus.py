@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from hf_paretokd.data.distilled import distilled_rows
-from hf_paretokd.data.pairs import LanguagePair, like_a_tag, source_tags
+from hf_paretokd.data.pairs import LanguagePair, filled_in, like_a_tag, source_tags
 from hf_paretokd.data.readers import (
     Row,
     find_aligned,
@@ -54,7 +54,10 @@ class DataConfig:
             are filled in.
         validation: the same for the validation text.
         test: the same for the test text.
-        target_tags: `needed` puts `>>xx<<` on the source when there are several target languages, `always` every time.
+        target_tags: `needed` puts `>>xx<<` on the source when there are several target languages, `always` every time; for
+            models that are told languages by tags.
+        source_prefix: words before the source, such as `translate {source} to {target}: `, for models that are told languages
+            so (T5); default: those of the model's configuration.
         max_length: longest side in tokens, tag and `</s>` included; default: what the tokenizer was made for.
         max_sentence_pairs: for some language pairs, such as `{fr-en: 40000}`, how many training rows to keep, and how many of
             distilled text.
@@ -70,6 +73,7 @@ class DataConfig:
     validation: str = "validation"
     test: str = "test"
     target_tags: str = "needed"
+    source_prefix: str | None = None
     max_length: int | None = None
     max_sentence_pairs: dict[str, int] = field(default_factory=dict)
     distilled_dir: str | None = None
@@ -83,6 +87,7 @@ class DataConfig:
             if count > 1:
                 raise RecipeError(f"data.pairs: {pair} is named {count} times")
         source_tags(self.parsed_pairs, self.target_tags)
+        filled_in(self.source_prefix or "", self.parsed_pairs[0], "data.source_prefix")
         for split in ("train", "validation", "test", "hub_config"):
             filled(self, split, self.parsed_pairs[0])
         if self.max_length is not None and self.max_length < 2:
@@ -124,18 +129,6 @@ def filled(config: DataConfig, field_name: str, pair: LanguagePair) -> str:
         RecipeError: another name stands in braces.
     """
     return filled_in(getattr(config, field_name) or "", pair, f"data.{field_name}")
-
-
-def filled_in(value: str, pair: LanguagePair, where: str) -> str:
-    """Text with `{pair}`, `{source}` and `{target}` filled in; errors name `where`.
-
-    Raises:
-        RecipeError: another name stands in braces.
-    """
-    try:
-        return value.format(pair=pair, source=pair.source, target=pair.target)
-    except (KeyError, ValueError, IndexError, AttributeError) as error:
-        raise RecipeError(f"{where}: {value!r} may hold {{pair}}, {{source}} and {{target}} only") from error
 
 
 def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Row]:

@@ -26,7 +26,7 @@ class Provenance:
         engine, quantization, num_beams, max_tokens: how it translated, by batches of so many source tokens.
         of: what was translated: `training text`, whose sources are in its order, or `monolingual text`.
         places: folders and files that the sources were read from.
-        tags: what stood before the sources of every language pair.
+        tags: what the model was told of every language pair: what stood before its sources, or codes of its languages.
         lines: sentence pairs of every language pair.
         sources, targets: SHA-256 of the two files of every language pair.
         machine: what it translated with.

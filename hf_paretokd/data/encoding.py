@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.data.cache import cached_dataset, digest, tokenizer_digest
 from hf_paretokd.data.corpus import SPECIAL, ParallelText
-from hf_paretokd.data.pairs import LanguagePair, source_tags
-from hf_paretokd.data.tokenizer import check_languages, check_tags, takes_for_text
+from hf_paretokd.data.languages import Direction, directions, encode, takes_for_text
+from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import DataError
 
 Pairs = Mapping[str, datasets.Dataset]
@@ -32,30 +32,40 @@ def encode_split(
     tokenizer: PreTrainedTokenizerBase,
     target_tags: str = "needed",
     max_length: int | None = None,
+    source_prefix: str = "",
 ) -> datasets.DatasetDict:
-    """Token ids of one split.
+    """Token ids of one split, languages told in the way of the tokenizer's family (see `hf_paretokd.data.languages`).
 
     Args:
         texts: cleaned text of each pair; sentences longer than `max_length` are added to its `skipped` counts.
         target_tags: `needed` puts `>>xx<<` before the source if there are several target languages, `always` in any case.
         max_length: longest side in tokens, tag and `</s>` included; default: what the tokenizer was made for.
+        source_prefix: words before the source, as T5 has them; `{source}` and `{target}` are filled in.
 
     Returns:
         For each pair a data set with `input_ids` and `labels` (lists of ids that end in `</s>`), memory-mapped from the
         cache of `datasets`: the same text and tokenizer are encoded once.
 
     Raises:
-        TokenizerError: a tag is unknown to the tokenizer, or it names languages by `src_lang` and `tgt_lang`.
+        TokenizerError: a language is unknown to the tokenizer, or its family is not supported.
         DataError: no sentence of a pair is short enough.
     """
-    check_languages(tokenizer)
-    tags, max_length = source_tags(texts, target_tags), max_length or tokenizer.model_max_length
-    check_tags(tokenizer, (tag.strip() for tag in tags.values()))
+    return encode_told(texts, tokenizer, directions(tokenizer, texts, target_tags, source_prefix), max_length)
+
+
+def encode_told(
+    texts: Mapping[LanguagePair, ParallelText],
+    tokenizer: PreTrainedTokenizerBase,
+    found_directions: Mapping[LanguagePair, Direction],
+    max_length: int | None = None,
+) -> datasets.DatasetDict:
+    """As `encode_split`, with what the model is told of each pair."""
+    max_length = max_length or tokenizer.model_max_length
     known, found, fits = tokenizer_digest(tokenizer), datasets.DatasetDict(), takes_for_text(tokenizer)
     for pair, text in texts.items():
-        text = plain_rows(text, fits)
-        key = digest(known, tags[pair], str(max_length), text.sources, text.targets)
-        build = partial(encode_pair, text, tokenizer, tags[pair], max_length)
+        text, direction = plain_rows(text, fits), found_directions[pair]
+        key = digest(known, str(direction), str(max_length), text.sources, text.targets)
+        build = partial(encode_pair, text, tokenizer, direction, max_length)
         found[str(pair)] = encoded = cached_dataset(key, build)
         if len(encoded) < len(text):
             text.skipped[TOO_LONG] += len(text) - len(encoded)
@@ -75,14 +85,16 @@ def plain_rows(text: ParallelText, fits: Callable[[str], bool]) -> ParallelText:
     return replace(text, sources=list(sources), targets=list(targets))
 
 
-def encode_pair(text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str, max_length: int) -> datasets.Dataset:
+def encode_pair(
+    text: ParallelText, tokenizer: PreTrainedTokenizerBase, direction: Direction, max_length: int
+) -> datasets.Dataset:
     """Token ids of one pair, over-long sentences left out.
 
     Raises:
         DataError: none is left.
     """
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-    for source_ids, target_ids in encode_rows(text, tokenizer, tag):
+    for source_ids, target_ids in encode_rows(text, tokenizer, direction):
         if max(len(source_ids), len(target_ids)) <= max_length:
             columns["input_ids"].append(source_ids)
             columns["labels"].append(target_ids)
@@ -93,13 +105,14 @@ def encode_pair(text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str
     return datasets.Dataset.from_dict(columns, features=FEATURES)
 
 
-def encode_rows(text: ParallelText, tokenizer: PreTrainedTokenizerBase, tag: str) -> Iterator[tuple[list[int], list[int]]]:
+def encode_rows(
+    text: ParallelText, tokenizer: PreTrainedTokenizerBase, direction: Direction
+) -> Iterator[tuple[list[int], list[int]]]:
     """Ids of each row as the tokenizer gives them at inference, with a progress bar on long texts."""
     with tqdm(total=len(text), desc=f"tokenising {text.pair} {text.split}", disable=len(text) < 5000, leave=False) as bar:
         for start in range(0, len(text), CHUNK):
-            sources = [tag + source for source in text.sources[start : start + CHUNK]]
-            targets = text.targets[start : start + CHUNK]
-            batch = tokenizer(sources, text_target=targets, return_attention_mask=False, verbose=False)
+            sources, targets = (side[start : start + CHUNK] for side in (text.sources, text.targets))
+            batch = encode(tokenizer, direction, sources, targets, verbose=False)
             yield from zip(batch["input_ids"], batch["labels"], strict=True)
             bar.update(len(sources))
 

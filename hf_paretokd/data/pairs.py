@@ -66,3 +66,15 @@ def source_tags(pairs: Iterable[LanguagePair], rule: str) -> dict[LanguagePair, 
     pairs = list(pairs)
     tagged = rule == "always" or len({pair.target for pair in pairs}) > 1
     return {pair: f"{target_tag(pair.target)} " if tagged else "" for pair in pairs}
+
+
+def filled_in(value: str, pair: LanguagePair, where: str) -> str:
+    """Text with `{pair}`, `{source}` and `{target}` filled in; errors name `where`.
+
+    Raises:
+        RecipeError: another name stands in braces.
+    """
+    try:
+        return value.format(pair=pair, source=pair.source, target=pair.target)
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        raise RecipeError(f"{where}: {value!r} may hold {{pair}}, {{source}} and {{target}} only") from error

@@ -5,22 +5,21 @@ import json
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
-from transformers import MarianTokenizer, PreTrainedTokenizerBase
+from transformers import MarianTokenizer
 
 from hf_paretokd.data.corpus import ParallelText
-from hf_paretokd.data.pairs import TAG, LanguagePair, like_a_tag, source_tags
-from hf_paretokd.errors import RecipeError, TokenizerError
+from hf_paretokd.data.pairs import LanguagePair, source_tags
+from hf_paretokd.errors import TokenizerError
 from hf_paretokd.layout import SOURCE_PIECES, TARGET_PIECES, VOCABULARY
 
 EOS, UNK, PAD = "</s>", "<unk>", "<pad>"
-SPACE = "\u2581"  # of SentencePiece
 MAX_SENTENCES = 2_000_000
 
 
@@ -148,65 +147,3 @@ def model_pieces(model: bytes) -> list[str]:
     """All pieces of a serialised SentencePiece model but `<unk>`."""
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     return [processor.id_to_piece(index) for index in range(processor.get_piece_size()) if index != processor.unk_id()]
-
-
-def target_tags(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The target tags a tokenizer knows, such as `>>de<<`."""
-    return sorted(token for token in tokenizer.get_vocab() if TAG.fullmatch(token))
-
-
-def check_tagged(tokenizer: PreTrainedTokenizerBase, tags: Iterable[str]) -> None:
-    """Raises a RecipeError if a tokenizer knows several target languages and the text is to have none."""
-    known = target_tags(tokenizer)
-    if len(known) > 1 and not any(tags):
-        raise RecipeError(
-            f"data.target_tags: the model knows {', '.join(known[:5])}{' …' if len(known) > 5 else ''} and would be told none; "
-            "give --data.target_tags always, or name all its pairs"
-        )
-
-
-def check_tags(tokenizer: PreTrainedTokenizerBase, tags: Iterable[str]) -> None:
-    """Refuses tags the tokenizer would turn into `<unk>` without a word.
-
-    Raises:
-        TokenizerError: names the unknown tag and the known ones.
-    """
-    vocabulary = tokenizer.get_vocab()
-    known = target_tags(tokenizer)
-    for tag in tags:
-        if tag and tag not in vocabulary:
-            raise TokenizerError(
-                f"tag {tag} is unknown to the tokenizer (it knows {', '.join(known) or 'none'}); train a tokenizer with this "
-                "target language, or correct the tag"
-            )
-
-
-def reserved(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """What a tokenizer would not take for text wherever it stands: its special tokens, and SentencePiece's sign for a space."""
-    pieces = any(entry.startswith(SPACE) for entry in tokenizer.get_vocab())
-    return (*tokenizer.all_special_tokens, *((SPACE,) if pieces else ()))
-
-
-def takes_for_text(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], bool]:
-    """Whether a tokenizer takes all of a text for text, as a function of the text."""
-    special, tags = reserved(tokenizer), hasattr(tokenizer, "supported_language_codes")
-    return lambda text: not (tags and like_a_tag(text)) and not any(each in text for each in special)
-
-
-def check_languages(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuses a tokenizer that puts its own languages into every text, whatever the pair.
-
-    Raises:
-        TokenizerError: it has `src_lang` and `tgt_lang`, as those of M2M100, NLLB and mBART.
-    """
-    if hasattr(tokenizer, "src_lang"):
-        kind, source, target = type(tokenizer).__name__, tokenizer.src_lang, getattr(tokenizer, "tgt_lang", None)
-        raise TokenizerError(
-            f"{kind} names languages by src_lang and tgt_lang (here {source} and {target}, whatever the pair), which is not "
-            "supported yet; take a model with target tags such as >>de<<, or one of a single pair"
-        )
-
-
-def check_text_tags(tokenizer: PreTrainedTokenizerBase, sentences: Iterable[str]) -> None:
-    """Applies `check_tags` to the tag at the start of every sentence that has one."""
-    check_tags(tokenizer, {match[0] for sentence in sentences if (match := TAG.match(sentence))})

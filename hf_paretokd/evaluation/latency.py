@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from hf_paretokd.data.languages import Direction
 from hf_paretokd.errors import ModelError
 from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import longest_output
@@ -17,6 +18,7 @@ from hf_paretokd.utils.files import save_json, typed_json
 from hf_paretokd.utils.timing import interleaved_medians
 
 SENTENCES, TURNS = 20, 3
+Source = tuple[list[int], Direction]
 logger = logging.getLogger(__name__)
 
 
@@ -53,29 +55,29 @@ class Cost:
     megabytes: float
 
 
-def spaced_by_length(ids: Sequence[list[int]]) -> list[list[int]]:
+def spaced_by_length(sources: Sequence[Source]) -> list[Source]:
     """Twenty sentences (or all, if there are fewer) at even steps from the shortest to the longest."""
-    ranked = sorted(ids, key=len)
+    ranked = sorted(sources, key=lambda source: len(source[0]))
     count = min(SENTENCES, len(ranked))
     return [ranked[round(step * (len(ranked) - 1) / max(count - 1, 1))] for step in range(count)]
 
 
 def measure_latencies(
-    decoders: Mapping[Member, Decoder], sentences: Sequence[list[int]], limit: int, num_beams: int
+    decoders: Mapping[Member, Decoder], sentences: Sequence[Source], limit: int, num_beams: int
 ) -> dict[Member, float]:
     """Median milliseconds a sentence of every decoder, which take turns.
 
     Args:
         decoders: what translates, by model.
-        sentences: source ids, special tokens included.
+        sentences: source ids, special tokens included, and what the models are told of their languages.
         limit: longest output in tokens.
         num_beams: 1 for greedy search.
     """
     found: dict[Member, list[float]] = {member: [] for member in decoders}
-    for ids in tqdm(sentences, desc="latency", unit=" sentences", leave=False):
+    for ids, direction in tqdm(sentences, desc="latency", unit=" sentences", leave=False):
         longest = longest_output([ids], limit)
         actions = {
-            member: lambda decode=decode, ids=ids, longest=longest: list(decode([ids], longest, num_beams))
+            member: lambda decode=decode: list(decode([ids], longest, num_beams, direction))  # noqa: B023 (called at once)
             for member, decode in decoders.items()
         }
         for member, seconds in interleaved_medians(actions, TURNS, progress=False).items():

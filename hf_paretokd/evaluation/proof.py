@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_paretokd.data.languages import UNTOLD, Direction, generation_arguments, target_token
 from hf_paretokd.evaluation.significance import LEVEL, paired_bootstrap
 from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
@@ -21,11 +22,12 @@ LARGEST_LOSS, ENOUGH = 0.3, 1000  # BLEU points that quantization may cost on so
 
 @dataclass(frozen=True)
 class Sentences:
-    """Test text in one target language: tagged sources and references."""
+    """Test text in one target language: sources, references, and what the model is told of all of them."""
 
     language: str
     sources: Sequence[str]
     references: Sequence[str]
+    direction: Direction = UNTOLD
 
 
 @dataclass(frozen=True)
@@ -103,17 +105,20 @@ def prove(
     if quantization != "float32":
         decoders[quantization] = ctranslate.ctranslate_decoder(result, tokenizer)
     for text in texts:
-        ids = encode_sources(tokenizer, text.sources, limit)
-        found = {name: decode_all(decoder, ids, limit, description=name) for name, decoder in decoders.items()}
+        ids, start = encode_sources(tokenizer, text.sources, limit, text.direction), beginning(model, tokenizer, text.direction)
+        found = {
+            name: decode_all(decoder, ids, limit, description=name, direction=text.direction)
+            for name, decoder in decoders.items()
+        }
         proof.sentences += len(ids)
         for row, source in enumerate(ids):
-            ours, theirs = (bare(found[name][row], model) for name in ("generate", "float32"))
+            ours, theirs = (bare(found[name][row], start, model) for name in ("generate", "float32"))
             if ours == theirs:
                 proof.equal += 1
                 continue
             position = next(step for step in range(len(ours) + 1) if ours[: step + 1] != theirs[: step + 1])
             original, converted = (str(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in (ours, theirs))
-            gap = gap_before(model, source, ours[:position])
+            gap = gap_before(model, source, [*start, *ours[:position]])
             difference = Difference(text.sources[row], original, converted, position, gap)
             (proof.ties if difference.gap <= TIE else proof.broken).append(difference)
         if quantization != "float32":
@@ -139,18 +144,28 @@ def quantization_loss(lines: Mapping[str, Sequence[str]], quantization: str, tex
     )
 
 
-def bare(ids: Sequence[int], model: PreTrainedModel) -> list[int]:
-    """Target ids without the start token and whatever follows the last word."""
-    config = model.config
-    start = 1 if ids and ids[0] == config.decoder_start_token_id else 0
-    words = list(ids[start:])
-    return words[: words.index(config.eos_token_id)] if config.eos_token_id in words else words
+def beginning(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, direction: Direction = UNTOLD) -> list[int]:
+    """What the decoder has read before the first word: the token it starts from, and that of the language if there is one."""
+    token, config = target_token(tokenizer, direction), model.config
+    start = generation_arguments(tokenizer, direction).get("decoder_start_token_id", config.decoder_start_token_id)
+    return [start] if token in (None, start) else [start, token]
+
+
+def bare(ids: Sequence[int], start: Sequence[int], model: PreTrainedModel) -> list[int]:
+    """Target ids without what they start with, all of it or the language alone, and whatever follows the last word."""
+    words = list(ids)
+    for first in (list(start), list(start[1:])):
+        if words[: len(first)] == first:
+            words = words[len(first) :]
+            break
+    end = model.config.eos_token_id
+    return words[: words.index(end)] if end in words else words
 
 
 @torch.inference_mode()
 def gap_before(model: PreTrainedModel, source: list[int], prefix: list[int]) -> float:
-    """Difference in log-probability of the two best tokens after a target prefix, `<pad>` aside."""
-    target = torch.tensor([[model.config.decoder_start_token_id, *prefix]], device=model.device)
+    """Difference in log-probability of the two best tokens after all that the decoder has read, `<pad>` aside."""
+    target = torch.tensor([prefix], device=model.device)
     logits = model(input_ids=torch.tensor([source], device=model.device), decoder_input_ids=target).logits[0, -1]
     logits[model.config.pad_token_id] = -torch.inf
     best = logits.float().log_softmax(-1).topk(2).values
@@ -209,8 +224,9 @@ def prove_trimming(
     for (each, words), ids in zip((original, trimmed), (old, new), strict=True):
         decoder = decoder_of(each, words, "transformers")
         outputs.append(decode_all(decoder, [ids[row] for row in same], limit, description="comparing") if same else [])
+    start = [beginning(*each) for each in (original, trimmed)]
     for row, ours, theirs in zip(same, *outputs, strict=True):
-        ours, theirs = bare(ours, model), [kept.target[each] for each in bare(theirs, trimmed[0])]
+        ours, theirs = bare(ours, start[0], model), [kept.target[each] for each in bare(theirs, start[1], trimmed[0])]
         if ours == theirs:
             proof.equal += 1
             continue
@@ -220,7 +236,7 @@ def prove_trimming(
             used[1][ours[position]] += 1
         else:
             before, now = (str(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in (ours, theirs))
-            found = Difference(sources[row], before, now, position, gap_before(model, old[row], ours[:position]))
+            found = Difference(sources[row], before, now, position, gap_before(model, old[row], [*start[0], *ours[:position]]))
             (proof.ties if found.gap <= TIE else proof.broken).append(found)
     proof.dropped = dict((named(tokenizer, used[0], False) + named(tokenizer, used[1], True)).most_common())
     return proof

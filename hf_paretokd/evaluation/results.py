@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap
@@ -69,7 +70,7 @@ def translate_split(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Mapping[LanguagePair, ParallelText],
-    tags: Mapping[LanguagePair, str],
+    directions: Mapping[LanguagePair, Direction],
     num_beams: int,
     engine: str = "transformers",
 ) -> Outputs:
@@ -79,8 +80,8 @@ def translate_split(
     decoder = decoder_of(model, tokenizer, engine)
     for pair, text in texts.items():
         start = time.perf_counter()
-        sources = [tags[pair] + source for source in text.sources]
-        lines = translate(model, tokenizer, sources, num_beams, 4096, f"{member.title} {pair}", decoder)
+        what = f"{member.title} {pair}"
+        lines = translate(model, tokenizer, text.sources, num_beams, 4096, what, decoder, directions[pair])
         found.translations[pair] = [one_line(line) for line in lines]
         found.seconds[pair] = time.perf_counter() - start
     return found

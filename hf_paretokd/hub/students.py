@@ -6,8 +6,8 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_paretokd.data.languages import known_tags
 from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.data.tokenizer import target_tags
 from hf_paretokd.errors import ModelError
 from hf_paretokd.hub.card import CardFacts, MethodFacts, render_card
 from hf_paretokd.layout import CARD, PLAIN_CHECKPOINT
@@ -77,7 +77,7 @@ def short_facts(
         method,
         model.num_parameters(),
         pairs,
-        target_tags(tokenizer),
+        known_tags(tokenizer),
         model.config.model_type,
         usable_length(model.config, tokenizer),
     )

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from hf_paretokd.errors import UploadError
 from hf_paretokd.layout import CARD, PLAIN_CHECKPOINT, TOKENIZER_SETTINGS
-from hf_paretokd.models.files import without_local_keys
+from hf_paretokd.models.files import portable_settings
 from hf_paretokd.models.member import Member
 
 ATTEMPTS, FIRST_WAIT, LONGEST_WAIT, TIMEOUT = 4, 1.0, 20.0, 60.0  # seconds
@@ -43,7 +43,7 @@ class Upload:
         found = {path for pattern in PLAIN_CHECKPOINT for path in self.folder.glob(pattern)} if self.folder else set()
         for path in sorted(found):
             private = path.name == TOKENIZER_SETTINGS  # transformers notes in it where it was loaded from
-            content = without_local_keys(path.read_text("utf-8")).encode() if private else str(path)
+            content = portable_settings(path.read_text("utf-8")).encode() if private else str(path)
             yield CommitOperationAdd(place + path.name, content)
         yield CommitOperationAdd(place + CARD, self.card.encode())
 

@@ -8,13 +8,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from hf_paretokd.data.languages import PREFIXES, Direction, starts_as_usual, target_token
 from hf_paretokd.errors import ModelError
-from hf_paretokd.layout import CONFIG
+from hf_paretokd.layout import CONFIG, GENERATION_SETTINGS
+from hf_paretokd.models.files import load_tokenizer
 from hf_paretokd.utils.files import load_json, save_json
 from hf_paretokd.utils.quiet import quiet_files
 
-# ids of a batch, longest output, beams -> ids, which may still be in the making until they are asked for
-Decoder = Callable[[list[list[int]], int, int], Iterable[Sequence[int]]]
+# ids of a batch, longest output, beams, what is told -> ids, which may still be in the making until they are asked for
+Decoder = Callable[[list[list[int]], int, int, Direction], Iterable[Sequence[int]]]
+FORCED_END = "forced_eos_token_id"
 QUANTIZATIONS = ("float32", "int8", "int8_float32", "int16", "float16", "bfloat16", "int8_float16", "int8_bfloat16")
 
 
@@ -28,7 +31,8 @@ def convert(checkpoint: Path, folder: Path, quantization: str = "float32") -> No
     """Converts a plain checkpoint; `folder` must not be there yet.
 
     A converted Marian model adds the `</s>` of the source itself (`add_source_eos`), so that clients give it the pieces of
-    SentencePiece as they are.
+    SentencePiece as they are. Its configuration keeps of the model's what is to stand before the source, and whether `generate`
+    forces the end where the room ends.
 
     Raises:
         ModelError: CTranslate2 is missing, or knows no such quantization or architecture.
@@ -41,10 +45,20 @@ def convert(checkpoint: Path, folder: Path, quantization: str = "float32") -> No
     try:
         with quiet_files():
             ctranslate2.converters.TransformersConverter(str(checkpoint)).convert(str(folder), quantization=quantization)
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError, AttributeError) as error:  # the last where its configuration lacks a field
         raise ModelError(f"{checkpoint}: CTranslate2 cannot convert it ({' '.join(str(error).split())})") from error
-    if load_json(checkpoint / CONFIG)["model_type"] == "marian":
-        save_json({**load_json(folder / CONFIG), "add_source_eos": True}, folder / CONFIG)
+    config = load_json(checkpoint / CONFIG)
+    generation = checkpoint / GENERATION_SETTINGS
+    settings = {**config, **(load_json(generation) if generation.is_file() else {})}
+    changed: dict[str, Any] = {name: settings[name] for name in (*PREFIXES, FORCED_END) if settings.get(name) is not None}
+    if config["model_type"] == "marian":
+        changed["add_source_eos"] = True
+    elif config["model_type"] == "mbart":  # told apart by a field that not all configurations have
+        tokenizer = load_tokenizer(checkpoint)
+        changed["decoder_start_token"] = tokenizer.eos_token if starts_as_usual(tokenizer) else None
+        changed["bos_token"] = tokenizer.bos_token or tokenizer.cls_token  # mBART-50 has no such token in transformers 5
+    if changed:
+        save_json({**load_json(folder / CONFIG), **changed}, folder / CONFIG)
 
 
 def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_one: bool = False) -> Decoder:
@@ -56,7 +70,9 @@ def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_
     check_installed()
     import ctranslate2
 
-    ends = load_json(folder / CONFIG).get("add_source_eos", False)  # those of others do not
+    config = load_json(folder / CONFIG)
+    ends, forced = config.get("add_source_eos", False), config.get(FORCED_END) is not None  # those of others do not say
+    uncounted = (config["decoder_start_token"] is not None) + forced  # tokens, when it counts how long an output is
     threads = torch.get_num_threads()
     workers = 1 if one_by_one else threads
     translator = ctranslate2.Translator(
@@ -64,12 +80,14 @@ def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_
     )
     torch.set_num_threads(threads)  # the translator has taken its own number for that of the whole process
 
-    def decode(ids: list[list[int]], longest: int, beams: int) -> Iterable[Sequence[int]]:
+    def decode(ids: list[list[int]], longest: int, beams: int, direction: Direction) -> Iterable[Sequence[int]]:
         sources = [each[:-1] if ends and each[-1] == tokenizer.eos_token_id else each for each in ids]
         pieces = [tokenizer.convert_ids_to_tokens(each) for each in sources]
-        # CTranslate2 counts neither the start token nor the </s> that `generate` forces where the room ends
+        first = target_token(tokenizer, direction)
+        prefix = None if first is None else [[tokenizer.convert_ids_to_tokens(first)]] * len(pieces)
+        room = max(1, longest - uncounted)
         results = translator.translate_batch(
-            pieces, beam_size=beams, max_decoding_length=max(1, longest - 2), asynchronous=True
+            pieces, target_prefix=prefix, beam_size=beams, max_decoding_length=room, asynchronous=True
         )
         hypotheses = (list(finished(result).hypotheses[0]) for result in results)
         ids_of: Callable[[list[str]], Any] = tokenizer.convert_tokens_to_ids

@@ -3,6 +3,7 @@
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.batches import cut_sorted
-from hf_paretokd.data.tokenizer import check_languages, check_text_tags
+from hf_paretokd.data.languages import UNTOLD, Direction, asked, check_text_tags, encode, generation_arguments
 from hf_paretokd.errors import RecipeError
 from hf_paretokd.inference.ctranslate import Decoder, check_installed, convert, ctranslate_decoder
 from hf_paretokd.models.files import save_model, usable_length
@@ -38,7 +39,7 @@ def decoder_of(
         ModelError: CTranslate2 is not installed or cannot convert the model.
     """
     if engine == "transformers":
-        return lambda ids, longest, beams: generate(model, tokenizer, ids, longest, beams)
+        return partial(generate, model, tokenizer)
     check_installed()
     with tempfile.TemporaryDirectory() as folder:
         save_model(model, tokenizer, Path(folder) / "model")
@@ -46,9 +47,11 @@ def decoder_of(
         return ctranslate_decoder(Path(folder) / "converted", tokenizer)
 
 
-def encode_sources(tokenizer: PreTrainedTokenizerBase, sources: Sequence[str], limit: int) -> list[list[int]]:
+def encode_sources(
+    tokenizer: PreTrainedTokenizerBase, sources: Sequence[str], limit: int, direction: Direction = UNTOLD
+) -> list[list[int]]:
     """Source ids, special tokens included; longer text is cut to `limit` tokens."""
-    return tokenizer(list(sources), truncation=True, max_length=limit, return_attention_mask=False)["input_ids"]
+    return encode(tokenizer, direction, sources, truncation=True, max_length=limit)["input_ids"]
 
 
 def longest_output(sources: Sequence[Sequence[int]], limit: int) -> int:
@@ -58,12 +61,18 @@ def longest_output(sources: Sequence[Sequence[int]], limit: int) -> int:
 
 @torch.inference_mode()
 def generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: list[list[int]], longest: int, beams: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: list[list[int]],
+    longest: int,
+    beams: int,
+    direction: Direction = UNTOLD,
 ) -> Sequence[Sequence[int]]:
     """Target ids of one batch by the model itself, special tokens included."""
     batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(model.device)
     generating: Any = model
-    return generating.generate(**batch, num_beams=beams, do_sample=False, max_length=longest)
+    told = generation_arguments(tokenizer, direction)
+    return generating.generate(**batch, num_beams=beams, do_sample=False, max_length=longest, **told)
 
 
 def decode_all(
@@ -73,6 +82,7 @@ def decode_all(
     num_beams: int = 1,
     max_tokens: int = 4096,
     description: str | None = None,
+    direction: Direction = UNTOLD,
 ) -> list[list[int]]:
     """Target ids of every source, in batches of similar length, in the order given.
 
@@ -83,6 +93,7 @@ def decode_all(
         num_beams: 1 for greedy search.
         max_tokens: source tokens in a batch, padding included.
         description: label of the progress bar; None for no bar.
+        direction: what the model is told of the languages.
     """
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     cuts = [*cut_sorted([len(ids[index]) for index in order], max_tokens), len(ids)]
@@ -98,7 +109,7 @@ def decode_all(
         for start, end in pairwise(cuts):
             rows = order[start:end]
             sources = [ids[row] for row in rows]
-            begun.append((rows, decoder(sources, longest_output(sources, limit), num_beams)))
+            begun.append((rows, decoder(sources, longest_output(sources, limit), num_beams, direction)))
             if len(begun) > AHEAD:
                 finish(*begun.popleft())
         for each in begun:
@@ -114,30 +125,32 @@ def translate(
     max_tokens: int = 4096,
     description: str | None = None,
     decoder: Decoder | None = None,
+    direction: Direction | None = None,
 ) -> list[str]:
     """Translations of `sentences`, one each.
 
     Args:
         model: any sequence-to-sequence model.
         tokenizer: its tokenizer; sentences longer than that or the model takes are cut.
-        sentences: source text, with target tags if the model needs them.
+        sentences: source text, with target tags if the model is told languages by them.
         num_beams: 1 for greedy search.
         max_tokens: source tokens in a batch, padding included.
         description: label of the progress bar; None for no bar.
         decoder: what does the work, see `decoder_of`; default: the model's `generate`.
+        direction: what the model is told of the languages, see `asked`; default: what it was left with.
 
     Raises:
-        TokenizerError: a sentence starts with a tag the tokenizer does not know, or it names languages in another way.
+        TokenizerError: a sentence starts with a tag the tokenizer does not know, or the model has to be told its languages.
     """
     if not sentences:
         return []
-    check_languages(tokenizer)
+    direction = direction or asked(tokenizer, model.config.to_dict())
     check_text_tags(tokenizer, sentences)
     decoder = decoder or decoder_of(model, tokenizer, "transformers")
     limit = usable_length(model.config, tokenizer)
-    ids = encode_sources(tokenizer, sentences, limit)
+    ids = encode_sources(tokenizer, sentences, limit, direction)
     was_training = model.training
     model.eval()
-    found = decode_all(decoder, ids, limit, num_beams, max_tokens, description)
+    found = decode_all(decoder, ids, limit, num_beams, max_tokens, description, direction)
     model.train(was_training)
     return tokenizer.batch_decode(found, skip_special_tokens=True)

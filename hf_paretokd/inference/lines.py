@@ -14,16 +14,16 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from hf_paretokd.data.tokenizer import reserved
+from hf_paretokd.data.languages import UNTOLD, Direction, asked, encode, reserved
 from hf_paretokd.errors import DataError, ModelError, RecipeError, TokenizerError
 from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
 from hf_paretokd.inference.streams import STANDARD, check_free, open_sink, open_source, source_name
-from hf_paretokd.inference.targets import Targets
-from hf_paretokd.layout import CONVERTED_WEIGHTS
+from hf_paretokd.inference.targets import NONE, Targets
+from hf_paretokd.layout import CONFIG, CONVERTED_WEIGHTS
 from hf_paretokd.models.files import check_vocabulary, load_model, load_tokenizer, usable_length
-from hf_paretokd.utils.files import check_apart
+from hf_paretokd.utils.files import check_apart, load_json
 from hf_paretokd.utils.machine import fastest_device, moved
 from hf_paretokd.utils.text import cleaned, one_line
 
@@ -46,6 +46,7 @@ class LineTranslator:
         decoder: what does the work, see `decoder_of`.
         limit: longest text in tokens.
         targets: the tags that a line may start with, and the one it gets if it has none.
+        direction: what else the model is told of the languages of all lines.
         num_beams: 1 for greedy search.
         long: what to do with lines of more tokens: `split` translates them in pieces, `cut` what fits, `refuse` calls them bad.
         bad_lines: what to do with bad ones: `stop` ends with an error, `skip` gives a blank line, `copy` the line itself.
@@ -56,6 +57,7 @@ class LineTranslator:
     decoder: Decoder
     limit: int
     targets: Targets
+    direction: Direction = UNTOLD
     num_beams: int = 4
     long: str = "split"
     bad_lines: str = "stop"
@@ -130,14 +132,14 @@ class LineTranslator:
 
     def tokens(self, text: str) -> int:
         """How long a text is for the model."""
-        return len(self.tokenizer(text, return_attention_mask=False, verbose=False)["input_ids"])
+        return len(encode(self.tokenizer, self.direction, [text], verbose=False)["input_ids"][0])
 
     def sentences(self, texts: Sequence[str]) -> list[str]:
         """Translations of texts with their tags, each one line; what is longer than `limit` is cut."""
         if not texts:
             return []
-        ids = encode_sources(self.tokenizer, texts, self.limit)
-        found = decode_all(self.decoder, ids, self.limit, self.num_beams, self.max_tokens)
+        ids = encode_sources(self.tokenizer, texts, self.limit, self.direction)
+        found = decode_all(self.decoder, ids, self.limit, self.num_beams, self.max_tokens, direction=self.direction)
         return [one_line(text) for text in self.tokenizer.batch_decode(found, skip_special_tokens=True)]
 
 
@@ -160,11 +162,20 @@ def line_translator(
     quantization: str | None = None,
     num_beams: int = 4,
     to: str | None = None,
+    source_language: str | None = None,
     long: str = "split",
     bad_lines: str = "stop",
     max_tokens: int = 4096,
 ) -> LineTranslator:
-    """A translator by a checkpoint, or by an exported folder; `engine` None takes what the folder is made for.
+    """A translator by a checkpoint, or by an exported folder.
+
+    Args:
+        model: a folder or Hub id.
+        engine: see `decoder_of`; default: what the folder is made for.
+        quantization: of CTranslate2, where the model is converted first.
+        num_beams, long, bad_lines, max_tokens: see `LineTranslator`.
+        to: the target language, where the model is told and the lines do not say it.
+        source_language: the source language, where the model is told it.
 
     Raises:
         RecipeError: a quantization is given that nothing is converted to.
@@ -179,16 +190,17 @@ def line_translator(
     if converted:
         if engine == "transformers":
             raise ModelError(f"{model}: is made for CTranslate2; give --engine ctranslate2, or the original checkpoint")
-        limit = usable_length(None, tokenizer)
+        limit, config = usable_length(None, tokenizer), load_json(Path(model) / CONFIG)
         decoder = ctranslate.ctranslate_decoder(Path(model), tokenizer)
     else:
         loaded = load_model(model)
         check_vocabulary(loaded, tokenizer)
-        limit = usable_length(loaded.config, tokenizer)
+        limit, config = usable_length(loaded.config, tokenizer), loaded.config.to_dict()
         decoder = decoder_of(
             moved(loaded.eval(), fastest_device()), tokenizer, engine or "transformers", quantization or "float32"
         )
-    return LineTranslator(tokenizer, decoder, limit, targets, num_beams, long, bad_lines, max_tokens)
+    direction = asked(tokenizer, config, source_language, to if to != NONE else None)
+    return LineTranslator(tokenizer, decoder, limit, targets, direction, num_beams, long, bad_lines, max_tokens)
 
 
 def translate_file(

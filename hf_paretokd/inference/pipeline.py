@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import AutoModelForSeq2SeqLM, Pipeline
 
-from hf_paretokd.data.tokenizer import target_tags
+from hf_paretokd.data.languages import asked, encode, generation_arguments, known_tags, language_codes
 from hf_paretokd.inference.targets import Targets
 from hf_paretokd.models.files import usable_length
 
@@ -19,9 +19,10 @@ class TranslationPipeline(Pipeline):
     ```
 
     Text or a list of texts gives a list of `{"translation_text": …}`. Keyword arguments of `generate` (`num_beams`,
-    `max_length` …) are passed on; `src_lang` and `tgt_lang` reach tokenizers that know them. For models with target tags
-    `tgt_lang="de"` puts `>>de<<` before each text that has no tag of its own; without either, a model with several raises a
-    `TokenizerError` (`tgt_lang="none"` leaves the text as it is). Text longer than the model takes is cut.
+    `max_length` …) are passed on. `src_lang` and `tgt_lang` name the languages, such as `fr`, `fr_XX` or `fra_Latn`, where the
+    model has to be told (M2M100, NLLB, mBART; T5 with several pairs); default: what it was left with. For models with target
+    tags `tgt_lang="de"` puts `>>de<<` before each text that has no tag of its own; without either, a model with several raises
+    a `TokenizerError` (`tgt_lang="none"` leaves the text as it is). Text longer than the model takes is cut.
     """
 
     tokenizer: Any
@@ -45,23 +46,32 @@ class TranslationPipeline(Pipeline):
     ) -> tuple[dict, dict, dict]:
         languages = {name: value for name, value in (("src_lang", src_lang), ("tgt_lang", tgt_lang)) if value}
         cleaning = {"clean_up_tokenization_spaces": clean_up_tokenization_spaces} if clean_up_tokenization_spaces else {}
-        return languages, generate_kwargs, cleaning
+        return languages, {**languages, **generate_kwargs}, cleaning
 
     # as in transformers' own pipelines, the steps name their parameters
     def preprocess(self, text: str, src_lang: str | None = None, tgt_lang: str | None = None) -> Any:  # type: ignore[override]
         """Token ids of one text."""
         if not isinstance(text, str):
             raise TypeError(f"the translation pipeline takes text or a list of texts, not {type(text).__name__}")
-        limit = usable_length(self.model.config, self.tokenizer)
-        options = {"return_tensors": "pt", "truncation": True, "max_length": limit}
-        if hasattr(self.tokenizer, "_build_translation_inputs"):
-            return self.tokenizer._build_translation_inputs(text, src_lang=src_lang, tgt_lang=tgt_lang, **options)
-        if tgt_lang not in self.targets:
-            known = target_tags(self.tokenizer)
-            self.targets[tgt_lang] = Targets.of(self.tokenizer, tgt_lang if known else None)
-        return self.tokenizer(self.targets[tgt_lang].tagged(text), **options)
+        config, tokenizer = self.model.config, self.tokenizer
+        options: dict[str, Any] = {
+            "return_tensors": "pt",
+            "truncation": True,
+            "max_length": usable_length(config, tokenizer),
+        }
+        if hasattr(tokenizer, "supported_language_codes"):  # Marian; one without tags is asked for its only language or none
+            if tgt_lang not in self.targets:
+                self.targets[tgt_lang] = Targets.of(tokenizer, tgt_lang if known_tags(tokenizer) else None)
+            return tokenizer(self.targets[tgt_lang].tagged(text), **options)
+        direction = asked(tokenizer, config.to_dict(), src_lang, tgt_lang)
+        return encode(tokenizer, direction, [text], return_attention_mask=True, **options)
 
-    def _forward(self, model_inputs: Any, **generate_kwargs: Any) -> Any:  # type: ignore[override]
+    def _forward(  # type: ignore[override]
+        self, model_inputs: Any, src_lang: str | None = None, tgt_lang: str | None = None, **generate_kwargs: Any
+    ) -> Any:
+        if language_codes(self.tokenizer):
+            direction = asked(self.tokenizer, {}, src_lang, tgt_lang)
+            generate_kwargs = {**generation_arguments(self.tokenizer, direction), **generate_kwargs}
         if hasattr(self, "generation_config"):
             generate_kwargs.setdefault("generation_config", self.generation_config)
         return {"output_ids": self.model.generate(**model_inputs, **generate_kwargs)}

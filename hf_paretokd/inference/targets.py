@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from hf_paretokd.data.languages import check_tags, known_tags, language_codes
 from hf_paretokd.data.pairs import TAG, like_a_tag, target_tag
-from hf_paretokd.data.tokenizer import check_languages, check_tags, target_tags
 from hf_paretokd.errors import TokenizerError
 
 NONE = "none"  # for models that know tags but were trained without
@@ -31,18 +31,20 @@ class Targets:
 
         Args:
             tokenizer: whose vocabulary holds the tags.
-            language: of text without a tag, such as `de`; `none` leaves it as it is, as does a model with one target language.
+            language: of text without a tag, such as `de`; `none` leaves it as it is, as does a model with one target language
+                or one that is told languages otherwise.
 
         Raises:
-            TokenizerError: the tokenizer knows no such language, or names languages in another way than by tags.
+            TokenizerError: the tokenizer knows no such language, or its family is not supported.
         """
-        check_languages(tokenizer)
-        known = tuple(target_tags(tokenizer))
+        known, marian = tuple(known_tags(tokenizer)), hasattr(tokenizer, "supported_language_codes")
+        if language_codes(tokenizer) or not (known or marian):
+            return cls((), "", False)
         default = "" if language == NONE or len(known) < 2 else None
         if language and language != NONE:
             default = target_tag(language.removeprefix(">>").removesuffix("<<"))
             check_tags(tokenizer, [default])
-        return cls(known, default, hasattr(tokenizer, "supported_language_codes"))
+        return cls(known, default, marian)
 
     def split(self, text: str) -> tuple[str, str]:
         """The tag of a text, or nothing, and the text without it.

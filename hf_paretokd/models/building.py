@@ -111,12 +111,17 @@ def new_model(config: ModelConfig, entries: int, eos_token_id: int, seed: int) -
 
 
 def prepare_for_training(model: PreTrainedModel) -> None:
-    """Secures the row of `<pad>` and freezes computed position tables, which loading a checkpoint thaws.
+    """Secures the row of `<pad>`, freezes computed position tables, which loading a checkpoint thaws, and keeps all layers.
+
+    mBART and M2M100 leave layers out at random in training (`layerdrop`): then a depth would be another every time.
 
     Raises:
         ModelError: `<pad>` is not where Marian needs it.
     """
     secure_pad_row(model)
+    for stack in (model.get_encoder(), model.get_decoder()):
+        if getattr(stack, "layerdrop", 0):
+            stack.layerdrop = 0.0
     for name in model._keys_to_ignore_on_save or ():
         if name in dict(model.named_parameters()):
             model.get_parameter(name).requires_grad_(False)  # never gets a gradient: DistributedDataParallel would stop

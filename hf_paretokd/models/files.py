@@ -24,6 +24,7 @@ from hf_paretokd.models.head import is_marian
 from hf_paretokd.utils.quiet import quiet_files
 
 LOCAL_KEYS = ("is_local", "local_files_only", "name_or_path")
+LISTED, LISTED_BEFORE = "extra_special_tokens", "additional_special_tokens"
 LONGEST = 512  # tokens of a text for models whose positions do not bound it
 
 
@@ -217,8 +218,9 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
     config, generation = model.config, model.generation_config
     kept = config.use_cache, generation and generation.max_length
     config.use_cache = True
-    if tokenizer is not None and generation is not None and generation.max_length is not None:
-        generation.max_length = min(generation.max_length, usable_length(config, tokenizer))
+    if tokenizer is not None and generation is not None and (generation.max_length or position_limit(config)):
+        longest = usable_length(config, tokenizer)
+        generation.max_length = min(generation.max_length or longest, longest)
     try:
         with quiet_files():
             model.save_pretrained(folder)
@@ -234,12 +236,14 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, config: Pre
     """Writes a tokenizer that cuts text where its model ends, and tells nothing of this machine."""
     tokenizer.save_pretrained(folder)
     path = folder / TOKENIZER_SETTINGS
-    settings = json.loads(without_local_keys(path.read_text("utf-8")))
+    settings = json.loads(portable_settings(path.read_text("utf-8")))
     settings["model_max_length"] = usable_length(config, tokenizer)
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def without_local_keys(settings: str) -> str:
-    """A tokenizer's settings without what transformers notes about the machine they were loaded on."""
+def portable_settings(settings: str) -> str:
+    """A tokenizer's settings as transformers 4 can read them too, and without what is noted of the machine here."""
     kept = {key: value for key, value in json.loads(settings).items() if key not in LOCAL_KEYS}
+    if isinstance(kept.get(LISTED), list):  # transformers 4 wants a dictionary there, and a list under the older name
+        kept[LISTED_BEFORE] = list(dict.fromkeys([*(kept.get(LISTED_BEFORE) or ()), *kept.pop(LISTED)]))
     return json.dumps(kept, indent=2, ensure_ascii=False) + "\n"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from hf_paretokd.data.tokenizer import target_tags
+from hf_paretokd.data.languages import known_tags
 from hf_paretokd.evaluation.results import AVERAGE
 from hf_paretokd.hub.card import UNNAMED, CardFacts, CardTable, ModelScore, render_card
 from hf_paretokd.layout import CARD, SOURCE
@@ -53,7 +53,7 @@ def card_facts(run: Run, member: Member, names: Names = unnamed) -> CardFacts:
         parameters=int(size.value) if size else run.model(member).num_parameters(),
         pairs=recipe.data.parsed_pairs,
         languages=recipe.card.languages,
-        tags=target_tags(run.tokenizer),
+        tags=known_tags(run.tokenizer),
         model_type=config.model_type,
         longest=longest,
         repository=repository,

@@ -12,11 +12,11 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_paretokd.data.corpus import DataConfig, clean, filled_in, load_text, text_places
+from hf_paretokd.data.corpus import DataConfig, clean, load_text, text_places
 from hf_paretokd.data.distilled import MONOLINGUAL, TRAINING, Provenance, fingerprint, read_provenance
-from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.languages import Direction, check_tagged
+from hf_paretokd.data.pairs import LanguagePair, filled_in
 from hf_paretokd.data.readers import Row, read_lines
-from hf_paretokd.data.tokenizer import check_tagged
 from hf_paretokd.errors import DataError, ModelError, RecipeError
 from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import check_engine, decoder_of, translate
@@ -35,10 +35,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sources:
-    """Sentences of a language pair as they go to the model and as they stand in the corpus."""
+    """Sentences of a language pair, as they go to the model and as they stand in the corpus, and what the model is told."""
 
-    tagged: list[str]
+    texts: list[str]
     lines: list[str]
+    direction: Direction
 
 
 def distill(
@@ -84,18 +85,17 @@ def distill(
     run = None if again else run_around(teacher, overrides)
     recipe = run.recipe if run else command_line_recipe(overrides)
     data = recipe.data
-    tags, places = recipe.tags, monolingual_places(data, text)
+    places = monolingual_places(data, text)
     files = list(dict.fromkeys(path for found in places.values() for path in found))
     read = files or text_places(data)
     check_apart(folder, [teacher, *([run.folder] if run else []), *read])
     check_output(folder, overwrite or again)
     lines = monolingual_lines(places) if files else training_lines(data)
-    sources = {
-        pair: Sources([tags[pair] + line for line in found], list(map(one_line, found))) for pair, found in lines.items()
-    }
     loaded, tokenizer = load_checkpoint(teacher)
+    told = recipe.directions(tokenizer, loaded.config)
     if not run:
-        check_tagged(tokenizer, tags.values())
+        check_tagged(tokenizer, told.values())
+    sources = {pair: Sources(found, list(map(one_line, found)), told[pair]) for pair, found in lines.items()}
     device = fastest_device() if engine == "transformers" else torch.device("cpu")
     plan = Provenance(
         model=str(model),
@@ -106,7 +106,7 @@ def distill(
         max_tokens=max_tokens,
         of=MONOLINGUAL if files else TRAINING,
         places=[str(path) for path in read],
-        tags={str(pair): tag for pair, tag in tags.items()},
+        tags={str(pair): str(direction) for pair, direction in told.items()},
         lines={str(pair): len(found.lines) for pair, found in sources.items()},
         sources={str(pair): fingerprint(found.lines) for pair, found in sources.items()},
         machine=described(1, device.type),
@@ -255,14 +255,14 @@ def translate_shards(
     with tqdm(total=total, unit=" sentences", desc="distilling", smoothing=0.05) as bar:
         for pair, found in sources.items():
             for number, start in enumerate(range(0, len(found.lines), SHARD)):
-                part, path = found.tagged[start : start + SHARD], distilled_shard(folder, str(pair), number)
+                part, path = found.texts[start : start + SHARD], distilled_shard(folder, str(pair), number)
                 bar.set_postfix_str(str(pair), refresh=False)
                 if path.is_file():
                     bar.initial += len(part)  # so that the estimate is of what was translated now
                     bar.update(len(part))
                     continue
                 begun = time.monotonic()
-                made = translate(model, tokenizer, part, num_beams, max_tokens, None, decoder)
+                made = translate(model, tokenizer, part, num_beams, max_tokens, None, decoder, found.direction)
                 write_whole(path, "".join(f"{one_line(line)}\n" for line in made))
                 bar.update(len(part))
                 yield time.monotonic() - begun

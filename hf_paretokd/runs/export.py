@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import load_text, text_places
+from hf_paretokd.data.languages import Direction
 from hf_paretokd.errors import ExportError, ModelError, RecipeError
 from hf_paretokd.evaluation.proof import Proof, Sentences, prove
 from hf_paretokd.inference.ctranslate import convert
@@ -35,12 +36,13 @@ def export_checkpoint(model: str, output: Path, quantization: str, overwrite: bo
     check_apart(output, text_places(recipe.data))
     original, tokenizer = load_checkpoint(model)
     texts = run.text("test") if run else load_text(recipe.data, "test")
-    by_language: dict[str, tuple[list[str], list[str]]] = {}
+    found = recipe.directions(tokenizer, original.config)
+    by_language: dict[tuple[str, Direction], tuple[list[str], list[str]]] = {}
     for pair, text in texts.items():
-        sources, references = by_language.setdefault(pair.target, ([], []))
-        sources += [recipe.tags[pair] + source for source in text.sources]
+        sources, references = by_language.setdefault((pair.target, found[pair]), ([], []))
+        sources += text.sources
         references += text.targets
-    sentences = [Sentences(language, *lines) for language, lines in by_language.items()]
+    sentences = [Sentences(language, *lines, told) for (language, told), lines in by_language.items()]
     return export_model(original, tokenizer, sentences, output, quantization, overwrite)
 
 

@@ -17,7 +17,7 @@ from hf_paretokd.evaluation.latency import (
 )
 from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.ctranslate import Decoder
-from hf_paretokd.inference.decoding import check_engine, decoder_of, encode_sources
+from hf_paretokd.inference.decoding import check_engine, decoder_of
 from hf_paretokd.layout import CONVERTED_WEIGHTS, WEIGHTS
 from hf_paretokd.models.files import usable_length
 from hf_paretokd.models.member import Member, distinct
@@ -41,12 +41,11 @@ def measure_run(run: Run, engine: str = "transformers", quantization: str = "flo
         TrainingError: nothing was scored.
     """
     check_engine(engine, quantization)
-    sources = run.sources()
+    sources = spaced_by_length(run.source_ids())
     members = distinct(member for member in run.members if member in run.scored)
     limit = usable_length(run.config(members[-1]), run.tokenizer)
-    ids = spaced_by_length(encode_sources(run.tokenizer, sources, limit))
     beams = run.recipe.evaluation.num_beams
-    protocol = Protocol(engine, quantization, beams, len(ids), TURNS, torch.get_num_threads(), machine_name())
+    protocol = Protocol(engine, quantization, beams, len(sources), TURNS, torch.get_num_threads(), machine_name())
     path = run.layout.latency(engine, quantization)
     known = read_costs(path)
     if known and known[0] == protocol and set(members) <= set(known[1]):
@@ -64,7 +63,7 @@ def measure_run(run: Run, engine: str = "transformers", quantization: str = "flo
                 decoders[member] = ctranslate.ctranslate_decoder(converted, run.tokenizer, one_by_one=True)
                 weights = converted / CONVERTED_WEIGHTS
             megabytes[member] = weights.stat().st_size / 1e6
-    times = measure_latencies(decoders, ids, limit, beams)
+    times = measure_latencies(decoders, sources, limit, beams)
     costs = {member: Cost(round(times[member], 3), round(megabytes[member], 3)) for member in members}
     try:
         write_costs(protocol, costs, path)

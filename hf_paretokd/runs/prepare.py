@@ -13,7 +13,8 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainerCallb
 
 from hf_paretokd.data.corpus import ParallelText, load_text, text_places
 from hf_paretokd.data.distilled import read_provenance
-from hf_paretokd.data.encoding import encode_split
+from hf_paretokd.data.encoding import encode_told
+from hf_paretokd.data.languages import Direction, tell
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.tokenizer import train_tokenizer
 from hf_paretokd.errors import ModelError, RecipeError, TrainingError
@@ -35,17 +36,20 @@ from hf_paretokd.utils.files import check_apart, claimed, save_json
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a training needs but its models: text and token ids of `train` and `validation`."""
+    """All that a training needs but its models: text and token ids of `train` and `validation`, what is told of languages."""
 
     recipe: Recipe
     texts: dict[str, dict[LanguagePair, ParallelText]]
     encoded: dict[str, DatasetDict]
     tokenizer: PreTrainedTokenizerBase
     start: "StartOfRun"
+    directions: dict[LanguagePair, Direction]
 
     def trainer(self, callbacks: Sequence[TrainerCallback] = ()) -> TranslationTrainer:
         """The method's trainer with new models, or those that the recipe starts from."""
         models: list[Any] = [build_model(self.recipe.model, self.tokenizer, seed) for seed in self.recipe.peer_seeds]
+        for model in models:
+            tell(model, self.tokenizer, self.directions)
         trainer_class: Any = self.recipe.trainer_class  # each method takes what it needs for a model
         return trainer_class(
             model=models if len(models) > 1 else models[0],
@@ -129,13 +133,14 @@ def prepare(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> Pr
         shape = load_config(named) if named else recipe.model
         full = config_depth(shape.to_dict() if isinstance(shape, PreTrainedConfig) else asdict(shape))
         check_depths(recipe.evaluation.depths or (), full)
-        target_tags, max_length = recipe.data.target_tags, recipe.data.max_length or usable_length(shape, tokenizer)
-        encoded = {split: encode_split(text, tokenizer, target_tags, max_length) for split, text in texts.items()}
+        told = recipe.directions(tokenizer, shape if isinstance(shape, PreTrainedConfig) else None)
+        max_length = recipe.data.max_length or usable_length(shape, tokenizer)
+        encoded = {split: encode_told(text, tokenizer, told, max_length) for split, text in texts.items()}
         recipe.split_by_size({str(pair): len(text) for pair, text in texts["train"].items()})
     except BaseException:
         start.release()
         raise
-    return Prepared(recipe, texts, encoded, tokenizer, start)
+    return Prepared(recipe, texts, encoded, tokenizer, start, told)
 
 
 def check_depths(depths: Sequence[str], full: Depth) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import DataConfig
+from hf_paretokd.data.languages import Direction, directions
 from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.data.tokenizer import TokenizerConfig
@@ -152,11 +154,21 @@ class Recipe:
         """The training arguments; made when they are asked for, because a run can be read where it could not be trained."""
         return parse_section(self.trainer_class.config_class, self.training_fields, f"{self.where}: training")
 
-    @property
-    def tags(self) -> dict[LanguagePair, str]:
-        """What goes before the source text of each pair, as the models have learnt it."""
+    def directions(
+        self, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig | None = None
+    ) -> dict[LanguagePair, Direction]:
+        """What a model is told of each pair, as it has learnt it.
+
+        Args:
+            tokenizer: the model's.
+            config: the model's; None for one that is new.
+
+        Raises:
+            TokenizerError, RecipeError: as `hf_paretokd.data.languages.directions`.
+        """
         tagged = any(source_tags(self.trained_pairs or self.data.parsed_pairs, self.data.target_tags).values())
-        return source_tags(self.data.parsed_pairs, "always" if tagged else "needed")
+        rule, prefix = "always" if tagged else "needed", self.data.source_prefix
+        return directions(tokenizer, self.data.parsed_pairs, rule, prefix, config.to_dict() if config else None)
 
     @property
     def run_folder(self) -> Path:

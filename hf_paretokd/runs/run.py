@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.distilled import Provenance
+from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import FolderReadOnly, ModelError, ParetoKDError, RecipeError, TrainingError
 from hf_paretokd.evaluation.contamination import Contamination
@@ -22,8 +23,9 @@ from hf_paretokd.evaluation.plots import Decision
 from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, read_results
 from hf_paretokd.evaluation.significance import Comparison
 from hf_paretokd.evaluation.translations import read_translations
+from hf_paretokd.inference.decoding import encode_sources
 from hf_paretokd.layout import CONFIG, MEMBERS, REFERENCE, SOURCE, STUDENT, TRAINER_STATE, WEIGHTS, RunLayout, member_place
-from hf_paretokd.models.files import check_vocabulary, load_config, load_model, load_tokenizer
+from hf_paretokd.models.files import check_vocabulary, load_config, load_model, load_tokenizer, usable_length
 from hf_paretokd.models.member import Member
 from hf_paretokd.models.slicing import extract_student
 from hf_paretokd.runs.comet import comet_rows
@@ -206,16 +208,22 @@ class Run:
     def _translations(self) -> dict[str, dict[str, list[str]]]:
         return {pair: self.kept(self.split, pair) for pair in self.pairs}
 
-    def sources(self) -> list[str]:
-        """The source text of the quoted split with its tags, all pairs, as the run has kept it.
+    @cached_property
+    def directions(self) -> dict[LanguagePair, Direction]:
+        """What the models are told of each pair."""
+        return self.recipe.directions(self.tokenizer, self.config(self.main))
+
+    def source_ids(self) -> list[tuple[list[int], Direction]]:
+        """The source text of the quoted split, all pairs, as the run has kept it; each with what the models are told of it.
 
         Raises:
             TrainingError: the run has none.
         """
-        found = []
+        limit, found = usable_length(self.config(self.main), self.tokenizer), []
         for pair in self.pairs:
-            tag = self.recipe.tags[LanguagePair.parse(pair)]
-            found += [tag + source for source in self.translations(pair).get(SOURCE, ())]
+            direction, lines = self.directions[LanguagePair.parse(pair)], self.translations(pair).get(SOURCE)
+            ids = encode_sources(self.tokenizer, lines, limit, direction) if lines else []
+            found += [(each, direction) for each in ids]
         if not found:
             raise TrainingError(f"{self.folder}: holds no scored text; score its models first: paretokd evaluate {self.folder}")
         return found

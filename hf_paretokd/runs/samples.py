@@ -4,6 +4,7 @@ from typing import Any
 
 from transformers import pipeline
 
+from hf_paretokd.data.languages import known_tags
 from hf_paretokd.models.member import Member
 from hf_paretokd.runs.run import Run
 
@@ -17,7 +18,10 @@ def sample_translations(run: Run, member: Member, count: int = 2) -> list[tuple[
     for position, (pair, text) in enumerate(run.text("test").items()):
         chosen = slice(position * count, (position + 1) * count)
         sources, targets = text.sources[chosen], text.targets[chosen]
-        results = translator([run.recipe.tags[pair] + source for source in sources])
+        told = run.directions[pair]
+        codes = {"src_lang": told.src_lang, "tgt_lang": told.tgt_lang} if told.tgt_lang else {}
+        tag = told.before if known_tags(tokenizer) else ""  # other words are put there by the pipeline
+        results = translator([tag + source for source in sources], **codes)
         for source, result, target in zip(sources, results, targets, strict=True):
             rows.append((str(pair), source, result["translation_text"], target))
     return rows

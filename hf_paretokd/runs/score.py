@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText, load_text
+from hf_paretokd.data.languages import Direction, check_tagged
 from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.data.tokenizer import check_tagged
 from hf_paretokd.evaluation.results import AVERAGE, Outputs, ResultRow, score_outputs, translate_split, write_results
 from hf_paretokd.evaluation.significance import Comparison
 from hf_paretokd.evaluation.translations import write_translations
@@ -54,24 +54,25 @@ def score_run(run: Run) -> Scores:
         students = [Member("student", depth, peer) for peer in peers for depth in depths]
     models = {member: run.model(member) for member in (*whole, *students)}
     texts = {split: run.text(split) for split in run.recipe.evaluation.splits}
-    return score_models(models, run.tokenizer, texts, run.recipe.tags, run.recipe.evaluation, run.device)
+    return score_models(models, run.tokenizer, texts, run.directions, run.recipe.evaluation, run.device)
 
 
 def score_model(name: str, overrides: Sequence[str]) -> Scores:
     """Scores any plain checkpoint; data and evaluation fields come from the command line."""
     recipe = command_line_recipe(overrides)
     model, tokenizer = load_checkpoint(name)
-    check_tagged(tokenizer, recipe.tags.values())
+    found = recipe.directions(tokenizer, model.config)
+    check_tagged(tokenizer, found.values())
     texts = {split: load_text(recipe.data, split) for split in recipe.evaluation.splits}
     models = {Member("model", model_depth(model)): model}
-    return score_models(models, tokenizer, texts, recipe.tags, recipe.evaluation, fastest_device())
+    return score_models(models, tokenizer, texts, found, recipe.evaluation, fastest_device())
 
 
 def score_models(
     models: Mapping[Member, PreTrainedModel],
     tokenizer: PreTrainedTokenizerBase,
     texts: Mapping[str, Mapping[LanguagePair, ParallelText]],
-    tags: Mapping[LanguagePair, str],
+    directions: Mapping[LanguagePair, Direction],
     options: EvaluationConfig,
     device: torch.device,
 ) -> Scores:
@@ -84,7 +85,7 @@ def score_models(
             same = member.student()
             if same not in made:
                 made[same] = translate_split(
-                    member, moved(model, device), tokenizer, pairs, tags, options.num_beams, options.engine
+                    member, moved(model, device), tokenizer, pairs, directions, options.num_beams, options.engine
                 )
             outputs[member] = made[same]
         rows, compared = score_outputs(outputs, pairs, options.high_resource or ())

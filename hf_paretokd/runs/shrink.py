@@ -14,9 +14,9 @@ from typing import Any
 
 from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.distilled import Provenance
+from hf_paretokd.data.languages import known_tags
 from hf_paretokd.data.pairs import LanguagePair, source_tags, target_tag
 from hf_paretokd.data.readers import read_aligned
-from hf_paretokd.data.tokenizer import target_tags
 from hf_paretokd.errors import DataError, ModelError, RecipeError
 from hf_paretokd.evaluation.proof import TrimmingProof, prove_trimming
 from hf_paretokd.layout import CONFIG, PICKLED_WEIGHTS, WEIGHTS, StartLayout, distilled_sides
@@ -69,7 +69,7 @@ def begun(recipe: Recipe) -> Recipe:
     start.folder.mkdir(parents=True, exist_ok=True)
     save_json(plan, start.plan)
     tokenizer = load_tokenizer(model)
-    tagged = bool(target_tags(tokenizer))
+    tagged = bool(known_tags(tokenizer))
     pairs, rule = recipe.data.parsed_pairs, "always" if tagged else "needed"
     tags = source_tags(pairs, rule)
     record = distilled(recipe, model, start, rule)
@@ -139,7 +139,7 @@ def checked_model(recipe: Recipe, start: StartLayout) -> str:
             with whole_folder(start.original) as written:
                 save_model(load_pickled(folder), load_tokenizer(name), written)
         name = str(start.original)
-    known = target_tags(load_tokenizer(name))
+    known = known_tags(load_tokenizer(name))
     for pair in recipe.data.parsed_pairs:
         if known and target_tag(pair.target) not in known:
             raise RecipeError(

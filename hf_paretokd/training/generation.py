@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.data.encoding import Pairs
+from hf_paretokd.data.languages import UNTOLD, Direction, asked, coded_directions, language_codes
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.evaluation.metrics import PairPrediction, TranslationMetrics
 from hf_paretokd.inference.decoding import decode_all, decoder_of
@@ -56,14 +57,16 @@ class GeneratingTrainer(PushingTrainer):
             )
         return beams, wanted
 
-    def translated(self, model: PreTrainedModel, dataset: datasets.Dataset, beams: int, longest: int) -> list[list[int]]:
+    def translated(
+        self, model: PreTrainedModel, dataset: datasets.Dataset, beams: int, longest: int, direction: Direction
+    ) -> list[list[int]]:
         """Target ids of every row, made by all processes together."""
         rank, processes = self.args.process_index, self.args.world_size
         sources = dataset["input_ids"][rank::processes]
         was_training = model.training
         moved(model, self.args.device).eval()
         decoder = decoder_of(model, self.processing_class, "transformers")
-        made = decode_all(decoder, sources, longest, beams, self.args.max_tokens)
+        made = decode_all(decoder, sources, longest, beams, self.args.max_tokens, direction=direction)
         model.train(was_training)
         shares = [made] if processes == 1 else gather_object([made])
         return [shares[row % processes][row // processes] for row in range(len(dataset))]
@@ -72,9 +75,16 @@ class GeneratingTrainer(PushingTrainer):
         """Target ids of every pair by every whole model."""
         beams, longest = self.decoding(given)
         return [
-            {name: self.translated(model, dataset, beams, longest) for name, dataset in pairs.items()}
+            {name: self.translated(model, dataset, beams, longest, self.direction(name)) for name, dataset in pairs.items()}
             for model in self.model.models()
         ]
+
+    def direction(self, name: str) -> Direction:
+        """What the models are told of a data set that is named after its language pair; its sources hold the rest already."""
+        tokenizer = self.processing_class
+        if not language_codes(tokenizer):
+            return UNTOLD
+        return next(iter(coded_directions(tokenizer, [name]).values()), None) or asked(tokenizer, {})
 
     def generation_metrics(self, pairs: Pairs, translations: Sequence[Mapping[str, list[list[int]]]]) -> dict[str, float]:
         """What `compute_metrics` finds out (default: BLEU and chrF), on average over pairs, and of each; the same of peers."""

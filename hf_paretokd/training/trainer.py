@@ -20,6 +20,7 @@ from transformers.utils import logging
 
 from hf_paretokd.data.batches import IGNORED, PairBatches
 from hf_paretokd.data.encoding import Pairs, as_pairs, target_length
+from hf_paretokd.data.languages import coded_directions, tell
 from hf_paretokd.data.sampling import (
     MicroBatchSampler,
     MicroBatchStream,
@@ -141,6 +142,7 @@ class TranslationTrainer(GeneratingTrainer):
                 each.set_attn_implementation("eager")  # sdpa is slow there under bf16 autocast
             if tokenizer is not None:
                 check_vocabulary(each, tokenizer)
+                tell(each, tokenizer, coded_directions(tokenizer, self.train_pairs))
         self.checked = partial(check_ids, models)
         for text in (self.train_pairs, self.eval_pairs):
             self.checked(text)

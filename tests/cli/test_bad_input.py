@@ -7,10 +7,10 @@ import shutil
 import sys
 
 import pytest
-import sentencepiece
 import yaml
 from commands import TINY
-from transformers import M2M100Tokenizer
+from lookalikes import family_like
+from transformers import PLBartTokenizer
 
 from hf_paretokd.cli import main as cli
 
@@ -139,19 +139,19 @@ def several_targets(path):
     return spoil
 
 
-def m2m_tokenizer(path):
-    """A tokenizer that puts languages into every text, whatever the pair."""
+def family(kind):
+    """A model of a family that names its languages by codes."""
 
     def spoil(place):
-        pieces = place / "run/teacher/source.spm"
-        model = sentencepiece.SentencePieceProcessor(model_file=str(pieces))
-        known = [model.id_to_piece(number) for number in range(model.get_piece_size())]
-        entries = ["<s>", "<pad>", "</s>", "<unk>", *(piece for piece in known if piece != "<unk>")]
-        (place / "m2m.json").write_text(json.dumps({entry: number for number, entry in enumerate(entries)}))
-        made = M2M100Tokenizer(str(place / "m2m.json"), str(pieces), src_lang="en", tgt_lang="fr", num_madeup_words=8)
-        made.save_pretrained(place / path)
+        lines = (place / "text/bs-en/train.en").read_text("utf-8").splitlines()
+        family_like(kind, place / kind, lines[:200])
 
     return spoil
+
+
+def other_tokenizer(place):
+    """A tokenizer that names languages in a way of its own."""
+    PLBartTokenizer(str(place / "run/teacher/source.spm")).save_pretrained(place / "other")
 
 
 NEW = ("train", "{place}/recipe.yaml", *TINY, "--output_dir", "{place}/new")
@@ -525,15 +525,45 @@ CASES |= {
         ("translate", "{place}/several", "{place}/recipe.yaml"),
         ("recipe.yaml:1: no target language: put one of >>de<<, >>el<< before the text", "--to"),
     ),
-    "languages named otherwise": (
-        m2m_tokenizer("m2m"),
-        (*NEW, "--tokenizer.from_pretrained", "{place}/m2m"),
-        ("M2M100Tokenizer names languages by src_lang and tgt_lang (here en and fr, whatever the pair)",),
+    "languages named in a way of their own": (
+        other_tokenizer,
+        (*NEW, "--tokenizer.from_pretrained", "{place}/other"),
+        ("PLBartTokenizer names languages by src_lang and tgt_lang in a way of its own", "Marian, M2M100, NLLB, mBART or T5"),
     ),
-    "languages named otherwise, to translate": (
-        m2m_tokenizer("run/teacher"),
-        ("translate", "{place}/run/teacher", "{place}/recipe.yaml"),
-        ("M2M100Tokenizer names languages by src_lang",),
+    "codes, and no language is named": (
+        family("m2m"),
+        ("translate", "{place}/m2m", "{place}/recipe.yaml"),
+        ("no target language: name one of the 100 that the model knows, such as af", "--to"),
+    ),
+    "codes, and an unknown language": (
+        family("m2m"),
+        ("translate", "{place}/m2m", "{place}/recipe.yaml", "--to", "tlh"),
+        ("language 'tlh' is unknown to the tokenizer (it knows af",),
+    ),
+    "codes, and an unknown source language": (
+        family("m2m"),
+        ("translate", "{place}/m2m", "{place}/recipe.yaml", "--to", "en", "--from", "tlh"),
+        ("language 'tlh' is unknown to the tokenizer (it knows af",),
+    ),
+    "codes, and a pair that is none of theirs": (
+        family("mbart"),
+        (*NEW, "--model.from_pretrained", "{place}/mbart"),
+        ("language 'bs' is unknown to the tokenizer (it knows ar_AR",),
+    ),
+    "codes, and words before the source": (
+        family("m2m"),
+        (*NEW, "--model.from_pretrained", "{place}/m2m", "--data.source_prefix", "to English: "),
+        ("data.source_prefix: M2M100Tokenizer is told languages by its codes",),
+    ),
+    "words before the source with an unknown name": (
+        None,
+        (*NEW, "--data.source_prefix", "to {{language}}: "),
+        ("data.source_prefix: 'to {language}: ' may hold {pair}, {source} and {target} only",),
+    ),
+    "languages of a model that is told none": (
+        family("t5"),
+        ("translate", "{place}/t5", "{place}/recipe.yaml", "--from", "fr", "--to", "de"),
+        ("fr-de: the model is not told which languages it translates",),
     ),
 }
 

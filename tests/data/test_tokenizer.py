@@ -2,7 +2,7 @@ import pytest
 import sentencepiece
 
 from hf_paretokd import LanguagePair, encode_split, train_tokenizer
-from hf_paretokd.data.tokenizer import check_text_tags
+from hf_paretokd.data.languages import check_text_tags
 from hf_paretokd.errors import TokenizerError
 
 HARD = [

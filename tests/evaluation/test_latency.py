@@ -1,3 +1,4 @@
+from hf_paretokd.data.languages import UNTOLD
 from hf_paretokd.evaluation.latency import Cost, Protocol, measure_latencies, read_costs, spaced_by_length, write_costs
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.member import Member
@@ -9,7 +10,8 @@ def test_latencies_are_medians_of_medians_and_models_take_turns(monkeypatch):
     calls = []
 
     def decoder(name: str, seconds: float):
-        def decode(ids, longest, beams):
+        def decode(ids, longest, beams, direction):
+            assert direction == UNTOLD
             calls.append((name, len(ids[0]), longest))
             decode.took = seconds * len(ids[0])
             return [[0]]
@@ -23,7 +25,7 @@ def test_latencies_are_medians_of_medians_and_models_take_turns(monkeypatch):
         return decoders[calls[-1][0]].took
 
     monkeypatch.setattr(timing, "timed", timed)
-    found = measure_latencies(decoders, [[1] * 2, [1] * 4, [1] * 9], limit=20, num_beams=1)
+    found = measure_latencies(decoders, [([1] * length, UNTOLD) for length in (2, 4, 9)], limit=20, num_beams=1)
     assert found == {"slow": 12000.0, "fast": 4000.0}
     assert [name for name, length, _ in calls if length == 2] == ["slow", "fast"] * 4, "one turn does not count"
     assert {longest for _, _, longest in calls} == {20}
@@ -31,8 +33,9 @@ def test_latencies_are_medians_of_medians_and_models_take_turns(monkeypatch):
 
 def test_measured_sentences_are_spaced_over_the_lengths(monkeypatch):
     monkeypatch.setattr("hf_paretokd.evaluation.latency.SENTENCES", 3)
-    assert [len(ids) for ids in spaced_by_length([[1] * length for length in (9, 1, 5, 3, 7)])] == [1, 5, 9]
-    assert len(spaced_by_length([[1]])) == 1
+    sources = [([1] * length, UNTOLD) for length in (9, 1, 5, 3, 7)]
+    assert [len(ids) for ids, _ in spaced_by_length(sources)] == [1, 5, 9]
+    assert len(spaced_by_length(sources[:1])) == 1
 
 
 def test_costs_come_back_from_disk(tmp_path):

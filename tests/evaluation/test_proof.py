@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hf_paretokd.evaluation.proof import Proof, QuantizationLoss, bare, gap_before
+from hf_paretokd.evaluation.proof import Proof, QuantizationLoss, bare, beginning, gap_before
 
 
 @pytest.mark.parametrize(
@@ -27,9 +27,10 @@ def test_the_gap_is_that_of_the_two_best_tokens(trained, tokenizer, sentences):
     found = trained.generate(
         torch.tensor([source]), num_beams=1, max_length=60, output_logits=True, return_dict_in_generate=True
     )
-    words = bare(found.sequences[0].tolist(), trained)
+    start = beginning(trained, tokenizer)
+    words = bare(found.sequences[0].tolist(), start, trained)
     for position in (0, 1, len(words)):
         logits = found.logits[position][0].clone()
         logits[trained.config.pad_token_id] = -torch.inf
         best = logits.log_softmax(-1).sort().values
-        assert gap_before(trained, source, words[:position]) == pytest.approx((best[-1] - best[-2]).item(), abs=1e-4)
+        assert gap_before(trained, source, [*start, *words[:position]]) == pytest.approx((best[-1] - best[-2]).item(), abs=1e-4)

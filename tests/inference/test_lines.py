@@ -14,7 +14,9 @@ from hf_paretokd.utils.text import cleaned
 @pytest.fixture(scope="module")
 def echo(tokenizer):
     """Everything but the network: a decoder that gives back what it gets."""
-    return LineTranslator(tokenizer, lambda ids, longest, beams: ids, limit=24, targets=Targets.of(tokenizer), num_beams=1)
+    return LineTranslator(
+        tokenizer, lambda ids, longest, beams, direction: ids, limit=24, targets=Targets.of(tokenizer), num_beams=1
+    )
 
 
 @settings(max_examples=150, deadline=None)

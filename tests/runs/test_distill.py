@@ -10,8 +10,8 @@ from commands import TINY, command
 import hf_paretokd.runs.distill as module
 from hf_paretokd.data.corpus import DataConfig, load_text
 from hf_paretokd.data.distilled import read_provenance
+from hf_paretokd.data.languages import Direction, check_tagged
 from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.data.tokenizer import check_tagged
 from hf_paretokd.errors import DataError, ModelError, RecipeError
 from hf_paretokd.inference.decoding import translate
 from hf_paretokd.layout import RunLayout
@@ -96,10 +96,15 @@ def test_the_teacher_is_asked_by_tag_and_the_corpus_has_none(folder, made, tmp_p
     source, target = corpus(made, "bs-en")
     assert target == one_by_one(folder / "teacher", [f">>en<< {line}" for line in source], 1)
     asked = []
-    monkeypatch.setattr(module, "translate", lambda model, tokenizer, part, *rest: asked.extend(part) or part)
+
+    def echo(model, tokenizer, part, *rest):
+        asked.extend((rest[-1], line) for line in part)
+        return part
+
+    monkeypatch.setattr(module, "translate", echo)
     distill(str(folder / "students" / "2-2"), tmp_path / "out", overrides=[LIMITS])
     known = [line for pair in ("fr-en", "bs-en") for line in corpus(tmp_path / "out", pair)[0]]
-    assert asked == [f">>en<< {line}" for line in known]
+    assert asked == [(Direction(">>en<< "), line) for line in known]
 
 
 @pytest.mark.parametrize("cut", ["translate", "save_plan", "write_whole"])
@@ -256,8 +261,8 @@ class FakeTokenizer:
 def test_what_cannot_be_distilled(folder, students, lines, tmp_path):
     model, fr, out = str(students / "2-2"), ["--data.pairs", "fr-en"], tmp_path / "out"
     with pytest.raises(RecipeError, match=r"data\.target_tags: the model knows >>de<<, >>en<< and would be told none"):
-        check_tagged(FakeTokenizer(), [""])
-    check_tagged(FakeTokenizer(), [">>de<< "])
+        check_tagged(FakeTokenizer(), [Direction()])
+    check_tagged(FakeTokenizer(), [Direction(">>de<< ")])
     with pytest.raises(RecipeError, match="--engine: 'marian' is not one of"):
         distill(model, out, engine="marian", overrides=fr)
     with pytest.raises(RecipeError, match="--num_beams: 0 is not 1 or more"):

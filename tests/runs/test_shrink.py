@@ -92,9 +92,10 @@ def test_one_command_from_a_model_to_measured_students(students, sentences, tmp_
 def test_tags_of_the_model_are_put_before_the_text(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     built = begun(recipe(place, "tags", pairs="en-fra"))
-    assert set(built.tags.values()) == {">>fra<< "}
     start = StartLayout(tmp_path / "run.start")
-    assert [tag for tag in load_checkpoint(start.model)[1].get_vocab() if tag.startswith(">>")] == [">>fra<<"]
+    tokenizer = load_checkpoint(start.model)[1]
+    assert {each.before for each in built.directions(tokenizer).values()} == {">>fra<< "}
+    assert [tag for tag in tokenizer.get_vocab() if tag.startswith(">>")] == [">>fra<<"]
     assert json.loads((start.distilled / "distilled.json").read_text())["tags"] == {"en-fra": ">>fra<< "}
 
 
