@@ -359,6 +359,27 @@ BOOTSTRAP = [
     ("(len(p_values) - rank)", "len(p_values)"),
     ("max(largest, min(", "max(0.0, min("),
 ]
+LANGUAGES = [
+    ("for each in (pair.source, pair.target)", "for each in (pair.target, pair.source)"),
+    ("Direction(words[pair] or tags[pair])", "Direction(tags[pair])"),
+    ("if not words[pair]))", "))"),
+    ("target = tgt_lang or getattr", "target = getattr"),
+    ("source = src_lang or getattr", "source = getattr"),
+    ("source in (None, start) and target in (None, end)", "source in (None, start)"),
+    ("    if len(found) > 1:", "    if False:"),
+    ('str(config.get("prefix") or "")', '""'),
+    ("if kind.removesuffix", "if False and kind.removesuffix"),
+    ('"legacy_behaviour", False)', '"none", False)'),
+    ("coded.add_special_tokens", "coded.all_special_tokens and (lambda _: None)"),
+    ("ours.language == theirs.language and", "ours.language != theirs.language and"),
+    ("wanted in (None, there)", "wanted in (None, there, wanted)"),
+    ("    finally:\n        tokenizer.src_lang, tokenizer.tgt_lang = before", "    finally:\n        pass"),
+    ("[direction.before + source for", "[source for"),
+    ('"forced_bos_token_id" if starts_as_usual(tokenizer) else "decoder_start_token_id"', '"forced_bos_token_id"'),
+    ("if len(targets) == 1 and", "if"),
+    ("    if len(known) == 1:", "    if True:"),
+    ("if not known_tags(tokenizer)}", "}"),
+]
 DISTILLED = [
     ("if record.of == TRAINING:", "if False:"),
     ("row.source != one_line(wanted)", "row.target != one_line(wanted)"),
@@ -368,7 +389,7 @@ DISTILLED = [
     ('"of", "tags", "sources")', '"of", "sources")'),
 ]
 DISTILL = [
-    ("Sources([tags[pair] + line for line in found]", "Sources(list(found)"),
+    ("None, decoder, found.direction)", "None, decoder)"),
     ("if path.is_file():\n                    bar.initial", "if False:\n                    bar.initial"),
     ('distilled_dir=None), "train"', 'distilled_dir=None), "validation"'),
     ("if begun and plan.same_work(begun)", "if begun"),
@@ -446,6 +467,7 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     "models/states.py": (STATES, "tests/models/test_states.py"),
     "evaluation/significance.py": (SIGNIFICANCE, "tests/evaluation/test_significance.py"),
     "evaluation/bootstrap.py": (BOOTSTRAP, "tests/evaluation/test_bootstrap.py tests/runs/test_systems.py"),
+    "data/languages.py": (LANGUAGES, "tests/data/test_languages.py tests/runs/test_families.py"),
     "data/distilled.py": (DISTILLED, "tests/runs/test_distill.py"),
     "runs/distill.py": (DISTILL, "tests/runs/test_distill.py"),
     "models/trimming.py": (TRIMMING, "tests/models/test_trimming.py"),
