@@ -55,6 +55,7 @@ CHECKPOINT = "checkpoint"  # as the Trainer calls the folders
 
 # ---- where members are
 TEACHER, MODEL, PEER, STUDENT = "teacher", "model", "peer", "student"  # the kinds
+ORIGINAL = "original"  # one that no training here has made: the model that exists, beside those made from it
 PEERS, STUDENTS = "peers", "students"
 MEMBERS = (
     TEACHER,
@@ -67,6 +68,7 @@ MEMBERS = (
 PLOTS = ("latency", "size", "training", "validation", "frontier", "weights")
 PICTURE, LINES = ".png", ".txt"  # endings of plots and of kept text
 # ---- a distilled corpus
+SHRUNK = "shrink.json"  # what was done to a model that exists before its family was trained
 PROVENANCE = "distilled.json"  # how it was made; its presence says that it is finished
 PLAN = "plan.json"  # what is being made, and of what
 SHARDS = ".shards"  # what has been translated of one that is in the making
@@ -129,6 +131,11 @@ class RunLayout:
     def distilled(self) -> Path:
         """How the targets of the training text were made, if a model has made them."""
         return self.folder / PROVENANCE
+
+    @property
+    def shrunk(self) -> Path:
+        """What was done to the model that the training started from, if it was shrunk."""
+        return self.folder / SHRUNK
 
     @property
     def report(self) -> Path:
@@ -197,7 +204,8 @@ class RunLayout:
     def own_files(self) -> list[str]:
         """Patterns of the files in the run folder itself that a run may have written."""
         files = [self.recipe, self.results, self.frontier, self.weights_history, self.comparisons, self.contamination]
-        return [*(path.name for path in (*files, self.distilled, self.trainer_state, self.report)), "latency*.json"]
+        files += [self.distilled, self.shrunk, self.trainer_state, self.report]
+        return [*(path.name for path in files), "latency*.json"]
 
     @property
     def written(self) -> list[str]:
@@ -215,6 +223,11 @@ class StartLayout:
     """The paths of what is made before a model that exists is trained further."""
 
     folder: Path
+
+    @classmethod
+    def of(cls, run: Path) -> "StartLayout":
+        """That of a run, beside it."""
+        return cls(run.with_name(f"{run.name}.start"))
 
     @property
     def original(self) -> Path:
@@ -244,7 +257,7 @@ class StartLayout:
     @property
     def record(self) -> Path:
         """What was done."""
-        return self.folder / "shrink.json"
+        return self.folder / SHRUNK
 
     @property
     def recipe(self) -> Path:

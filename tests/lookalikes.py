@@ -36,17 +36,17 @@ def train_pieces(lines, path: Path, size: int) -> list[str]:
     return [model.id_to_piece(number) for number in range(model.get_piece_size())]
 
 
-def opus_like(folder: Path, sources, targets, tags=(), separate: bool = False, pickled: bool = False) -> Path:
-    """Writes a repository; its sides have as many entries where they have their own."""
+def opus_like(folder: Path, sources, targets, tags=(), separate: bool = False, pickled: bool = False, more=0) -> Path:
+    """Writes a repository; its sides have as many entries where they have their own, or the source some more."""
     folder.mkdir(parents=True)
     ours, theirs = (
         [piece for piece in train_pieces(lines, folder / f"{side}.spm", size) if piece not in SPECIAL]
         for side, lines, size in (("source", sources, 400), ("target", targets, 360))
     )
     if separate:
-        size = min(len(ours), len(theirs))
+        size = min(len(ours) - more, len(theirs))
         ours, theirs = (sorted(pieces, key=lambda piece: len(piece) > 1) for pieces in (ours, theirs))  # all characters
-        sides = [[*SPECIAL, *pieces[:size], "<pad>"] for pieces in (ours, theirs)]
+        sides = [[*SPECIAL, *ours[: size + more], "<pad>"], [*SPECIAL, *theirs[:size], "<pad>"]]
         (folder / "target_vocab.json").write_text(json.dumps({piece: number for number, piece in enumerate(sides[1])}))
     else:
         sides = [[*SPECIAL, *dict.fromkeys(ours + theirs), *tags, "<pad>"]] * 2
@@ -54,7 +54,7 @@ def opus_like(folder: Path, sources, targets, tags=(), separate: bool = False, p
     named = {"tokenizer_class": "MarianTokenizer", "source_lang": "eng", "target_lang": "fra", "separate_vocabs": separate}
     words = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
     (folder / "tokenizer_config.json").write_text(json.dumps({**named, **words, "model_max_length": 64}))
-    size, pad = len(sides[0]), len(sides[0]) - 1
+    size, pad = len(sides[0]), len(sides[1]) - 1
     config = MarianConfig(
         vocab_size=size,
         d_model=32,
@@ -72,14 +72,14 @@ def opus_like(folder: Path, sources, targets, tags=(), separate: bool = False, p
         eos_token_id=0,
         bos_token_id=0,
         forced_eos_token_id=0,
-        **({"decoder_vocab_size": size, "share_encoder_decoder_embeddings": False} if separate else {}),
+        **({"decoder_vocab_size": pad + 1, "share_encoder_decoder_embeddings": False} if separate else {}),
     )
     torch.manual_seed(0)
     model = MarianMTModel(config)
     with torch.no_grad():
         for table in {model.get_encoder().embed_tokens, model.get_decoder().embed_tokens}:
             table.weight.normal_(std=0.3)
-            table.weight[pad] = 0
+            table.weight[-1] = 0
         model.final_logits_bias.normal_(std=0.5)
     model.generation_config.bad_words_ids = [[pad]]
     model.save_pretrained(folder)

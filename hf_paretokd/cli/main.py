@@ -98,8 +98,11 @@ def start_options(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False, extend: int = 0) -> "Run | None":
     """A recipe from text to scored students; returns the run in the main process."""
     from hf_paretokd.cli import show
+    from hf_paretokd.layout import StartLayout
     from hf_paretokd.runs.prepare import check_folder, prepare
     from hf_paretokd.runs.shrink import begun
+    from hf_paretokd.runs.shrunk import Shrunk
+    from hf_paretokd.utils.files import typed_json
 
     if extend:
         resume = True  # only what is there can be made longer
@@ -107,6 +110,8 @@ def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False
         if not resume:
             check_folder(recipe, resume, overwrite)  # before anything is translated
         recipe = begun(recipe)
+        if recipe.training.process_index == 0:
+            show.shrunk(typed_json(Shrunk, StartLayout.of(recipe.run_folder).record))
     prepared = prepare(recipe, resume, overwrite or bool(extend))
     start, main_process = prepared.start, recipe.training.process_index == 0
     try:

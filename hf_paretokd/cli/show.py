@@ -21,12 +21,13 @@ from hf_paretokd.evaluation.plots import label
 from hf_paretokd.evaluation.proof import Proof
 from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, MISSING, ResultRow, shown, with_spread
 from hf_paretokd.hub.upload import Upload
-from hf_paretokd.layout import CONVERTED_WEIGHTS
+from hf_paretokd.layout import CONVERTED_WEIGHTS, ORIGINAL
 from hf_paretokd.models.member import distinct
 from hf_paretokd.runs.choose import Budget, Candidate, Choice
 from hf_paretokd.runs.report import Report
 from hf_paretokd.runs.run import Run
 from hf_paretokd.runs.score import Kept, Scores
+from hf_paretokd.runs.shrunk import Shrunk
 from hf_paretokd.runs.systems import SystemComparison
 
 console = Console(markup=False)  # paths and sentences may hold square brackets
@@ -61,6 +62,18 @@ def text(texts: Mapping[str, Mapping[LanguagePair, ParallelText]]) -> None:
                 reasons.append(f"{count} × {reason}{place}")
             table.add_row(str(pair), split, f"{len(each):,}", "; ".join(reasons) or "–")
     console.print(table)
+
+
+def shrunk(found: Shrunk) -> None:
+    """What became of a vocabulary, and how much of the model's output stays as it was."""
+    before, after = found.entries
+    proof = found.proof
+    line(
+        f"{found.model}: {before:,} entries trimmed to {after:,}; of {proof.sentences:,} sentences {proof.equal:,} come out as "
+        f"before, {proof.resegmented:,} are read in other pieces now, {proof.rechosen:,} would need a piece that went"
+    )
+    if 2 * proof.equal < proof.sentences:
+        warning("most sentences come out otherwise; a larger --vocab_size keeps more pieces of the text")
 
 
 class SamplingTable(TrainerCallback):
@@ -273,7 +286,9 @@ def choice(run: Run, protocol: Protocol, candidates: Sequence[Candidate], budget
     console.print(table)
     console.print(f"{protocol}; BLEU of the {run.split} text, float32", highlight=False)
     if found.chosen:
-        line(f"{found.chosen.member.title}: {run.folder / found.chosen.member.folder}")
+        member = found.chosen.member
+        place = run.recipe.evaluation.original if member.kind == ORIGINAL else run.folder / member.folder
+        line(f"{member.title}: {place}")
     else:
         line(f"nothing fits; {found.nearest.member.title} comes nearest, with {' and '.join(found.misses)}")
 

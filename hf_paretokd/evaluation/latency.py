@@ -4,6 +4,7 @@ import logging
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -55,34 +56,48 @@ class Cost:
     megabytes: float
 
 
-def spaced_by_length(sources: Sequence[Source]) -> list[Source]:
-    """Twenty sentences (or all, if there are fewer) at even steps from the shortest to the longest."""
-    ranked = sorted(sources, key=lambda source: len(source[0]))
+@dataclass(frozen=True)
+class Translator:
+    """A model that is timed.
+
+    Args:
+        decoder: what translates.
+        sources: source ids, special tokens included, and what the model is told of their languages; the same sentences for all.
+        limit: longest output in tokens.
+    """
+
+    decoder: Decoder
+    sources: Sequence[Source]
+    limit: int
+
+
+def spaced_by_length(sources: Sequence[Source]) -> list[int]:
+    """The places of twenty sentences (or all, if there are fewer) at even steps from the shortest to the longest."""
+    ranked = sorted(range(len(sources)), key=lambda row: len(sources[row][0]))
     count = min(SENTENCES, len(ranked))
     return [ranked[round(step * (len(ranked) - 1) / max(count - 1, 1))] for step in range(count)]
 
 
-def measure_latencies(
-    decoders: Mapping[Member, Decoder], sentences: Sequence[Source], limit: int, num_beams: int
-) -> dict[Member, float]:
-    """Median milliseconds a sentence of every decoder, which take turns.
+def measure_latencies(translators: Mapping[Member, Translator], num_beams: int) -> dict[Member, float]:
+    """Median milliseconds a sentence of every model, which take turns.
 
     Args:
-        decoders: what translates, by model.
-        sentences: source ids, special tokens included, and what the models are told of their languages.
-        limit: longest output in tokens.
+        translators: what is timed; all have as many sentences.
         num_beams: 1 for greedy search.
     """
-    found: dict[Member, list[float]] = {member: [] for member in decoders}
-    for ids, direction in tqdm(sentences, desc="latency", unit=" sentences", leave=False):
-        longest = longest_output([ids], limit)
-        actions = {
-            member: lambda decode=decode: list(decode([ids], longest, num_beams, direction))  # noqa: B023 (called at once)
-            for member, decode in decoders.items()
-        }
+    found: dict[Member, list[float]] = {member: [] for member in translators}
+    sentences = min(len(each.sources) for each in translators.values())
+    for row in tqdm(range(sentences), desc="latency", unit=" sentences", leave=False):
+        actions = {member: partial(translate_one, each, row, num_beams) for member, each in translators.items()}
         for member, seconds in interleaved_medians(actions, TURNS, progress=False).items():
             found[member].append(1000 * seconds)
     return {member: statistics.median(times) for member, times in found.items()}
+
+
+def translate_one(translator: Translator, row: int, num_beams: int) -> None:
+    """Translates one of its sentences to the end."""
+    ids, direction = translator.sources[row]
+    list(translator.decoder([ids], longest_output([ids], translator.limit), num_beams, direction))
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,11 @@ class Outputs:
     parameters: int
 
 
+def described_decoding(num_beams: int, engine: str = "transformers") -> str:
+    """`greedy` or `beam 5`, and by what if not by transformers."""
+    return ("greedy" if num_beams == 1 else f"beam {num_beams}") + (" by CTranslate2" if engine == "ctranslate2" else "")
+
+
 def translate_split(
     member: Member,
     model: PreTrainedModel,
@@ -75,8 +80,7 @@ def translate_split(
     engine: str = "transformers",
 ) -> Outputs:
     """Translates all pairs of a split with one model."""
-    decoding = ("greedy" if num_beams == 1 else f"beam {num_beams}") + (" by CTranslate2" if engine == "ctranslate2" else "")
-    found = Outputs({}, {}, decoding, model.num_parameters())
+    found = Outputs({}, {}, described_decoding(num_beams, engine), model.num_parameters())
     decoder = decoder_of(model, tokenizer, engine)
     for pair, text in texts.items():
         start = time.perf_counter()

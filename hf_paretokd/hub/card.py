@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 
 import jinja2
 import langcodes
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import UploadError
@@ -175,6 +176,14 @@ def check_card_languages(pairs: Sequence[LanguagePair], named: Sequence[str] = (
             f"language {unknown[0]!r}: is no ISO 639 code, which the Hub's cards need; name the languages in card.languages, "
             "such as [de, en]"
         )
+
+
+def license_of(card: Path) -> str | None:
+    """The license that a model's own card states; None if there is no card, or it states none."""
+    if not card.is_file():
+        return None
+    found = ModelCard.load(card, ignore_metadata_errors=True).data.license
+    return found if isinstance(found, str) else None
 
 
 def card_data(facts: CardFacts) -> ModelCardData:

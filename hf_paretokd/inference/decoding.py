@@ -72,7 +72,11 @@ def generate(
     batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(model.device)
     generating: Any = model
     told = generation_arguments(tokenizer, direction)
-    return generating.generate(**batch, num_beams=beams, do_sample=False, max_length=longest, **told)
+    made = generating.generate(**batch, num_beams=beams, do_sample=False, max_length=longest, **told)
+    pad = model.config.pad_token_id
+    if pad == tokenizer.pad_token_id:
+        return made
+    return [[token for token in row if token != pad] for row in made.tolist()]  # to the tokenizer it is the source's alone
 
 
 def decode_all(

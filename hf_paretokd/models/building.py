@@ -1,18 +1,21 @@
 """New Marian models and existing checkpoints, ready to be trained."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
 from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_paretokd.errors import RecipeError
-from hf_paretokd.models.files import check_vocabulary, load_model
-from hf_paretokd.models.head import secure_pad_row
+from hf_paretokd.errors import ModelError, RecipeError
+from hf_paretokd.models.files import check_vocabulary, load_model, local_checkpoint
+from hf_paretokd.models.head import is_marian, secure_pad_row
 from hf_paretokd.models.slicing import layer_list
 
 RESIDUAL_BRANCHES = ("fc1", "fc2", "v_proj", "out_proj")
+OWN = ("from_pretrained", "revision", "subfolder", "initialisation")  # fields that transformers does not know
 INITIALISATIONS = ("residual", "fairseq", "transformers")
 
 
@@ -21,7 +24,9 @@ class ModelConfig:
     """Shape of a new Marian model, or the checkpoint to start from.
 
     Args:
-        from_pretrained: folder or Hub id of a checkpoint to start from; all other fields are ignored then.
+        from_pretrained: folder or Hub id of a checkpoint to start from; all fields of a new model are ignored then.
+        revision: branch, tag or commit on the Hub.
+        subfolder: of the checkpoint in that folder or repository.
         encoder_layers: layers N of the encoder.
         decoder_layers: layers N of the decoder.
         d_model: width of the hidden states.
@@ -38,6 +43,8 @@ class ModelConfig:
     """
 
     from_pretrained: str | None = None
+    revision: str | None = None
+    subfolder: str | None = None
     encoder_layers: int = 6
     decoder_layers: int = 6
     d_model: int = 512
@@ -62,6 +69,20 @@ class ModelConfig:
             heads = getattr(self, f"{side}_attention_heads")
             if heads < 1 or self.d_model % heads:
                 raise RecipeError(f"model.d_model: {self.d_model} is not a multiple of the {heads} {side}_attention_heads")
+        for name in ("revision", "subfolder"):
+            if getattr(self, name) and not self.from_pretrained:
+                raise RecipeError(f"model.{name}: is of a checkpoint; name it as model.from_pretrained")
+
+    @cached_property
+    def checkpoint(self) -> str | None:
+        """Where the checkpoint can be loaded from.
+
+        Raises:
+            ModelError: as `local_checkpoint`.
+        """
+        if not self.from_pretrained or not (self.revision or self.subfolder):
+            return self.from_pretrained
+        return local_checkpoint(self.from_pretrained, self.revision, self.subfolder)
 
 
 def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
@@ -70,8 +91,8 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: i
     Raises:
         ModelError: the checkpoint cannot be read, or its vocabulary is not the tokenizer's.
     """
-    if config.from_pretrained:
-        model = load_model(config.from_pretrained)
+    if config.checkpoint:
+        model = load_model(config.checkpoint)
     else:
         model = new_model(config, len(tokenizer), tokenizer.eos_token_id, seed)
     check_vocabulary(model, tokenizer)
@@ -82,7 +103,7 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: i
 def new_model(config: ModelConfig, entries: int, eos_token_id: int, seed: int) -> MarianMTModel:
     """A Marian model with a seeded initialisation; `<pad>` is the last of its `entries`."""
     pad = entries - 1
-    fields = {name: value for name, value in vars(config).items() if name not in ("from_pretrained", "initialisation")}
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name not in OWN}
     marian = MarianConfig(
         vocab_size=entries,
         pad_token_id=pad,
@@ -116,9 +137,15 @@ def prepare_for_training(model: PreTrainedModel) -> None:
     mBART and M2M100 leave layers out at random in training (`layerdrop`): then a depth would be another every time.
 
     Raises:
-        ModelError: `<pad>` is not where Marian needs it.
+        ModelError: `<pad>` is not where Marian needs it, or its sides have vocabularies of different sizes.
     """
     secure_pad_row(model)
+    if is_marian(model):
+        source, target = (stack.embed_tokens.num_embeddings for stack in (model.get_encoder(), model.get_decoder()))
+        if source != target:
+            raise ModelError(
+                f"Marian checkpoint: its vocabularies have {source} and {target} entries; paretokd shrink levels them"
+            )
     for stack in (model.get_encoder(), model.get_decoder()):
         if getattr(stack, "layerdrop", 0):
             stack.layerdrop = 0.0

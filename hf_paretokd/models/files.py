@@ -1,12 +1,13 @@
 """Plain checkpoints and tokenizers, to and from disk: safetensors only, nothing pickled."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -19,7 +20,16 @@ from transformers import (
 )
 
 from hf_paretokd.errors import ModelError, TokenizerError
-from hf_paretokd.layout import CONFIG, MODEL, PEERS, PICKLED_WEIGHTS, TEACHER, TOKENIZER_SETTINGS, WEIGHTS
+from hf_paretokd.layout import (
+    CONFIG,
+    MODEL,
+    PEERS,
+    PICKLED_WEIGHTS,
+    PLAIN_CHECKPOINT,
+    TEACHER,
+    TOKENIZER_SETTINGS,
+    WEIGHTS,
+)
 from hf_paretokd.models.head import is_marian
 from hf_paretokd.utils.quiet import quiet_files
 
@@ -61,6 +71,38 @@ def load_pickled(folder: Path) -> PreTrainedModel:
     if lacking := [name for name in missing if name not in recomputed]:
         raise ModelError(f"{path}: belongs to another model (first difference: {lacking[0]})")
     return model
+
+
+def local_checkpoint(
+    name: str, revision: str | None = None, subfolder: str | None = None, patterns: Sequence[str] = PLAIN_CHECKPOINT
+) -> str:
+    """The folder of a checkpoint: as it is named, or downloaded from the Hub.
+
+    Args:
+        name: folder or Hub id.
+        revision: branch, tag or commit on the Hub.
+        subfolder: inside the folder or repository.
+        patterns: of the files that are downloaded.
+
+    Raises:
+        ModelError: there is no such repository, revision or folder, or the Hub cannot be reached and nothing is in the cache.
+    """
+    folder, inside = Path(name), f"{subfolder}/" if subfolder else ""
+    if folder.is_dir():
+        if revision:
+            raise ModelError(f"model.revision: {name} is a folder; revisions are of models on the Hub")
+    elif name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise ModelError(f"model {name}: there is no such folder")
+    else:
+        wanted = [f"{inside}{pattern}" for pattern in patterns]
+        try:
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        except Exception as error:  # the Hub client has as many kinds
+            at = f" at revision {revision}" if revision else ""
+            raise ModelError(f"model {name}: cannot be had from the Hub{at} ({first_line(error)})") from error
+    if subfolder and not (folder / subfolder / CONFIG).is_file():
+        raise ModelError(f"model {name}: has no checkpoint in {subfolder} (model.subfolder)")
+    return str(folder / subfolder if subfolder else folder)
 
 
 def load_config(name: str | Path) -> PreTrainedConfig:
@@ -147,9 +189,16 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     if len(tokenizer) != rows if is_marian(model) else len(tokenizer) > rows:
         raise ModelError(f"the tokenizer has {len(tokenizer)} entries, the model {rows}: they do not belong together")
     for name in ("pad_token_id", "eos_token_id"):
-        ours, theirs = getattr(model.config, name), getattr(tokenizer, name)
+        ours, theirs = getattr(model.config, name), target_id(tokenizer, name)
         if ours != theirs:
             raise ModelError(f"{name} is {ours} in the model and {theirs} in the tokenizer: they do not belong together")
+
+
+def target_id(tokenizer: Any, name: str) -> int | None:
+    """The id of a special token such as `pad_token_id`, on the target side of a Marian tokenizer with two vocabularies."""
+    if getattr(tokenizer, "separate_vocabs", False):
+        return tokenizer.target_encoder.get(getattr(tokenizer, name.removesuffix("_id")))
+    return getattr(tokenizer, name)
 
 
 def position_limit(config: Any) -> int | None:

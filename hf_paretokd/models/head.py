@@ -49,7 +49,7 @@ def secure_pad_row(model: Any) -> None:
         raise ModelError(f"Marian checkpoint: <pad> has id {pad}, but must be the last of {size} entries; convert it first")
     with torch.no_grad():
         for embedding in (model.get_encoder().embed_tokens, model.get_decoder().embed_tokens):
-            if embedding.weight[pad].any():
-                embedding.weight[pad] = 0
+            if embedding.weight[-1].any():  # the source's own, where the sides have vocabularies of different sizes
+                embedding.weight[-1] = 0
                 logger.warning("the embedding of <pad> was not zero; it was set to zero (see Marian's convention in the docs)")
         model.final_logits_bias[0, pad] = NEVER

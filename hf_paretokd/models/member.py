@@ -18,7 +18,8 @@ class Member:
     teacher's or peer's student of its own depth, which is the same model (see `distinct`).
 
     Args:
-        kind: `teacher` (All-in-One KD), `model` (trained alone), `peer`, or `student`, a slice of one of these.
+        kind: `teacher` (All-in-One KD), `model` (trained alone), `peer`, or `student`, a slice of one of these; `original` is
+            the model that exists, from which a training started: it is scored beside the others and lies elsewhere.
         depth: encoder and decoder layers.
         peer: number of the peer (from 1) that it is, or that it is a student of.
     """

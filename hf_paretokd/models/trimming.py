@@ -26,6 +26,15 @@ TRAINER, MODEL_TYPE, UNIGRAM = 2, 3, 1  # of a SentencePiece model: numbers of f
 PIECE, PIECE_TEXT, PIECE_TYPE, NORMAL = 1, 1, 3, 1  # of a SentencePiece model: numbers of fields, and an ordinary piece's type
 SPACE = "\u2581"  # how SentencePiece writes the space before a word
 SOURCE_ROWS = ("model.encoder.embed_tokens.weight", "model.shared.weight")  # one a source piece
+SPECIAL_IDS = (  # of configurations; the last two are lists, others may be
+    "pad_token_id",
+    "eos_token_id",
+    "bos_token_id",
+    "decoder_start_token_id",
+    "forced_eos_token_id",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+)
 TARGET_ROWS = ("model.decoder.embed_tokens.weight", "lm_head.weight")  # one a target piece
 
 
@@ -183,10 +192,12 @@ def picked(tensor: Tensor, ids: Sequence[int], otherwise: float) -> Tensor:
 
 def move_ids(config: Any, ids: Mapping[int, int]) -> None:
     """Gives the special tokens of a configuration their new ids."""
-    for name in ("pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id", "forced_eos_token_id"):
+    for name in SPECIAL_IDS:
         old = getattr(config, name, None)
         if isinstance(old, int):
             setattr(config, name, ids.get(old))
+        elif isinstance(old, list):
+            setattr(config, name, [ids[each] for each in old if each in ids])
     if words := getattr(config, "bad_words_ids", None):
         config.bad_words_ids = [[ids[each] for each in word] for word in words if all(each in ids for each in word)]
 

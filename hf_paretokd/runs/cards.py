@@ -10,6 +10,7 @@ from hf_paretokd.layout import CARD, SOURCE
 from hf_paretokd.models.files import usable_length
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.run import Run
+from hf_paretokd.runs.shrunk import Shrunk
 from hf_paretokd.runs.tables import STARRED, models_table, paired_tests, training_cost
 from hf_paretokd.utils.files import write_whole
 
@@ -83,8 +84,10 @@ def data_sets(run: Run) -> list[str]:
 
 def base_model(run: Run, member: Member, names: Names) -> str | None:
     """The teacher of a student, where it can be named, and what a training started from."""
-    started = run.recipe.model.from_pretrained
+    started = run.shrunk.model if run.shrunk else run.recipe.model.from_pretrained
     teacher = run.origin(member)
+    if run.shrunk and not Path(run.shrunk.model).exists():
+        return started
     if not member.whole and run.scored and member.depth != teacher.depth:
         repository, _ = names(teacher.student())  # which is the teacher
         if repository not in (UNNAMED, names(member)[0]):
@@ -104,10 +107,11 @@ def scores(run: Run, member: Member) -> list[ModelScore]:
 def notes(run: Run, member: Member) -> list[str]:
     """Who made the training text, averages and contamination, in sentences."""
     found = []
+    if run.shrunk:
+        found.append(trimmed(run.shrunk))
     if made := run.distilled:
         how = "joined by" if run.recipe.data.distilled == "add" else "replaced by"
-        teacher = Path(made.model).name if Path(made.model).exists() else made.model
-        found.append(f"The training text was {how} {made.of} that `{teacher}` had translated ({made.decoding}).")
+        found.append(f"The training text was {how} {made.of} that `{shown_name(made.model)}` had translated ({made.decoding}).")
     averages = [f"{group} {row.value:.1f}" for group in run.groups if (row := run.table.get((member, group, "bleu")))]
     if averages:
         found.append(f"Mean BLEU over pairs: {', '.join(averages)}.")
@@ -118,6 +122,24 @@ def notes(run: Run, member: Member) -> list[str]:
             f"Of {total:,} test sentences {held:,} occur in the training text with both sides (case and spaces aside)."
         )
     return found
+
+
+def trimmed(shrunk: Shrunk) -> str:
+    """What became of the vocabulary of the model that exists, and what its students learnt from."""
+    made, proof, (before, after) = shrunk.distilled, shrunk.proof, shrunk.entries
+    lines = sum(made.lines.values())
+    parallel = f" and {shrunk.parallel:,} pairs of parallel text" if shrunk.parallel else ""
+    return (
+        f"Made from `{shown_name(shrunk.model)}`: its vocabulary of {before:,} entries was trimmed to {after:,}, which "
+        f"{lines:,} sentences of {made.of}, their translations by the original ({made.decoding}){parallel} use; that is the "
+        f"training text as well. Before any training the trimmed model translated {proof.equal:,} of {proof.sentences:,} "
+        "sentences as the original does; the others use pieces that went."
+    )
+
+
+def shown_name(model: str) -> str:
+    """A model's name on a card: its Hub id, or that of its folder."""
+    return Path(model).name if Path(model).exists() else model
 
 
 def tests(run: Run, member: Member) -> CardTable | None:

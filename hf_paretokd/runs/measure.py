@@ -10,16 +10,16 @@ from hf_paretokd.evaluation.latency import (
     TURNS,
     Cost,
     Protocol,
+    Translator,
     measure_latencies,
     read_costs,
     spaced_by_length,
     write_costs,
 )
 from hf_paretokd.inference import ctranslate
-from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import check_engine, decoder_of
-from hf_paretokd.layout import CONVERTED_WEIGHTS, WEIGHTS
-from hf_paretokd.models.files import usable_length
+from hf_paretokd.layout import CONVERTED_WEIGHTS, ORIGINAL, WEIGHTS
+from hf_paretokd.models.files import save_model
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.run import Run
 from hf_paretokd.utils.machine import machine_name, moved
@@ -41,29 +41,35 @@ def measure_run(run: Run, engine: str = "transformers", quantization: str = "flo
         TrainingError: nothing was scored.
     """
     check_engine(engine, quantization)
-    sources = spaced_by_length(run.source_ids())
+    rows = spaced_by_length(run.source_ids())
     members = distinct(member for member in run.members if member in run.scored)
-    limit = usable_length(run.config(members[-1]), run.tokenizer)
+    originals = [member for member in run.scored if member.kind == ORIGINAL]
     beams = run.recipe.evaluation.num_beams
-    protocol = Protocol(engine, quantization, beams, len(sources), TURNS, torch.get_num_threads(), machine_name())
+    protocol = Protocol(engine, quantization, beams, len(rows), TURNS, torch.get_num_threads(), machine_name())
     path = run.layout.latency(engine, quantization)
     known = read_costs(path)
-    if known and known[0] == protocol and set(members) <= set(known[1]):
+    if known and known[0] == protocol and {*originals, *members} <= set(known[1]):
         return known
-    decoders: dict[Member, Decoder] = {}
+    members = [*(originals if run.original else []), *members]
+    translators: dict[Member, Translator] = {}
     megabytes: dict[Member, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for member in members:
+            loaded, sources = run.loaded(member), run.source_ids(member)
+            folder = run.members.get(member, Path(temporary) / ORIGINAL)
+            if member.kind == ORIGINAL:  # which may lie in a cache, in other files
+                save_model(loaded.model, loaded.tokenizer, folder)
             if engine == "transformers":
-                decoders[member] = decoder_of(moved(run.model(member).eval(), "cpu"), run.tokenizer, engine)
-                weights = run.members[member] / WEIGHTS
+                decoder = decoder_of(moved(loaded.model.eval(), "cpu"), loaded.tokenizer, engine)
+                weights = folder / WEIGHTS
             else:
-                converted = Path(temporary) / member.stem
-                ctranslate.convert(run.members[member], converted, quantization)
-                decoders[member] = ctranslate.ctranslate_decoder(converted, run.tokenizer, one_by_one=True)
+                converted = Path(temporary) / f"{member.stem}-converted"
+                ctranslate.convert(folder, converted, quantization)
+                decoder = ctranslate.ctranslate_decoder(converted, loaded.tokenizer, one_by_one=True)
                 weights = converted / CONVERTED_WEIGHTS
+            translators[member] = Translator(decoder, [sources[row] for row in rows], loaded.limit)
             megabytes[member] = weights.stat().st_size / 1e6
-    times = measure_latencies(decoders, sources, limit, beams)
+    times = measure_latencies(translators, beams)
     costs = {member: Cost(round(times[member], 3), round(megabytes[member], 3)) for member in members}
     try:
         write_costs(protocol, costs, path)

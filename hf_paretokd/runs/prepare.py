@@ -20,7 +20,7 @@ from hf_paretokd.data.tokenizer import train_tokenizer
 from hf_paretokd.errors import ModelError, RecipeError, TrainingError
 from hf_paretokd.hub.card import check_card_languages
 from hf_paretokd.hub.upload import check_names
-from hf_paretokd.layout import IDENTITY, LOCK, STUDENTS, RunLayout, checkpoint_step
+from hf_paretokd.layout import IDENTITY, LOCK, STUDENTS, RunLayout, StartLayout, checkpoint_step
 from hf_paretokd.models.building import build_model
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import load_config, load_tokenizer, usable_length
@@ -31,7 +31,7 @@ from hf_paretokd.runs.run import Run, read_baseline
 from hf_paretokd.training.checkpointing import checkpoint_folders
 from hf_paretokd.training.identity import deciding_arguments, differences, read_identity
 from hf_paretokd.training.trainer import TranslationTrainer
-from hf_paretokd.utils.files import check_apart, claimed, save_json
+from hf_paretokd.utils.files import check_apart, claimed, save_json, write_whole
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,9 @@ class StartOfRun(TrainerCallback):
         self.recipe.save(self.layout.recipe)
         if folder := self.recipe.data.distilled_dir:
             save_json(asdict(read_provenance(Path(folder))), self.layout.distilled)
+        start = StartLayout.of(self.layout.folder)
+        if self.recipe.model.from_pretrained == str(start.model) and start.record.is_file():
+            write_whole(self.layout.shrunk, start.record.read_bytes())
         if self.layout.new_tokenizer.exists():
             shutil.rmtree(self.layout.tokenizer, ignore_errors=True)
             self.layout.new_tokenizer.rename(self.layout.tokenizer)
@@ -129,7 +132,7 @@ def prepare(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> Pr
         tokenizer = prepare_tokenizer(recipe, texts["train"], start, resume)
         for split in set(recipe.evaluation.splits) - set(texts):
             load_text(recipe.data, split)  # whatever is wrong with it is better known now
-        named = recipe.model.from_pretrained
+        named = recipe.model.checkpoint
         shape = load_config(named) if named else recipe.model
         full = config_depth(shape.to_dict() if isinstance(shape, PreTrainedConfig) else asdict(shape))
         check_depths(recipe.evaluation.depths or (), full)
@@ -259,7 +262,7 @@ def prepare_tokenizer(
     """The run's tokenizer: an existing one, that of a resumed run, or one trained by the main process."""
     config, length = recipe.tokenizer, recipe.model.max_position_embeddings
     sources = recipe.trainer_class.sources(recipe.training)
-    existing = config.from_pretrained or recipe.model.from_pretrained or next(iter(sources), None)
+    existing = config.from_pretrained or recipe.model.checkpoint or next(iter(sources), None)
     if existing:
         return load_tokenizer(existing)
     if resume and start.layout.tokenizer.exists():

@@ -44,6 +44,8 @@ class EvaluationConfig:
         depths: students to score; default: all candidates.
         high_resource: pairs that count as high-resource (HRL), the others as low-resource; default: the larger half.
         baselines: folders of other runs, or their `results.json`, to be drawn beside the models of this one.
+        original: folder or Hub id of the model that exists, from which the training started: it is scored and measured first,
+            and all others are compared with it.
     """
 
     splits: list[str] = dataclasses.field(default_factory=lambda: ["test"])
@@ -52,6 +54,7 @@ class EvaluationConfig:
     depths: list[str] | None = None
     high_resource: list[str] | None = None
     baselines: list[str] = dataclasses.field(default_factory=list)
+    original: str | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -95,7 +98,7 @@ class ShrinkConfig:
     Args:
         text: files of text in the source language, which the model translates for its students; `{pair}`, `{source}` and
             `{target}` are filled in. Default: the sources of the training text.
-        vocab_size: entries of the smaller vocabulary; default: what the text needs.
+        vocab_size: entries of the smaller vocabulary; default: special tokens, characters and all pieces of the text.
         num_beams: beam width of the translations.
         engine: that makes them: `transformers` or `ctranslate2`.
         quantization: of CTranslate2.

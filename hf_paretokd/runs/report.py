@@ -4,6 +4,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from hf_paretokd.evaluation.frontier import frontier_points, write_frontier
 from hf_paretokd.evaluation.latency import Cost, Protocol
 from hf_paretokd.evaluation.plots import can_plot, plot_frontier, plot_losses, plot_tradeoff, plot_weights
 from hf_paretokd.evaluation.results import AVERAGE, ResultRow, with_spread
-from hf_paretokd.layout import PICTURE, REFERENCE, SOURCE
+from hf_paretokd.layout import ORIGINAL, PICTURE, REFERENCE, SOURCE
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.cards import write_cards
 from hf_paretokd.runs.fields import write_yaml
 from hf_paretokd.runs.measure import measure_run
-from hf_paretokd.runs.run import Run, read_baseline
+from hf_paretokd.runs.run import INT8, Run, read_baseline
 from hf_paretokd.runs.tables import STARRED, Row, Table, models_table, paired_tests, training_cost
 from hf_paretokd.utils.files import write_whole
 
@@ -85,6 +86,8 @@ def write_report(run: Run) -> Path:
         The path of the page.
     """
     protocol, costs = measure_run(run)
+    if run.recipe.evaluation.original and find_spec("ctranslate2"):  # what the family is made for
+        measure_run(run, *INT8)
     draw_costs(run, costs)
     pictures = {path.stem: base64.b64encode(path.read_bytes()).decode() for path in run.layout.plots.glob(f"*{PICTURE}")}
     template = files("hf_paretokd.runs").joinpath(TEMPLATE).read_text("utf-8")
@@ -129,7 +132,7 @@ def contents(run: Run, protocol: Protocol, costs: dict[Member, Cost]) -> dict[st
         "decoding": next((row.decoding for row in rows), ""),
         "tiles": tiles(run, costs),
         "models": models_table(run, costs),
-        "protocol": str(protocol),
+        "protocols": [str(protocol), *([str(run.int8_costs[0])] if run.int8_costs else [])],
         "signatures": list(dict.fromkeys(f"{row.metric}: {row.signature}" for row in rows)),
         "by_pair": pairs_table(run) if len(run.pairs) > 1 else None,
         "compared": comparisons_table(run),
@@ -145,7 +148,8 @@ def contents(run: Run, protocol: Protocol, costs: dict[Member, Cost]) -> dict[st
 def tiles(run: Run, costs: dict[Member, Cost]) -> list[tuple[str, str]]:
     """The figures at the top."""
     qualities = {member: quality for member in costs if (quality := run.quality(member)) is not None}
-    found = [("models from one training" if len(costs) > 1 else "model", str(len(costs)))]
+    made = sum(member.kind != ORIGINAL for member in costs)
+    found = [("models from one training" if made > 1 else "model", str(made))]
     if qualities:
         best = max(qualities, key=qualities.__getitem__)
         found.append((f"BLEU, best: {best.title}" if len(costs) > 1 else "BLEU", f"{qualities[best]:.1f}"))

@@ -16,7 +16,7 @@ from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.distilled import Provenance
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.errors import FolderReadOnly, ModelError, ParetoKDError, RecipeError, TrainingError
+from hf_paretokd.errors import FolderReadOnly, ModelError, ParetoKDError, RecipeError, TokenizerError, TrainingError
 from hf_paretokd.evaluation.contamination import Contamination
 from hf_paretokd.evaluation.latency import Cost, Protocol, read_costs
 from hf_paretokd.evaluation.plots import Decision
@@ -24,17 +24,30 @@ from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow
 from hf_paretokd.evaluation.significance import Comparison
 from hf_paretokd.evaluation.translations import read_translations
 from hf_paretokd.inference.decoding import encode_sources
-from hf_paretokd.layout import CONFIG, MEMBERS, REFERENCE, SOURCE, STUDENT, TRAINER_STATE, WEIGHTS, RunLayout, member_place
-from hf_paretokd.models.files import check_vocabulary, load_config, load_model, load_tokenizer, usable_length
+from hf_paretokd.layout import (
+    CONFIG,
+    MEMBERS,
+    ORIGINAL,
+    REFERENCE,
+    SOURCE,
+    STUDENT,
+    TRAINER_STATE,
+    WEIGHTS,
+    RunLayout,
+    member_place,
+)
+from hf_paretokd.models.files import check_vocabulary, load_checkpoint, load_config, load_model, load_tokenizer, usable_length
 from hf_paretokd.models.member import Member
 from hf_paretokd.models.slicing import extract_student
 from hf_paretokd.runs.comet import comet_rows
 from hf_paretokd.runs.recipe import Recipe, load_recipe
+from hf_paretokd.runs.shrunk import Shrunk
 from hf_paretokd.training.checkpointing import checkpoint_folders
 from hf_paretokd.utils.files import load_json, read_rows, typed_json
 from hf_paretokd.utils.machine import fastest_device
 
 Value = TypeVar("Value")
+INT8 = ("ctranslate2", "int8")
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 logger = logging.getLogger(__name__)
 
@@ -44,6 +57,20 @@ class Logged:
     """What is read of `trainer_state.json`."""
 
     log_history: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with its tokenizer, and what it is told of each language pair."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    directions: dict[LanguagePair, Direction]
+
+    @property
+    def limit(self) -> int:
+        """The longest text in tokens."""
+        return usable_length(self.model.config, self.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -177,6 +204,30 @@ class Run:
         """One of the models with its tokenizer; loaded once, so that all callers have the same model."""
         return self.model(member), self.tokenizer
 
+    @cached_property
+    def original(self) -> Loaded | None:
+        """The model from which the training started, if it is to be scored and can be had; with a warning if it cannot."""
+        if not (name := self.recipe.evaluation.original):
+            return None
+        try:
+            model, tokenizer = load_checkpoint(name)
+        except (ModelError, TokenizerError) as error:
+            logger.warning("evaluation.original: %s", error)
+            return None
+        return Loaded(model, tokenizer, self.recipe.directions(tokenizer, model.config))
+
+    def loaded(self, member: Member) -> Loaded:
+        """One of the models, or the original, ready to translate.
+
+        Raises:
+            ModelError: it cannot be had.
+        """
+        if member.kind != ORIGINAL:
+            return Loaded(self.model(member), self.tokenizer, self.directions)
+        if self.original is None:
+            raise ModelError(f"{self.folder}: the original cannot be loaded ({self.recipe.evaluation.original})")
+        return self.original
+
     @property
     def device(self) -> torch.device:
         """Where models are scored: the accelerator, unless the recipe says otherwise."""
@@ -213,16 +264,19 @@ class Run:
         """What the models are told of each pair."""
         return self.recipe.directions(self.tokenizer, self.config(self.main))
 
-    def source_ids(self) -> list[tuple[list[int], Direction]]:
-        """The source text of the quoted split, all pairs, as the run has kept it; each with what the models are told of it.
+    def source_ids(self, member: Member | None = None) -> list[tuple[list[int], Direction]]:
+        """The source text of the quoted split, all pairs, as the run has kept it; each with what the model is told of it.
+
+        Args:
+            member: whose tokenizer is meant: the original's, or (default) that of all models of the run.
 
         Raises:
             TrainingError: the run has none.
         """
-        limit, found = usable_length(self.config(self.main), self.tokenizer), []
+        loaded, found = self.loaded(member or self.main), []
         for pair in self.pairs:
-            direction, lines = self.directions[LanguagePair.parse(pair)], self.translations(pair).get(SOURCE)
-            ids = encode_sources(self.tokenizer, lines, limit, direction) if lines else []
+            direction, lines = loaded.directions[LanguagePair.parse(pair)], self.translations(pair).get(SOURCE)
+            ids = encode_sources(loaded.tokenizer, lines, loaded.limit, direction) if lines else []
             found += [(each, direction) for each in ids]
         if not found:
             raise TrainingError(f"{self.folder}: holds no scored text; score its models first: paretokd evaluate {self.folder}")
@@ -251,6 +305,11 @@ class Run:
     def scored(self) -> list[Member]:
         """The models that were scored, in the order of the results."""
         return list(dict.fromkeys(row.member for row in self.rows if row.split == self.split))
+
+    @property
+    def trained(self) -> list[Member]:
+        """Those of them that the training has made."""
+        return [member for member in self.scored if member.kind != ORIGINAL]
 
     @cached_property
     def pairs(self) -> list[str]:
@@ -305,10 +364,21 @@ class Run:
         path = self.layout.distilled
         return optional(lambda: typed_json(Provenance, path), path) if path.is_file() else None
 
+    @cached_property
+    def shrunk(self) -> Shrunk | None:
+        """What was done to the model that the training started from; None if it was not shrunk."""
+        path = self.layout.shrunk
+        return optional(lambda: typed_json(Shrunk, path), path) if path.is_file() else None
+
     @property
     def costs(self) -> tuple[Protocol, dict[Member, Cost]] | None:
         """Latency and size of the models; None if they were not measured."""
         return read_costs(self.layout.latency())
+
+    @property
+    def int8_costs(self) -> tuple[Protocol, dict[Member, Cost]] | None:
+        """The same by CTranslate2 in int8; None if that was not measured."""
+        return read_costs(self.layout.latency(*INT8))
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:

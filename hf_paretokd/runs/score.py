@@ -1,28 +1,38 @@
 """Scores of the models of a run, or of any checkpoint."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import ParallelText, load_text
-from hf_paretokd.data.languages import Direction, check_tagged
+from hf_paretokd.data.languages import check_tagged
 from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.evaluation.results import AVERAGE, Outputs, ResultRow, score_outputs, translate_split, write_results
+from hf_paretokd.evaluation.results import (
+    AVERAGE,
+    Outputs,
+    ResultRow,
+    described_decoding,
+    score_outputs,
+    translate_split,
+    write_results,
+)
 from hf_paretokd.evaluation.significance import Comparison
 from hf_paretokd.evaluation.translations import write_translations
+from hf_paretokd.layout import MODEL, ORIGINAL, SOURCE
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import load_checkpoint
 from hf_paretokd.models.member import Member
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.runs.compare import Contaminated, Unmatched, check_contamination, compare_with_baselines
 from hf_paretokd.runs.recipe import EvaluationConfig, command_line_recipe
-from hf_paretokd.runs.run import Run
+from hf_paretokd.runs.run import Loaded, Run
 from hf_paretokd.training.callbacks import COUNTED
 from hf_paretokd.training.trainer import TranslationTrainer
 from hf_paretokd.utils.files import write_rows
 from hf_paretokd.utils.machine import described, fastest_device, moved
+from hf_paretokd.utils.text import one_line
 
 
 @dataclass
@@ -52,9 +62,31 @@ def score_run(run: Run) -> Scores:
         peers = [member.peer for member in whole] if any(member.peer for member in students) else [None]
         depths = sorted((Depth.parse(text).within(full) for text in chosen), reverse=True)
         students = [Member("student", depth, peer) for peer in peers for depth in depths]
-    models = {member: run.model(member) for member in (*whole, *students)}
+    models = {member: run.loaded(member) for member in (*whole, *students)}
     texts = {split: run.text(split) for split in run.recipe.evaluation.splits}
-    return score_models(models, run.tokenizer, texts, run.directions, run.recipe.evaluation, run.device)
+    known: dict[str, dict[Member, Outputs]] = {}
+    if run.original:
+        models = {Member(ORIGINAL, model_depth(run.original.model)): run.original, **models}
+    elif run.recipe.evaluation.original:
+        known = {split: kept_outputs(run, pairs) for split, pairs in texts.items()}
+    return score_models(models, texts, run.recipe.evaluation, run.device, known)
+
+
+def kept_outputs(run: Run, texts: Mapping[LanguagePair, ParallelText]) -> dict[Member, Outputs]:
+    """What the original has made of a split, as the run has kept it; nothing if that was other text or other beams."""
+    if not run.layout.results.is_file():
+        return {}
+    split = next(iter(texts.values())).split
+    decoding = described_decoding(run.recipe.evaluation.num_beams, run.recipe.evaluation.engine)
+    rows = [row for row in run.rows if row.model == ORIGINAL and row.split == split]
+    scores = {row.pair: row for row in rows if row.metric == "bleu" and row.decoding == decoding}
+    lines = {pair: run.kept(split, str(pair)) for pair in texts}
+    alike = all(lines[pair].get(SOURCE) == list(map(one_line, text.sources)) for pair, text in texts.items())
+    if not alike or not all(str(pair) in scores and ORIGINAL in lines[pair] for pair in texts):
+        return {}
+    seconds = {pair: scores[str(pair)].seconds or math.nan for pair in texts}
+    size = next(int(row.value) for row in rows if row.metric == "parameters")
+    return {rows[0].member: Outputs({pair: lines[pair][ORIGINAL] for pair in texts}, seconds, decoding, size)}
 
 
 def score_model(name: str, overrides: Sequence[str]) -> Scores:
@@ -64,28 +96,36 @@ def score_model(name: str, overrides: Sequence[str]) -> Scores:
     found = recipe.directions(tokenizer, model.config)
     check_tagged(tokenizer, found.values())
     texts = {split: load_text(recipe.data, split) for split in recipe.evaluation.splits}
-    models = {Member("model", model_depth(model)): model}
-    return score_models(models, tokenizer, texts, found, recipe.evaluation, fastest_device())
+    models = {Member(MODEL, model_depth(model)): Loaded(model, tokenizer, found)}
+    return score_models(models, texts, recipe.evaluation, fastest_device())
 
 
 def score_models(
-    models: Mapping[Member, PreTrainedModel],
-    tokenizer: PreTrainedTokenizerBase,
+    models: Mapping[Member, Loaded],
     texts: Mapping[str, Mapping[LanguagePair, ParallelText]],
-    directions: Mapping[LanguagePair, Direction],
     options: EvaluationConfig,
     device: torch.device,
+    known: Mapping[str, Mapping[Member, Outputs]] | None = None,
 ) -> Scores:
-    """Scores models on text, by split; a student as deep as its teacher is the teacher and translates once."""
+    """Scores models on text, by split; a student as deep as its teacher is the teacher and translates once.
+
+    Args:
+        models: which, the first one being what the others are compared with.
+        texts: the text by split.
+        options: how they translate.
+        device: where.
+        known: what further models have made of the text before; they come first.
+    """
     found = Scores()
-    for pairs in texts.values():
-        outputs: dict[Member, Outputs] = {}
+    for split, pairs in texts.items():
+        outputs: dict[Member, Outputs] = {**(known or {}).get(split, {})}
         made: dict[Member, Outputs] = {}
-        for member, model in models.items():
-            same = member.student()
+        for member, each in models.items():
+            same = member if member.kind == ORIGINAL else member.student()
             if same not in made:
+                model = moved(each.model, device)
                 made[same] = translate_split(
-                    member, moved(model, device), tokenizer, pairs, directions, options.num_beams, options.engine
+                    member, model, each.tokenizer, pairs, each.directions, options.num_beams, options.engine
                 )
             outputs[member] = made[same]
         rows, compared = score_outputs(outputs, pairs, options.high_resource or ())

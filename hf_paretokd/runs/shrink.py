@@ -1,13 +1,14 @@
 """A family of small models from a model that exists: its translations, a smaller vocabulary, then All-in-One training.
 
 What is made before the training lies beside the run, in `RUN.start`: `original/` (where its weights had to be converted),
-`distilled/`, `model/` (trimmed), `text/`, `shrink.json` and `training.yaml`, by which the run is trained. Each is made once.
+`distilled/`, `model/` (trimmed), `text/`, `shrink.json` (which the run keeps, too) and `training.yaml`, by which the run is
+trained. Each is made once.
 """
 
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,38 +19,29 @@ from hf_paretokd.data.languages import known_tags
 from hf_paretokd.data.pairs import LanguagePair, source_tags, target_tag
 from hf_paretokd.data.readers import read_aligned
 from hf_paretokd.errors import DataError, ModelError, RecipeError
-from hf_paretokd.evaluation.proof import TrimmingProof, prove_trimming
-from hf_paretokd.layout import CONFIG, PICKLED_WEIGHTS, WEIGHTS, StartLayout, distilled_sides
-from hf_paretokd.models.files import load_checkpoint, load_config, load_pickled, load_tokenizer, save_model
+from hf_paretokd.evaluation.proof import prove_trimming
+from hf_paretokd.hub.card import license_of
+from hf_paretokd.layout import CARD, CONFIG, PICKLED_WEIGHTS, PLAIN_CHECKPOINT, WEIGHTS, StartLayout, distilled_sides
+from hf_paretokd.models.files import (
+    load_checkpoint,
+    load_config,
+    load_pickled,
+    load_tokenizer,
+    local_checkpoint,
+    save_model,
+)
 from hf_paretokd.models.slicing import config_depth
 from hf_paretokd.models.trimming import kept_pieces, piece_counts, trim_model, trim_tokenizer
 from hf_paretokd.runs.distill import distill
 from hf_paretokd.runs.prepare import check_depths
 from hf_paretokd.runs.recipe import Recipe, build_recipe
+from hf_paretokd.runs.run import check_model
+from hf_paretokd.runs.shrunk import Shrunk
 from hf_paretokd.training.identity import differences, weights_hash
-from hf_paretokd.utils.files import check_apart, checksum, load_json, save_json, whole_folder, write_whole
+from hf_paretokd.utils.files import check_apart, checksum, load_json, save_json, typed_json, whole_folder, write_whole
 
 PROVED = 1000  # sentences
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Shrunk:
-    """What was done before the training: the content of `shrink.json`.
-
-    Args:
-        model: the model that exists, as it was named.
-        weights: hash of its weights.
-        distilled: how its translations were made.
-        entries: of its vocabulary and of the smaller one.
-        proof: greedy output of both, sentence by sentence.
-    """
-
-    model: str
-    weights: str
-    distilled: Provenance
-    entries: tuple[int, int]
-    proof: TrimmingProof
 
 
 def begun(recipe: Recipe) -> Recipe:
@@ -59,13 +51,14 @@ def begun(recipe: Recipe) -> Recipe:
         RecipeError, ModelError: the model is none that can be shrunk, or an option does not fit; before any text is read.
         DataError: the text cannot be used, or what was begun is of other text or another model.
     """
-    start = StartLayout(recipe.run_folder.with_name(f"{recipe.run_folder.name}.start"))
+    start = StartLayout.of(recipe.run_folder)
     named = [recipe.model.from_pretrained, recipe.data.data_dir, *recipe.shrink.text]
     check_apart(recipe.run_folder, named, "training.output_dir")
     check_apart(start.folder, named, "training.output_dir")
-    plan = planned(recipe)
+    place = located(recipe)
+    plan = planned(recipe, place)
     check_plan(plan, start)
-    model = checked_model(recipe, start)
+    model = checked_model(recipe, place, start)
     start.folder.mkdir(parents=True, exist_ok=True)
     save_json(plan, start.plan)
     tokenizer = load_tokenizer(model)
@@ -75,21 +68,37 @@ def begun(recipe: Recipe) -> Recipe:
     record = distilled(recipe, model, start, rule)
     parallel = parallel_text(recipe)
     if not ((start.model / CONFIG).is_file() and start.record.is_file()):
-        save_json(asdict(trimmed(recipe, model, record, parallel, tags, start)), start.record)
+        license_name = license_of(place / CARD)
+        save_json(asdict(trimmed(recipe, model, license_name, record, parallel, tags, start)), start.record)
     write_text(recipe, start, pairs, parallel)
-    raw = training_recipe(recipe, start, rule)
+    raw = training_recipe(recipe, model, start, rule)
     built = build_recipe(raw, str(start.recipe))
     built.save(start.recipe)
     return built
 
 
-def planned(recipe: Recipe) -> dict[str, Any]:
+def located(recipe: Recipe) -> Path:
+    """The folder of the model that exists, downloaded if it is on the Hub.
+
+    Raises:
+        RecipeError: none is named.
+        ModelError: it cannot be had, or is a run.
+    """
+    config = recipe.model
+    if not config.from_pretrained:
+        raise RecipeError("model.from_pretrained: name the model that is to be shrunk")
+    check_model(config.from_pretrained)
+    pickled = (PICKLED_WEIGHTS,) if recipe.shrink.pickled_weights else ()
+    wanted = (*PLAIN_CHECKPOINT, CARD, *pickled)
+    return Path(local_checkpoint(config.from_pretrained, config.revision, config.subfolder, wanted))
+
+
+def planned(recipe: Recipe, place: Path) -> dict[str, Any]:
     """What decides all that comes before the training, but for what files of text hold."""
-    name = recipe.model.from_pretrained or ""
-    files = [path for each in (WEIGHTS, PICKLED_WEIGHTS) if (path := Path(name, each)).is_file()]
+    files = [path for each in (WEIGHTS, PICKLED_WEIGHTS) if (path := place / each).is_file()]
     data = {f"data.{field}": getattr(recipe.data, field) for field in ("pairs", "data_dir", "train", "validation", "test")}
     options = {f"shrink.{field}": value for field, value in asdict(recipe.shrink).items()}
-    return {"model": name, "weights": [checksum(path) for path in files], **data, **options}
+    return {"model": recipe.model.from_pretrained, "weights": [checksum(path) for path in files], **data, **options}
 
 
 def check_plan(plan: Mapping[str, Any], start: StartLayout) -> None:
@@ -107,45 +116,44 @@ def check_plan(plan: Mapping[str, Any], start: StartLayout) -> None:
 # ---- a: the model
 
 
-def checked_model(recipe: Recipe, start: StartLayout) -> str:
+def checked_model(recipe: Recipe, place: Path, start: StartLayout) -> str:
     """The model that exists, as a checkpoint that can be loaded; its weights are converted once if they have to be.
 
     Raises:
         ModelError: it is of another family, has no SentencePiece models, or only pickled weights and these may not be read.
-        RecipeError: it knows other target languages, or nothing says what to translate.
+        RecipeError: it knows other target languages, has no larger vocabulary, or nothing says what to translate.
     """
     name = recipe.model.from_pretrained
-    if not name:
-        raise RecipeError("model.from_pretrained: name the model that is to be shrunk")
     if not recipe.shrink.text and not recipe.data.data_dir:
         raise RecipeError("shrink.text: name files of text in the source language (--text), or parallel text (data.data_dir)")
-    for field in ("hub", "hub_config", "max_sentence_pairs", "max_length", "distilled_dir"):
+    for field in ("hub", "hub_config", "max_sentence_pairs", "max_length", "distilled_dir", "source_prefix"):
         if getattr(recipe.data, field):
             raise RecipeError(f"data.{field}: is not for a model that is shrunk; give parallel text as data.data_dir")
-    config = load_config(name)
+    config = load_config(place)
     if config.model_type != "marian":
         raise ModelError(
             f"model.from_pretrained: {name} is a model of the family {config.model_type}; only Marian models are shrunk"
         )
     check_depths(recipe.evaluation.depths or (), config_depth(config.to_dict()))
-    folder = Path(name)
-    if folder.is_dir() and (folder / PICKLED_WEIGHTS).is_file() and not (folder / WEIGHTS).is_file():
-        if not recipe.shrink.pickled_weights:
-            raise ModelError(
-                f"{name}: holds only {PICKLED_WEIGHTS}; with --shrink.pickled_weights its tensors, and nothing else, are read "
-                "from it and written as safetensors"
-            )
-        if not (start.original / CONFIG).is_file():
-            with whole_folder(start.original) as written:
-                save_model(load_pickled(folder), load_tokenizer(name), written)
-        name = str(start.original)
-    known = known_tags(load_tokenizer(name))
+    tokenizer = load_tokenizer(place)
+    known, size = known_tags(tokenizer), recipe.shrink.vocab_size
+    if size is not None and size >= len(tokenizer):
+        raise RecipeError(f"shrink.vocab_size: {size} is not below the {len(tokenizer)} entries that the model has")
     for pair in recipe.data.parsed_pairs:
         if known and target_tag(pair.target) not in known:
-            raise RecipeError(
-                f"data.pairs: {recipe.model.from_pretrained} does not know {target_tag(pair.target)}, but {', '.join(known)}"
-            )
-    return name
+            raise RecipeError(f"data.pairs: {name} does not know {target_tag(pair.target)}, but {', '.join(known)}")
+    if any(place.glob("*.safetensors")):
+        whole = recipe.model.revision or recipe.model.subfolder or Path(str(name)).exists()
+        return str(place if whole else name)
+    if not recipe.shrink.pickled_weights:
+        raise ModelError(
+            f"{name}: holds no {WEIGHTS}; with --shrink.pickled_weights the tensors of {PICKLED_WEIGHTS}, and nothing else, "
+            "are read and written as safetensors"
+        )
+    if not (start.original / CONFIG).is_file():
+        with whole_folder(start.original) as written:
+            save_model(load_pickled(place), tokenizer, written)
+    return str(start.original)
 
 
 # ---- b: its translations
@@ -167,14 +175,15 @@ def parallel_text(recipe: Recipe) -> dict[str, dict[LanguagePair, ParallelText]]
     Raises:
         DataError: the folder is none, or a file breaks a rule.
     """
-    found = {}
+    found: dict[str, dict[LanguagePair, ParallelText]] = {}
     for split in ("train", "validation", "test") if recipe.data.data_dir else ():
-        try:
-            found[split] = load_text(recipe.data, split)
-        except DataError as error:
-            if not str(error).startswith("no text for"):  # it is there, and something is wrong with it
-                raise
-            logger.warning("no parallel text for %s (%s)", split, error)
+        for pair in recipe.data.parsed_pairs:
+            try:
+                found.setdefault(split, {}).update(load_text(replace(recipe.data, pairs=[str(pair)]), split))
+            except DataError as error:
+                if not str(error).startswith("no text for"):  # it is there, and something is wrong with it
+                    raise
+                logger.warning("no parallel text for %s (%s)", split, error)
     return found
 
 
@@ -184,6 +193,7 @@ def parallel_text(recipe: Recipe) -> dict[str, dict[LanguagePair, ParallelText]]
 def trimmed(
     recipe: Recipe,
     model: str,
+    license_name: str | None,
     record: Provenance,
     parallel: Mapping[str, Mapping[LanguagePair, ParallelText]],
     tags: Mapping[LanguagePair, str],
@@ -193,10 +203,13 @@ def trimmed(
     original, tokenizer = load_checkpoint(model)
     sources: list[str] = []
     targets: list[str] = []
+    proved: list[str] = []
     for pair, tag in tags.items():
         rows = list(read_aligned(*distilled_sides(start.distilled, pair.source, pair.target)))
         own = parallel.get("train", {}).get(pair)
-        sources += [tag + row.source for row in rows] + [tag + line for line in (own.sources if own else ())]
+        ours = [tag + row.source for row in rows] + [tag + line for line in (own.sources if own else ())]
+        sources += ours
+        proved += ours[: -(-PROVED // len(tags))]
         targets += [row.target for row in rows] + list(own.targets if own else ())
     languages = {pair.target for pair in tags}
     kept = kept_pieces(tokenizer, piece_counts(tokenizer, sources, targets), languages, recipe.shrink.vocab_size)
@@ -204,10 +217,12 @@ def trimmed(
     with whole_folder(start.model) as written:
         words = trim_tokenizer(tokenizer, kept, small.config, written)
         save_model(small, words, written)
-    proof = prove_trimming((original.eval(), tokenizer), (small, words), kept, sources[:PROVED])
+    proof = prove_trimming((original.eval(), tokenizer), (small, words), kept, proved)
     if proof.problem:
         raise ModelError(f"{start.model}: {proof.problem}")
-    return Shrunk(str(recipe.model.from_pretrained), weights_hash(original), record, (len(tokenizer), len(words)), proof)
+    extra = sum(map(len, parallel.get("train", {}).values()))
+    sizes = (len(tokenizer), len(words))
+    return Shrunk(str(recipe.model.from_pretrained), weights_hash(original), license_name, record, extra, sizes, proof)
 
 
 # ---- d: the text and the training
@@ -224,10 +239,10 @@ def write_text(
         return
     with whole_folder(start.text) as written:
         for pair in pairs:
-            rows = iter(
-                [(row.source, row.target) for row in read_aligned(*distilled_sides(start.distilled, pair.source, pair.target))]
-            )
-            splits = {}
+            made = [
+                (row.source, row.target) for row in read_aligned(*distilled_sides(start.distilled, pair.source, pair.target))
+            ]
+            rows, splits = iter(made), {}
             for split in ("validation", "test"):
                 own = parallel.get(split, {}).get(pair)
                 splits[split] = (
@@ -237,7 +252,7 @@ def write_text(
             rows = (row for row in rows if row[0] not in held)  # what is scored is not trained on
             own = parallel.get("train", {}).get(pair)
             splits["train"] = [*rows, *(zip(own.sources, own.targets, strict=True) if own else ())]
-            if not splits["train"]:
+            if not all(splits.values()):
                 raise RecipeError(f"shrink.held_out: {recipe.shrink.held_out} leaves no text of {pair} to train on; lower it")
             (written / str(pair)).mkdir()
             for split, sides in splits.items():
@@ -246,14 +261,17 @@ def write_text(
                     write_whole(written / str(pair) / f"{split}.{language}", lines)
 
 
-def training_recipe(recipe: Recipe, start: StartLayout, rule: str) -> dict[str, Any]:
+def training_recipe(recipe: Recipe, model: str, start: StartLayout, rule: str) -> dict[str, Any]:
     """The recipe of the training: from the trimmed model, which anchors it, on the text that was written."""
     raw = {name: fields for name, fields in recipe.raw.items() if name not in ("shrink", "tokenizer")}
     data = {"pairs": recipe.data.pairs, "data_dir": str(start.text), "target_tags": rule}
     anchored = {"anchor": str(start.model), **(raw.get(recipe.method) or {})} if recipe.method == "all_in_one" else {}
+    record = typed_json(Shrunk, start.record)
     return {
         **raw,
         "data": data,
         "model": {"from_pretrained": str(start.model)},
+        "evaluation": {"original": model, **(raw.get("evaluation") or {})},
+        "card": {**(raw.get("card") or {}), "license": recipe.card.license or record.license},
         **({recipe.method: anchored} if anchored else {}),
     }

@@ -59,7 +59,7 @@ class System:
         """
         found: dict[Member, dict[str, list[tuple[Run, Member]]]] = defaultdict(lambda: defaultdict(list))
         for run in self.runs:
-            for member in distinct(run.scored):
+            for member in distinct(run.trained):
                 for pair in run.pairs:
                     found[member.student()][pair].append((run, member))
         for place, pairs in found.items():
@@ -77,7 +77,7 @@ class System:
     @property
     def hours(self) -> dict[str, float]:
         """`core_hours` or `gpu_hours` of the whole family, the mean over seeds; empty where a run does not say."""
-        scored = [{(member.student(), pair) for member in run.scored for pair in run.pairs} for run in self.runs]
+        scored = [{(member.student(), pair) for member in run.trained for pair in run.pairs} for run in self.runs]
         found: dict[str, float] = defaultdict(float)
         for run, mine in zip(self.runs, scored, strict=True):
             unit = next((unit for unit in HOURS if unit in run.training), None)
@@ -281,7 +281,7 @@ def check_same_text(runs: Sequence[Run], metric: str) -> dict[str, ScoredText]:
             raise RecipeError(f"{run.folder}: its models were not scored: paretokd evaluate {run.folder}")
         for pair in run.pairs:
             kept = run.translations(pair)
-            for member in distinct(run.scored):
+            for member in distinct(run.trained):
                 row = run.table.get((member, pair, metric))
                 if row is None or not {SOURCE, REFERENCE, member.stem} <= set(kept):
                     raise RecipeError(

@@ -36,16 +36,18 @@ def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:
     pair = run.pairs[0] if single else AVERAGE
     comet = any(metric == "comet" for _, _, metric in run.table)
     best = unbeaten(list(costs), lambda member: (-costs[member].milliseconds, run.quality(member) or 0.0))
-    headings = ["model", "BLEU" if single else "BLEU, mean", "ms", "MB", "chrF", "sentences/s", "million parameters"]
+    headings = ["model", "BLEU" if single else "BLEU, mean", "ms", "MB"]
+    small = run.int8_costs[1] if run.int8_costs else {}
+    headings += ["int8 ms", "int8 MB"] * bool(small)
+    headings += ["chrF", "sentences/s", "million parameters"]
     headings += ["COMET"] * comet + [f"against {first.title}"] * (single and len(run.scored) > 1)
     rows = []
     for member in distinct(run.scored):
-        cost = costs.get(member)
         cells = [
             member.title,
             with_spread(run.table.get((member, pair, "bleu"))),
-            f"{cost.milliseconds:.1f}" if cost else MISSING,  # of a student that was scored and not written
-            f"{cost.megabytes:.1f}" if cost else MISSING,
+            *cost_cells(costs.get(member)),
+            *(cost_cells(small.get(member)) if small else ()),
             shown(run.table.get((member, pair, "chrf"))),
             shown(run.table.get((member, AVERAGE, "sentences_per_second")), 0),
             shown(run.table.get((member, AVERAGE, "parameters")), 2, 1e6),
@@ -58,6 +60,11 @@ def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:
             cells.append(tests.get(first.stem, MISSING))
         rows.append(Row(cells, member in best))
     return Table(headings, rows, "± is half the 95 % bootstrap interval, p that of a paired bootstrap test" if single else "")
+
+
+def cost_cells(cost: Cost | None) -> list[str]:
+    """Milliseconds and megabytes; dashes for a student that was scored and not written."""
+    return [f"{cost.milliseconds:.1f}", f"{cost.megabytes:.1f}"] if cost else [MISSING, MISSING]
 
 
 def paired_tests(run: Run, member: Member) -> list[list[str]]:

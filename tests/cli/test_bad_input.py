@@ -903,8 +903,8 @@ CASES |= {
         ("compare", "{place}/run", "--baseline", "best"),
         ("--baseline: 'best' is neither a run nor one of",),
     ),
-    "shrinking what is not there": (None, shrunk("{place}/nowhere"), ("nowhere: no usable checkpoint",)),
-    "shrinking a run": (None, shrunk("{place}/run"), ("run", "no usable checkpoint")),
+    "shrinking what is not there": (None, shrunk("{place}/nowhere"), ("nowhere: there is no such folder",)),
+    "shrinking a run": (None, shrunk("{place}/run"), ("run: is a run; name one of its models",)),
     "shrinking without text": (
         None,
         ("shrink", "{place}/run/teacher", "--pairs", "bs-en", "--output", "{place}/out"),
@@ -968,7 +968,7 @@ CASES |= {
     "shrinking pickled weights": (
         lambda place: (place / "run" / "teacher" / "model.safetensors").rename(place / "run" / "teacher" / "pytorch_model.bin"),
         shrunk("{place}/run/teacher"),
-        ("holds only pytorch_model.bin; with --shrink.pickled_weights",),
+        ("holds no model.safetensors; with --shrink.pickled_weights",),
     ),
     "shrinking pickled weights that are none": (
         lambda place: (place / "run" / "teacher" / "model.safetensors").rename(place / "run" / "teacher" / "pytorch_model.bin"),

@@ -1,5 +1,13 @@
 from hf_paretokd.data.languages import UNTOLD
-from hf_paretokd.evaluation.latency import Cost, Protocol, measure_latencies, read_costs, spaced_by_length, write_costs
+from hf_paretokd.evaluation.latency import (
+    Cost,
+    Protocol,
+    Translator,
+    measure_latencies,
+    read_costs,
+    spaced_by_length,
+    write_costs,
+)
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.member import Member
 
@@ -18,6 +26,7 @@ def test_latencies_are_medians_of_medians_and_models_take_turns(monkeypatch):
 
         return decode
 
+    sources = [([1] * length, UNTOLD) for length in (2, 4, 9)]
     decoders = {"slow": decoder("slow", 3.0), "fast": decoder("fast", 1.0)}
 
     def timed(action):
@@ -25,7 +34,7 @@ def test_latencies_are_medians_of_medians_and_models_take_turns(monkeypatch):
         return decoders[calls[-1][0]].took
 
     monkeypatch.setattr(timing, "timed", timed)
-    found = measure_latencies(decoders, [([1] * length, UNTOLD) for length in (2, 4, 9)], limit=20, num_beams=1)
+    found = measure_latencies({name: Translator(decode, sources, 20) for name, decode in decoders.items()}, num_beams=1)
     assert found == {"slow": 12000.0, "fast": 4000.0}
     assert [name for name, length, _ in calls if length == 2] == ["slow", "fast"] * 4, "one turn does not count"
     assert {longest for _, _, longest in calls} == {20}
@@ -34,8 +43,8 @@ def test_latencies_are_medians_of_medians_and_models_take_turns(monkeypatch):
 def test_measured_sentences_are_spaced_over_the_lengths(monkeypatch):
     monkeypatch.setattr("hf_paretokd.evaluation.latency.SENTENCES", 3)
     sources = [([1] * length, UNTOLD) for length in (9, 1, 5, 3, 7)]
-    assert [len(ids) for ids, _ in spaced_by_length(sources)] == [1, 5, 9]
-    assert len(spaced_by_length(sources[:1])) == 1
+    assert [len(sources[row][0]) for row in spaced_by_length(sources)] == [1, 5, 9]
+    assert spaced_by_length(sources[:1]) == [0]
 
 
 def test_costs_come_back_from_disk(tmp_path):

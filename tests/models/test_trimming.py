@@ -31,10 +31,12 @@ def text(texts):
     return pair.targets[:600], pair.sources[:600]
 
 
-@pytest.fixture(scope="module", params=["shared", "tags", "separate"])
+@pytest.fixture(scope="module", params=["shared", "tags", "separate", "uneven"])
 def original(request, text, tmp_path_factory):
     tags = TAGS if request.param == "tags" else ()
-    return opus_like(tmp_path_factory.mktemp("opus") / request.param, *text, tags, separate=request.param == "separate")
+    folder = tmp_path_factory.mktemp("opus") / request.param
+    more = 30 if request.param == "uneven" else 0
+    return opus_like(folder, *text, tags, separate=request.param in ("separate", "uneven"), more=more)
 
 
 def trimmed(original, sources, targets, folder, languages=("fra",), size=None):

@@ -166,10 +166,12 @@ class Handler(BaseHTTPRequestHandler):
 
     # ---- downloads
 
-    def info(self, body: bytes, name: str) -> None:
+    def info(self, body: bytes, name: str, revision: str | None) -> None:
         repository = self.server.repositories.get(name)
         if repository is None:
             return self.answer(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
+        if revision not in (None, "main", repository.sha):
+            return self.answer(404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
         siblings = [{"rfilename": path} for path in repository.files]
         self.answer(200, {"id": name, "sha": repository.sha, "private": repository.private, "siblings": siblings, "tags": []})
         return None
@@ -198,7 +200,7 @@ ROUTES = [
     ("PUT", "/lfs/([0-9a-f]+)", Handler.lfs_put),
     ("POST", f"/api/models/{NAME}/commit/[^/]+", Handler.commit),
     ("GET", f"/api/models/{NAME}/tree/.+", Handler.tree),
-    ("GET", f"/api/models/{NAME}(?:/revision/[^/]+)?", Handler.info),
+    ("GET", f"/api/models/{NAME}(?:/revision/([^/]+))?", Handler.info),
     ("GET", rf"/{NAME}/resolve/[^/]+/(.+)", Handler.resolve),
     ("HEAD", rf"/{NAME}/resolve/[^/]+/(.+)", Handler.resolve),
 ]

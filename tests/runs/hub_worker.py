@@ -30,8 +30,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_paretokd import AllInOneConfig, AllInOneTrainer, push_run
 from hf_paretokd.cli.main import finish_run
-from hf_paretokd.errors import UploadError
+from hf_paretokd.errors import ModelError, UploadError
 from hf_paretokd.hub.upload import push
+from hf_paretokd.models.files import local_checkpoint
 from hf_paretokd.runs.prepare import check_start
 from hf_paretokd.runs.push import planned_uploads
 from hf_paretokd.runs.recipe import load_recipe
@@ -91,6 +92,16 @@ with hub:
             [each.dataset_name, each.metric_type, each.metric_value, each.metric_args] for each in metadata.eval_results
         ],
     }
+
+    # at a revision, which may be none
+    sha = hub.repositories["anna/plain-2-2"].sha
+    facts["at_a_revision"] = Path(local_checkpoint("anna/plain-2-2", sha)).name == sha
+    facts["not_to_be_had"] = []
+    for name, revision in (("anna/plain-2-2", "v9"), ("anna/nothing", None), ("nothing", "main")):
+        try:
+            local_checkpoint(name, revision)
+        except ModelError as refused:
+            facts["not_to_be_had"].append(str(refused))
 
     # the card's own snippets, as they stand
     card = hub.repositories["anna/plain-2-2"].files["README.md"].decode()

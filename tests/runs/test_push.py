@@ -40,6 +40,10 @@ def test_every_model_gets_a_private_repository_with_a_plain_checkpoint(facts):
     assert facts["files"] == {"anna/plain-3-2": plain, "anna/plain-2-2": plain}
     assert facts["private"] == [True, True]
     assert facts["weights_equal"]
+    assert facts["at_a_revision"]
+    for text, start in zip(facts["not_to_be_had"], ("anna/plain-2-2", "anna/nothing", "nothing"), strict=True):
+        assert text.startswith(f"model {start}: cannot be had from the Hub")
+    assert "at revision v9 (" in facts["not_to_be_had"][0]
     assert facts["after_again"] == facts["after_trouble"], "nothing changed, nothing is sent"
 
 

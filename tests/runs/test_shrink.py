@@ -14,7 +14,9 @@ import hf_paretokd.runs.shrink as module
 from hf_paretokd.errors import DataError, ModelError, RecipeError
 from hf_paretokd.evaluation.proof import Difference, TrimmingProof
 from hf_paretokd.layout import StartLayout
+from hf_paretokd.models.building import prepare_for_training
 from hf_paretokd.models.files import load_checkpoint
+from hf_paretokd.runs.choose import candidates_of
 from hf_paretokd.runs.recipe import load_recipe
 from hf_paretokd.runs.run import Run
 from hf_paretokd.runs.shrink import begun
@@ -33,6 +35,7 @@ def place(texts, tmp_path_factory):
     opus_like(folder / "model", *sides)
     opus_like(folder / "tags", *sides, tags=(">>fra<<", ">>bul<<"))
     opus_like(folder / "pickled", *sides, pickled=True)
+    opus_like(folder / "uneven", *sides, separate=True, more=25)
     (folder / "mono.en").write_text("\n".join(sides[0][:90]) + "\n", "utf-8")
     (folder / "other.en").write_text("\n".join(sides[0][90:160]) + "\n", "utf-8")
     (folder / "parallel").mkdir()
@@ -61,6 +64,7 @@ def test_one_command_from_a_model_to_measured_students(students, sentences, tmp_
     shutil.copytree(students / "3-2", tmp_path / "known")
     torch.save(known.state_dict(), tmp_path / "known" / "pytorch_model.bin")
     (tmp_path / "known" / "model.safetensors").unlink()
+    (tmp_path / "known" / "README.md").write_text("---\nlicense: cc-by-sa-4.0\n---\n# A model\n")
     (tmp_path / "mono.fr").write_text("\n".join(sentences[:90]) + "\n", "utf-8")
     words = ["shrink", "known", "--pairs", "fr-en", "--text", "mono.{source}", "--output", "run", *FIELDS]
     words += ["--shrink.pickled_weights", "--depths", "3-2", "2-2"]
@@ -79,7 +83,27 @@ def test_one_command_from_a_model_to_measured_students(students, sentences, tmp_
     made = (start.distilled / "fr-en" / "train.fr").read_text("utf-8").splitlines()
     assert lines["validation"] + lines["test"] + lines["train"] == made, "held out in their order"
     assert (len(lines["validation"]), len(lines["test"])) == (10, 10)
-    assert {str(member.depth) for member in run.scored} == {"3-2", "2-2"}
+    assert [member.title for member in run.scored] == ["3-2 original", "3-2 teacher", "3-2", "2-2"]
+    assert [member.title for member in run.trained] == ["3-2 teacher", "3-2", "2-2"]
+    kept = run.translations("fr-en")
+    assert kept["original"] == kept["reference"], "its translations are the test text"
+    assert {test.against for test in run.comparisons} == {"original"}
+    for protocol, costs in (run.costs, run.int8_costs):
+        assert {member.title for member in costs} == {"3-2 original", "3-2", "2-2"}
+        sizes = {member.title: cost.megabytes for member, cost in costs.items()}
+        assert sizes["2-2"] < sizes["3-2"] < sizes["3-2 original"], protocol
+    page = run.layout.report.read_text("utf-8")
+    for text in ("3-2 original", "int8 MB", "CTranslate2 int8, greedy", "against 3-2 original", "<b>2</b>models"):
+        assert text in page
+    assert [each.member.title for each in candidates_of(run, engine="ctranslate2", quantization="int8")[1]] == [
+        "3-2 original",
+        "3-2",
+        "2-2",
+    ]
+    card = (run.folder / "students" / "2-2" / "README.md").read_text("utf-8")
+    assert "license: cc-by-sa-4.0" in card
+    assert f"Made from `known`: its vocabulary of {len(tokenizer)} entries was trimmed to {len(run.tokenizer)}" in card
+    assert "90 sentences of monolingual text, their translations by the original (greedy" in card
     kept = load_recipe(run.layout.recipe, trainable=False)
     assert "shrink" not in kept.raw
     assert kept.training_fields["anchor"] == kept.model.from_pretrained == str(start.model).removeprefix(f"{tmp_path}/")
@@ -171,10 +195,10 @@ def test_what_cannot_be_shrunk_is_said_before_any_text_is_read(place, tmp_path, 
         (
             recipe(place, "pickled", text=nothing),
             ModelError,
-            r"holds only pytorch_model\.bin; with --shrink\.pickled_weights its",
+            r"holds no model\.safetensors; with --shrink\.pickled_weights the tensors of pytorch_model\.bin",
         ),
         (recipe(place, "tags", text=nothing, pairs="en-de"), RecipeError, "does not know >>de<<, but >>bul<<, >>fra<<"),
-        (recipe(place, "nowhere", text=nothing), ModelError, "no usable checkpoint"),
+        (recipe(place, "nowhere", text=nothing), ModelError, "nowhere: there is no such folder"),
         (recipe(place, "model", "--shrink.text=[]"), RecipeError, r"shrink\.text: name files of text"),
         (recipe(place, "model", text=nothing), DataError, r"nothing\.en: no such file"),
         (recipe(place, "model", "--shrink.vocab_size=9"), RecipeError, r"vocab_size: 9 is below the \d+ special tokens"),
@@ -211,3 +235,67 @@ def test_no_code_of_pickled_weights_is_run(place, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r"pytorch_model\.bin: its weights cannot be used"):
         begun(recipe(tmp_path, "bad", "--shrink.pickled_weights=true", text=f"{place}/mono.{{source}}"))
     assert not (tmp_path / "pwned").exists()
+
+
+def test_a_run_that_was_moved_keeps_what_its_original_has_made(place, tmp_path, monkeypatch, caplog):
+    """The original's row stays where it cannot be loaded any more; other beams would need it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place / "model", tmp_path / "model")
+    fields = ["--data.data_dir", place / "parallel", "--depths", "2-2", *FIELDS]
+    words = ["shrink", "model", "--pairs", "en-fr", "--text", place / "mono.{source}", "--output", "run", *fields]
+    assert command(*words) == 0
+    rows = [row for row in Run("run").rows if row.model == "original"]
+    assert {row.metric for row in rows} == {"bleu", "chrf", "sentences_per_second", "parameters"}
+    shutil.rmtree(tmp_path / "model")
+    shutil.move("run", tmp_path / "moved")
+    assert command("evaluate", "moved") == 0
+    assert "evaluation.original: model model: no usable checkpoint" in caplog.text
+    kept = [row for row in Run("moved").rows if row.model == "original"]
+    for row, same in zip(rows, kept, strict=True):
+        assert row == same or row.metric == "sentences_per_second"
+    assert {member.title for member in Run("moved").costs[1]} == {"3-3 original", "3-3 teacher", "2-2"}
+    assert command("evaluate", "moved", "--evaluation.num_beams", 2) == 0
+    assert [row for row in Run("moved").rows if row.model == "original"] == kept, "only printed"
+
+
+def test_vocabularies_of_different_sizes_are_levelled(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    built = begun(recipe(place, "uneven"))
+    model, tokenizer = load_checkpoint(built.model.from_pretrained)
+    assert model.config.vocab_size == model.config.decoder_vocab_size == len(tokenizer.target_encoder)
+    prepare_for_training(model)
+    with pytest.raises(ModelError, match=r"vocabularies have \d+ and \d+ entries; paretokd shrink levels them"):
+        prepare_for_training(load_checkpoint(place / "uneven")[0])
+
+
+def test_a_pair_without_a_split_does_not_take_it_from_others(place, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "validation", "test"):
+        for side in ("en", "fra"):
+            folder = tmp_path / "parallel" / "en-fra"
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(place / "parallel" / f"{split}.{side[:2]}", folder / f"{split}.{side}")
+    begun(recipe(place, "tags", "--data.pairs=[en-fra, en-bul]", "--data.data_dir=parallel"))
+    text = StartLayout(tmp_path / "run.start").text
+    own = (place / "parallel" / "test.fr").read_text("utf-8")
+    assert (text / "en-fra" / "test.fra").read_text("utf-8") == own
+    assert len((text / "en-bul" / "test.bul").read_text("utf-8").splitlines()) == 10
+    assert "no parallel text for test (no text for en-bul" in caplog.text
+    proof = json.loads(StartLayout(tmp_path / "run.start").record.read_text())["proof"]
+    assert proof["sentences"] > 100, "of both pairs"
+
+
+def test_where_a_model_lies_inside_a_folder(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place / "model", tmp_path / "all" / "big")
+    built = begun(recipe(tmp_path, "all", "--model.subfolder=big", text=f"../{place.name}/mono.{{source}}"))
+    assert built.evaluation.original == str(tmp_path / "all" / "big")
+    for words, message in (
+        (["--model.subfolder=small"], r"has no checkpoint in small \(model\.subfolder\)"),
+        (["--model.subfolder=big", "--model.revision=main"], r"model\.revision: .*all is a folder"),
+        ([f"--shrink.vocab_size={10**6}", "--model.subfolder=big"], r"vocab_size: 1000000 is not below the \d+ entries"),
+    ):
+        with pytest.raises((ModelError, RecipeError), match=message):
+            begun(recipe(tmp_path, "all", *words, "--output_dir=other", text=f"../{place.name}/mono.{{source}}"))
+    with pytest.raises(RecipeError, match=r"model\.subfolder: is of a checkpoint"):
+        recipe(place, "model", "--model.from_pretrained=null", "--model.subfolder=big")
