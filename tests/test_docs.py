@@ -1,24 +1,35 @@
-"""The code of docs/sharing.md, as it stands, in a folder that has what it names."""
+"""The code of docs/sharing.md and docs/finetuning.md, in a folder that has what it names."""
 
 import contextlib
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from commands import PATIENCE
+import torch
+from commands import PATIENCE, command
 
 from hf_paretokd import LanguagePair, train_tokenizer
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.models.building import ModelConfig, build_model
-from hf_paretokd.models.files import save_model
+from hf_paretokd.models.files import load_checkpoint, save_model
+from hf_paretokd.runs.export import export_model
+from hf_paretokd.runs.run import Run
 
-PAGE = Path(__file__).parent.parent / "docs" / "sharing.md"
-BLOCKS = re.findall(r"<!-- run: ([\w ]+) -->\n```\w+\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+SHARING, FINETUNING = ("sharing.md", "finetuning.md")
+BLOCKS = {
+    page: re.findall(
+        r"<!-- run: ([\w ]+) -->\n```\w+\n(.*?)```",
+        (Path(__file__).parent.parent / "docs" / page).read_text("utf-8"),
+        re.DOTALL,
+    )
+    for page in (SHARING, FINETUNING)
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +49,8 @@ def place(students, texts, text_folder, tmp_path_factory) -> Path:
     return folder
 
 
-def blocks(*kinds: str) -> list[str]:
-    return [code for kind, code in BLOCKS if kind in kinds]
+def blocks(*kinds: str, page: str = SHARING) -> list[str]:
+    return [code for kind, code in BLOCKS[page] if kind in kinds]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -66,8 +77,9 @@ def exported(place) -> str:
 
 
 def test_every_block_is_of_a_kind_that_is_run():
-    assert {kind for kind, _ in BLOCKS} == {"any", "transformers 4", "transformers 5", "shell"}
-    assert len(BLOCKS) == 8
+    assert {kind for kind, _ in BLOCKS[SHARING]} == {"any", "transformers 4", "transformers 5", "shell"}
+    assert len(BLOCKS[SHARING]) == 8
+    assert [kind for kind, _ in BLOCKS[FINETUNING]] == ["recipe", "shell", "peft"]
 
 
 def test_lines_are_translated_by_the_shell_commands(place):
@@ -97,3 +109,42 @@ def test_python_blocks_run_on_transformers_5(place):
     assert "'translation_text': 'in 3 hours'" in lines[0]
     assert lines[-2] == str(["in 3 hours", "2 days ago"] * 10)
     assert lines[-1] == "['in 3 hours', '2 days ago']"
+
+
+@pytest.fixture(scope="module")
+def tuned(place) -> Path:
+    """The recipe, at toy length; what it starts from is a student in the form of an opus-mt repository."""
+    shutil.copytree(place / "students" / "6-2", place / "opus-mt-fr-en")
+    recipe = blocks("recipe", page=FINETUNING)[0].replace("5000", "6").replace("500", "3").replace("4096", "600")
+    recipe = recipe.replace("bf16: true", "bf16: false").replace("[6-6, 6-2, 2-2]", "[3-2, 2-2]")
+    (place / "tuned.yaml").write_text(recipe)
+    return place / "tuned.yaml"
+
+
+def test_models_are_trained_further_on_parallel_text(place, tuned):
+    """In this process, where little is timed."""
+    words = shlex.split(blocks("shell", page=FINETUNING)[0].replace("\\\n", ""))
+    with contextlib.chdir(place):
+        assert command("train", tuned) == 0
+        assert command(*words[1:]) == 0
+        found, student = Run("runs/tuned"), Run("runs/student")
+        assert [member.title for member in found.scored] == ["3-2 original", "3-2 teacher", "3-2", "2-2"]
+        assert [member.title for member in student.scored] == ["3-2 original", "3-2 model"]
+        assert student.quality(student.scored[0]) == found.quality(found.scored[0]), "the same model, as it was"
+        original = load_checkpoint("students/6-2")[0].state_dict()
+        for run_folder in (found, student):
+            moved = run_folder.model(run_folder.main).state_dict()
+            assert all((moved[name] - tensor).abs().max() < 0.01 for name, tensor in original.items()), "it began there"
+            assert any(not torch.equal(moved[name], tensor) for name, tensor in original.items())
+
+
+def test_a_student_is_adapted_by_peft(place):
+    code = blocks("peft", page=FINETUNING)[0].replace("max_steps=1000", "max_steps=3")
+    with contextlib.chdir(place):
+        exec(code, {})
+        (old, _), (new, tokenizer) = (load_checkpoint(f"students/{name}") for name in ("6-2", "adapted"))
+    changed = {name for name, tensor in old.state_dict().items() if not torch.equal(tensor, new.state_dict()[name])}
+    assert changed == {name for name in old.state_dict() if name.endswith(("q_proj.weight", "v_proj.weight"))}
+    assert not new.get_input_embeddings().weight[tokenizer.pad_token_id].any()
+    assert (place / "lora" / "adapter" / "adapter_model.safetensors").stat().st_size < 100_000
+    assert len(export_model(new, tokenizer, [], place / "adapted-export").ties) == 0

@@ -155,7 +155,8 @@ def configured_prefix(config: Mapping[str, Any], source: str | None, target: str
 def language_codes(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """The languages that a tokenizer names by `src_lang` and `tgt_lang`, and the ids of their tokens; nothing for others.
 
-    The tokens become special ones where they are not, as in some repositories of M2M100, so that no text shows them.
+    The tokens become special ones where they are not, as in some repositories of M2M100, so that no text shows them; mBART-50
+    gets the token of the beginning that transformers 5 does not give it and CTranslate2 wants to know.
 
     Raises:
         TokenizerError: it has `src_lang`, but is of a family that is not supported.
@@ -170,6 +171,8 @@ def language_codes(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
         )
     if getattr(coded, "legacy_behaviour", False):
         raise TokenizerError(f"{kind}: its legacy_behaviour puts languages at the end of texts; set it to false")
+    if coded.bos_token is None:
+        coded.bos_token = coded.cls_token
     if hasattr(coded, "lang_token_to_id"):  # M2M100
         ranked = sorted(coded.lang_token_to_id, key=coded.lang_token_to_id.__getitem__)
         if not set(ranked) <= set(coded.all_special_tokens):
@@ -253,6 +256,13 @@ def generation_arguments(tokenizer: PreTrainedTokenizerBase, direction: Directio
     if token is None:
         return {}
     return {"forced_bos_token_id" if starts_as_usual(tokenizer) else "decoder_start_token_id": token}
+
+
+def told_on_card(tokenizer: PreTrainedTokenizerBase, direction: Direction) -> tuple[str, str] | None:
+    """The argument of `generate` that names the target language, and the token that is its value; None if there is none."""
+    for name, token in generation_arguments(tokenizer, direction).items():
+        return name, str(tokenizer.convert_ids_to_tokens(token))
+    return None
 
 
 def starts_as_usual(tokenizer: Any) -> bool:

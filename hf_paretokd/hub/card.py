@@ -11,6 +11,7 @@ import jinja2
 import langcodes
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_paretokd.data.languages import UNTOLD, Direction
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import UploadError
 
@@ -85,6 +86,8 @@ class CardFacts:
         parameters: their number.
         pairs: language pairs.
         tags: target tags.
+        told: what else the model is told of the first pair.
+        language: what `told` makes of `generate`: an argument and the token that is its value.
         model_type: architecture, as `config.json` has it.
         longest: text in tokens that the model takes and makes.
         repository: where the model can be loaded from.
@@ -108,6 +111,8 @@ class CardFacts:
     parameters: int
     pairs: Sequence[LanguagePair] = ()
     tags: Sequence[str] = ()
+    told: Direction = UNTOLD
+    language: tuple[str, str] | None = None
     model_type: str = "marian"
     longest: int | None = None
     repository: str = UNNAMED
@@ -233,5 +238,9 @@ def render_card(facts: CardFacts) -> str:
         arguments=place + (f', subfolder="{facts.subfolder}"' if facts.subfolder else ""),
         download=f"snapshot_download({place}){inside}",
         example=json.dumps((f"{facts.tags[0]} " if facts.tags else "") + facts.example, ensure_ascii=False),
+        whole_example=json.dumps(
+            (f"{facts.tags[0]} " if facts.tags else facts.told.before) + facts.example, ensure_ascii=False
+        ),
+        codes=f', src_lang="{facts.told.src_lang}", tgt_lang="{facts.told.tgt_lang}"' if facts.language else "",
         version=version("hf_paretokd"),
     )

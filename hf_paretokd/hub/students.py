@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_paretokd.data.languages import known_tags
+from hf_paretokd.data.languages import UNTOLD, coded_directions, known_tags, told_on_card
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import ModelError
 from hf_paretokd.hub.card import CardFacts, MethodFacts, render_card
@@ -71,6 +71,7 @@ def short_facts(
     pairs: Sequence[LanguagePair],
 ) -> CardFacts:
     """What is known of a model that nobody has scored yet."""
+    told = next(iter(coded_directions(tokenizer, map(str, pairs)).values()), UNTOLD)
     return CardFacts(
         str(depth),
         str(teacher_depth),
@@ -78,6 +79,8 @@ def short_facts(
         model.num_parameters(),
         pairs,
         known_tags(tokenizer),
+        told,
+        told_on_card(tokenizer, told),
         model.config.model_type,
         usable_length(model.config, tokenizer),
     )

@@ -56,7 +56,6 @@ def convert(checkpoint: Path, folder: Path, quantization: str = "float32") -> No
     elif config["model_type"] == "mbart":  # told apart by a field that not all configurations have
         tokenizer = load_tokenizer(checkpoint)
         changed["decoder_start_token"] = tokenizer.eos_token if starts_as_usual(tokenizer) else None
-        changed["bos_token"] = tokenizer.bos_token or tokenizer.cls_token  # mBART-50 has no such token in transformers 5
     if changed:
         save_json({**load_json(folder / CONFIG), **changed}, folder / CONFIG)
 

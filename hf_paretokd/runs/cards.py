@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from hf_paretokd.data.languages import known_tags
+from hf_paretokd.data.languages import known_tags, told_on_card
 from hf_paretokd.evaluation.results import AVERAGE
 from hf_paretokd.hub.card import UNNAMED, CardFacts, CardTable, ModelScore, render_card
 from hf_paretokd.layout import CARD, SOURCE
@@ -46,7 +46,7 @@ def card_facts(run: Run, member: Member, names: Names = unnamed) -> CardFacts:
     repository, subfolder = names(member)
     sources = run.translations(run.pairs[0]).get(SOURCE) if run.pairs else None
     size = run.table.get((member, AVERAGE, "parameters"))
-    longest = usable_length(config, run.tokenizer)
+    longest, told = usable_length(config, run.tokenizer), next(iter(run.directions.values()))
     return CardFacts(
         depth=str(member.depth),
         teacher_depth=str(teacher.depth),
@@ -55,6 +55,8 @@ def card_facts(run: Run, member: Member, names: Names = unnamed) -> CardFacts:
         pairs=recipe.data.parsed_pairs,
         languages=recipe.card.languages,
         tags=known_tags(run.tokenizer),
+        told=told,
+        language=told_on_card(run.tokenizer, told),
         model_type=config.model_type,
         longest=longest,
         repository=repository,

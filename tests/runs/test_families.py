@@ -1,6 +1,10 @@
 """All-in-One KD of every family that is told languages in its own way: students, scores, pipelines, exports."""
 
+import ast
+import contextlib
+import io
 import json
+import re
 import subprocess
 import sys
 
@@ -11,6 +15,7 @@ from lookalikes import family_like
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 from hf_paretokd import Depth, LanguagePair
+from hf_paretokd.hub.card import UNNAMED
 from hf_paretokd.inference.decoding import translate
 from hf_paretokd.layout import SOURCE
 from hf_paretokd.models.member import Member
@@ -142,3 +147,23 @@ def test_transformers_4_translates_with_them_into_the_right_language(trained_run
             assert token in ids[:2]
         if kind != "mbart":  # whose language transformers 4 puts there twice
             assert tokenizer.decode(ids, skip_special_tokens=True) == expected[folder]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_snippets_of_a_card_say_what_the_model_has_to_be_told(trained_run, kind, tmp_path, monkeypatch):
+    """As they stand, but for where the model is."""
+    run = trained_run(kind)
+    student = run.members[Member("student", Depth(2, 2))]
+    card = (student / "README.md").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", str)
+    printed = []
+    for snippet in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        with contextlib.redirect_stdout(io.StringIO()) as text:
+            exec(snippet.replace(UNNAMED, str(student)), {})
+        printed.append(text.getvalue().strip())
+    assert len(printed) == 3
+    (text,), (result,) = (ast.literal_eval(line) for line in printed[:2])
+    assert text == result["translation_text"]
+    if kind != "t5":
+        assert f'src_lang="{CODES[kind][0]}", tgt_lang="{CODES[kind][1]}"' in card
