@@ -1,6 +1,6 @@
 """Train a recipe in several processes: `torchrun --nproc_per_node 2 recipes/train.py recipe.yaml --max_steps 100`.
 
-The same as `paretokd train recipe.yaml`. `hf_paretokd.cli.main.train_recipe` is the way from text to scored students.
+The same as `paretokd train recipe.yaml`. `hf_paretokd.cli.training.train_recipe` is the way from text to scored students.
 """
 
 import sys

@@ -36,6 +36,7 @@ from hf_paretokd.bench.steps import (
 )
 from hf_paretokd.bench.tables import BenchTable
 from hf_paretokd.data.sampling import build_pair_batches
+from hf_paretokd.errors import RecipeError
 from hf_paretokd.losses import Divergence, OutputHead, joint_loss
 from hf_paretokd.methods.plain import PlainConfig, PlainTrainer
 from hf_paretokd.models.depth import Depth, candidate_depths
@@ -294,15 +295,18 @@ PARTS = {
 }
 
 
-def bench_training(options: TrainingSettings, parts: Sequence[str]) -> BenchTable:
-    """What All-in-One KD costs; `parts` are some of `PARTS`.
+def bench_training(options: TrainingSettings, parts: Sequence[str] | None = None) -> BenchTable:
+    """What All-in-One KD costs; `parts` are some of `PARTS` (default: all).
 
     Raises:
-        RecipeError: there is no such shape.
+        RecipeError: there is no such shape or part.
     """
+    for part in parts or ():
+        if part not in PARTS:
+            raise RecipeError(f"--parts: {part!r} is not one of {', '.join(PARTS)}")
     shape = shape_named(options.shape)
     batches = micro_batches(shape, options.max_tokens, 1)
     report = Report(options.title)
-    for part in parts:
+    for part in parts or PARTS:
         PARTS[part](shape, batches, options, report)
     return report.table

@@ -1,75 +1,102 @@
 """`paretokd bench` and its kinds."""
 
-import argparse
+from argparse import Namespace
+from typing import Any
 
-from hf_paretokd.bench import methods, pareto, serving, training
-from hf_paretokd.bench import options as options_module
-from hf_paretokd.bench.shapes import SHAPES
-from hf_paretokd.bench.steps import Settings
-from hf_paretokd.cli import show
-from hf_paretokd.runs.run import Run
+from hf_paretokd.cli.parser import Parser
 
-
-def bench(words: list[str]) -> None:
-    """`paretokd bench`."""
-    kinds = {"methods": bench_methods, "pareto": bench_pareto, "options": bench_options, "serving": bench_serving}
-    if words[:1] and words[0] in kinds:
-        kinds[words[0]](words[1:])
-    else:
-        bench_training(words)
+SHAPES = "iwslt, base, small or tiny"
+PARTS = "students, peers, validation, trainer, loss, memory"
 
 
-def bench_parser(description: str, max_tokens: int, repeats: int) -> argparse.ArgumentParser:
-    """The options that all benches of training steps share, with these defaults."""
-    parser = argparse.ArgumentParser(prog="paretokd bench", description=description)
-    parser.add_argument("--shape", default="iwslt", help=", ".join(SHAPES))
-    parser.add_argument("--max_tokens", type=int, default=max_tokens, help="tokens of a micro-batch")
-    parser.add_argument("--repeats", type=int, default=repeats, help="timed turns of every step")
-    return parser
+def step_options(parser: Parser, max_tokens: int, repeats: int) -> None:
+    """What all benches of training steps share, with these defaults."""
+    parser.option("what", "--shape", default="iwslt", metavar="NAME", help=f"of the models: {SHAPES}")
+    parser.option("what", "--max_tokens", type=int, default=max_tokens, metavar="N", help="tokens of a micro-batch")
+    parser.option("what", "--repeats", type=int, default=repeats, metavar="N", help="timed turns of every step")
 
 
-def bench_training(words: list[str]) -> None:
+def settings_of(options: Namespace) -> Any:
+    """Shape, tokens and turns."""
+    from hf_paretokd.bench.steps import Settings
+
+    return Settings(options.shape, options.max_tokens, options.repeats)
+
+
+def training_options(parser: Parser) -> None:
+    """Of `paretokd bench`."""
+    step_options(parser, 512, 1)
+    parser.option("what", "--loss_tokens", type=int, default=4096, metavar="N", help="for the memory of the loss alone")
+    parser.option("what", "--parts", nargs="+", metavar="PART", help=f"of {PARTS} (default: all)")
+
+
+def training(options: Namespace, _: list[str]) -> None:
     """`paretokd bench`: All-in-One KD."""
-    parser = bench_parser("Costs of All-in-One KD, as ratios.", max_tokens=512, repeats=1)
-    parser.add_argument("--loss_tokens", type=int, default=4096, help="tokens for the memory of the loss alone")
-    parser.add_argument("--parts", nargs="+", choices=training.PARTS, default=list(training.PARTS), help="what is measured")
-    options = parser.parse_args(words)
-    settings = training.TrainingSettings(options.shape, options.max_tokens, options.repeats, options.loss_tokens)
-    show.bench(training.bench_training(settings, options.parts))
+    from hf_paretokd.bench.training import TrainingSettings, bench_training
+    from hf_paretokd.cli import show
+
+    given = TrainingSettings(options.shape, options.max_tokens, options.repeats, options.loss_tokens)
+    show.bench(bench_training(given, options.parts))
 
 
-def bench_methods(words: list[str]) -> None:
+def methods_options(parser: Parser) -> None:
+    """Of `paretokd bench methods`."""
+    step_options(parser, 512, 3)
+
+
+def methods(options: Namespace, _: list[str]) -> None:
     """`paretokd bench methods`."""
-    parser = bench_parser("Costs of the methods in plain steps.", max_tokens=512, repeats=3)
-    options = parser.parse_args(words)
-    show.bench(methods.bench_methods(Settings(options.shape, options.max_tokens, options.repeats)))
+    from hf_paretokd.bench.methods import bench_methods
+    from hf_paretokd.cli import show
+
+    show.bench(bench_methods(settings_of(options)))
 
 
-def bench_pareto(words: list[str]) -> None:
+def pareto_options(parser: Parser) -> None:
+    """Of `paretokd bench pareto`."""
+    step_options(parser, 1024, 7)
+    parser.option("what", "--updates", type=int, default=10, metavar="N", help="of an epoch, for the searches")
+
+
+def pareto(options: Namespace, _: list[str]) -> None:
     """`paretokd bench pareto`."""
-    parser = bench_parser("Costs of Pareto mutual distillation.", max_tokens=1024, repeats=7)
-    parser.add_argument("--updates", type=int, default=10, help="updates of an epoch, for the searches")
-    options = parser.parse_args(words)
-    show.bench(pareto.bench_pareto(Settings(options.shape, options.max_tokens, options.repeats), options.updates))
+    from hf_paretokd.bench.pareto import bench_pareto
+    from hf_paretokd.cli import show
+
+    show.bench(bench_pareto(settings_of(options), options.updates))
 
 
-def bench_options(words: list[str]) -> None:
+def options_options(parser: Parser) -> None:
+    """Of `paretokd bench options`."""
+    step_options(parser, 512, 7)
+    parser.option("what", "--no_compile", action="store_true", help="leave torch_compile out; it needs a C++ compiler")
+
+
+def options(given: Namespace, _: list[str]) -> None:
     """`paretokd bench options`."""
-    parser = bench_parser("Worth of the options of training, as ratios.", max_tokens=512, repeats=7)
-    parser.add_argument("--no_compile", action="store_true", help="leave torch_compile out; it needs a C++ compiler")
-    options = parser.parse_args(words)
-    settings = Settings(options.shape, options.max_tokens, options.repeats)
-    show.bench(options_module.bench_options(settings, compiled=not options.no_compile))
+    from hf_paretokd.bench.options import bench_options
+    from hf_paretokd.cli import show
+
+    show.bench(bench_options(settings_of(given), compiled=not given.no_compile))
 
 
-def bench_serving(words: list[str]) -> None:
+def serving_options(parser: Parser) -> None:
+    """Of `paretokd bench serving`."""
+    parser.option("what", "run", help="a finished run with students")
+    parser.option("what", "--student", default="6-2", metavar="E-D", help="its depth")
+    parser.option("how", "--num_beams", type=int, default=5, metavar="N", help="beam width")
+    parser.option("how", "--sentences", type=int, default=200, metavar="N", help="of the scored text, from its start")
+    parser.option("how", "--max_tokens", type=int, default=1024, metavar="N", help="source tokens of a batch, the same for all")
+    parser.option("how", "--repeats", type=int, default=5, metavar="N", help="timed runs of each; medians are shown")
+
+
+def serving(options: Namespace, _: list[str]) -> None:
     """`paretokd bench serving`."""
-    parser = argparse.ArgumentParser(prog="paretokd bench serving", description=serving.__doc__)
-    parser.add_argument("run", help="folder of a finished run with students")
-    parser.add_argument("--student", default="6-2", help="its depth")
-    parser.add_argument("--num_beams", type=int, default=5)
-    parser.add_argument("--sentences", type=int, default=200, help="of the scored text, from its start")
-    parser.add_argument("--max_tokens", type=int, default=1024, help="source tokens in a batch, the same for all")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each; medians are shown")
-    options = vars(parser.parse_args(words))
-    show.bench(serving.bench_serving(Run(options.pop("run")).finished(), **options))
+    from hf_paretokd.bench.serving import bench_serving
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.resolve import RUN, expect
+    from hf_paretokd.runs.run import Run
+
+    expect(options.run, RUN)
+    given = vars(options)
+    show.bench(bench_serving(Run(given.pop("run")).finished(), **given))

@@ -12,13 +12,13 @@ from hf_paretokd.data.languages import PREFIXES, Direction, starts_as_usual, tar
 from hf_paretokd.errors import ModelError
 from hf_paretokd.layout import CONFIG, GENERATION_SETTINGS
 from hf_paretokd.models.files import load_tokenizer
+from hf_paretokd.utils.choices import QUANTIZATIONS
 from hf_paretokd.utils.files import load_json, save_json
 from hf_paretokd.utils.quiet import quiet_files
 
 # ids of a batch, longest output, beams, what is told -> ids, which may still be in the making until they are asked for
 Decoder = Callable[[list[list[int]], int, int, Direction], Iterable[Sequence[int]]]
 FORCED_END = "forced_eos_token_id"
-QUANTIZATIONS = ("float32", "int8", "int8_float32", "int16", "float16", "bfloat16", "int8_float16", "int8_bfloat16")
 
 
 def check_installed() -> None:

@@ -17,8 +17,8 @@ from hf_paretokd.data.languages import UNTOLD, Direction, asked, check_text_tags
 from hf_paretokd.errors import RecipeError
 from hf_paretokd.inference.ctranslate import Decoder, check_installed, convert, ctranslate_decoder
 from hf_paretokd.models.files import save_model, usable_length
+from hf_paretokd.utils.choices import ENGINES
 
-ENGINES = ("transformers", "ctranslate2")
 AHEAD = 2 * torch.get_num_threads()  # batches begun before the first is asked for: an engine may work on several
 
 

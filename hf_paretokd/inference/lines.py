@@ -27,8 +27,6 @@ from hf_paretokd.utils.files import check_apart, load_json
 from hf_paretokd.utils.machine import fastest_device, moved
 from hf_paretokd.utils.text import cleaned, one_line
 
-LONG = ("split", "cut", "refuse")
-BAD_LINES = ("stop", "skip", "copy")
 NAMED = 20  # bad lines that are named; the others are counted
 SENTENCE_END = re.compile(r"[.!?…。！？।]+[\"'”’»)\]]*\s*")
 logger = logging.get_logger(__name__)

@@ -10,8 +10,7 @@ from hf_paretokd.evaluation.latency import Protocol
 from hf_paretokd.models.member import Member
 from hf_paretokd.runs.measure import measure_run
 from hf_paretokd.runs.run import Run
-
-PREFERENCES = ("best", "smallest", "fastest")
+from hf_paretokd.utils.choices import PREFERENCES
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from hf_paretokd.inference.ctranslate import convert
 from hf_paretokd.layout import CONVERTED_WEIGHTS, MANIFEST, PROOF
 from hf_paretokd.models.files import load_checkpoint, save_model, save_tokenizer
 from hf_paretokd.runs.recipe import command_line_recipe
-from hf_paretokd.runs.run import check_model, run_around
+from hf_paretokd.runs.resolve import MODEL, expect
+from hf_paretokd.runs.run import run_around
 from hf_paretokd.utils.files import check_apart, listed, publish, save_json
 
 
@@ -26,7 +27,7 @@ def export_checkpoint(model: str, output: Path, quantization: str, overwrite: bo
         RecipeError: the output is, contains or lies inside the model, or nothing says where test text is.
         DataError, ModelError, ExportError: no test text, no model, or the converted model fails the proof.
     """
-    check_model(model)
+    expect(model, MODEL)
     check_apart(output, [model])
     check_replaceable(output, overwrite)
     run = run_around(model, overrides)

@@ -12,8 +12,7 @@ from hf_paretokd.models.files import check_weights
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.cards import Names, card_facts
 from hf_paretokd.runs.run import Run
-
-LAYOUTS = ("repositories", "subfolders")
+from hf_paretokd.utils.choices import LAYOUTS
 
 
 def names_in(to: str, layout: str) -> Names:

@@ -21,13 +21,13 @@ from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.data.tokenizer import TokenizerConfig
 from hf_paretokd.errors import RecipeError
 from hf_paretokd.hub.card import card_languages
-from hf_paretokd.inference.decoding import ENGINES, check_engine
+from hf_paretokd.inference.decoding import check_engine
 from hf_paretokd.methods import registry
 from hf_paretokd.models.building import ModelConfig
-from hf_paretokd.runs.fields import field_defaults, parse_section, read_yaml, suggestion, typed_fields, typed_words, write_yaml
+from hf_paretokd.runs.fields import parse_section, read_yaml, suggestion, typed_fields, typed_words, write_yaml
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.trainer import TranslationTrainer
-from hf_paretokd.utils.docstrings import argument_texts
+from hf_paretokd.utils.choices import ENGINES
 from hf_paretokd.utils.files import write_whole
 
 SCORED_SPLITS = ("validation", "test")
@@ -277,21 +277,6 @@ def command_line_recipe(overrides: Sequence[str]) -> Recipe:
     raw: dict[str, Any] = {"method": "plain", "training": {"output_dir": "unused"}, "data": {}}
     override(raw, overrides, "command line")
     return build_recipe(raw, "command line", trainable=False)
-
-
-def describe_fields(path: str | Path, overrides: Sequence[str] = ()) -> str:
-    """All fields a recipe of this method (or of the one in the overrides) may have, with their defaults."""
-    kinds = [
-        *((f"--{name}.", section) for name, section in SECTIONS.items()),
-        ("--", load_recipe(path, overrides, trainable=False).trainer_class.config_class),
-    ]
-    lines = []
-    for prefix, kind in kinds:
-        texts, defaults = argument_texts(kind), field_defaults(kind)
-        for field in dataclasses.fields(kind):
-            text = texts.get(field.name) or field.metadata.get("help", "")
-            lines.append(f"{prefix}{field.name} (default: {defaults[field.name]}) {text}".rstrip())
-    return "\n".join(lines)
 
 
 def method_section(raw: Mapping[str, Any], where: str = "recipe") -> str:

@@ -415,15 +415,6 @@ def find_members(folder: Path) -> dict[Member, Path]:
     return {member: found[member] for member in sorted(found, key=order)}
 
 
-def check_model(name: str | Path) -> None:
-    """Raises a ModelError if a run is named where a model is meant."""
-    folder = Path(name)
-    if RunLayout(folder).recipe.is_file():
-        models = [str(path) for path in find_members(folder).values()]
-        there = f"name one of its models: {', '.join(models)}" if models else "that has no models yet"
-        raise ModelError(f"{folder}: is a run; {there}")
-
-
 def optional(read: Callable[[], Value], path: Path | None = None) -> Value | None:
     """What is read of a file that reports and cards can do without; None, with a warning, where it is damaged.
 

@@ -35,7 +35,7 @@ from hf_paretokd.models.trimming import kept_pieces, piece_counts, trim_model, t
 from hf_paretokd.runs.distill import distill
 from hf_paretokd.runs.prepare import check_depths
 from hf_paretokd.runs.recipe import Recipe, build_recipe
-from hf_paretokd.runs.run import check_model
+from hf_paretokd.runs.resolve import MODEL, expect
 from hf_paretokd.runs.shrunk import Shrunk
 from hf_paretokd.training.identity import differences, weights_hash
 from hf_paretokd.utils.files import check_apart, checksum, load_json, save_json, typed_json, whole_folder, write_whole
@@ -81,13 +81,13 @@ def located(recipe: Recipe) -> Path:
     """The folder of the model that exists, downloaded if it is on the Hub.
 
     Raises:
-        RecipeError: none is named.
-        ModelError: it cannot be had, or is a run.
+        RecipeError: none is named, or what is named is no model.
+        ModelError: it cannot be had.
     """
     config = recipe.model
     if not config.from_pretrained:
         raise RecipeError("model.from_pretrained: name the model that is to be shrunk")
-    check_model(config.from_pretrained)
+    expect(config.from_pretrained, MODEL)
     pickled = (PICKLED_WEIGHTS,) if recipe.shrink.pickled_weights else ()
     wanted = (*PLAIN_CHECKPOINT, CARD, *pickled)
     return Path(local_checkpoint(config.from_pretrained, config.revision, config.subfolder, wanted))

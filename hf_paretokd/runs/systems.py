@@ -30,9 +30,7 @@ from hf_paretokd.runs.run import Run
 from hf_paretokd.training.identity import differences
 from hf_paretokd.utils.files import save_json
 
-AXES = ("updates", "cost", "best")
 MEAN = "mean"
-METRICS = ("bleu", "chrf")
 HOURS = {"core_hours": "core-hours", "gpu_hours": "GPU-hours"}
 OWN = ("seed", "record", "teachers")  # of a signature: what repetitions of a training may differ in
 ASIDE = ("training.seed", "data.distilled_dir")  # of a recipe: the same

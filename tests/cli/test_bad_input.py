@@ -55,6 +55,13 @@ def shrunk(model, *more):
     return ("shrink", model, *pairs, *text, "--output", "{place}/out", "--shrink.num_beams", "1", *more)
 
 
+def exported(place):
+    """A model in the form that CTranslate2 wants, as far as one can see."""
+    (place / "export").mkdir()
+    for name in ("model.bin", "config.json"):
+        (place / "export" / name).write_text("{}")
+
+
 def set_json(path, name, value):
     """Changes one value of a JSON file."""
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), name: value}), "utf-8")
@@ -223,7 +230,7 @@ CASES = {
     "an unknown placeholder": (None, (*NEW, "--data.train", "{{split}}.tsv"), ("data.train", "may hold {pair}")),
     "all sentences too long": (None, (*NEW, "--data.max_length", "2"), ("bs-en",)),
     # YAML
-    "no recipe": (None, ("train", "{place}/none.yaml"), ("none.yaml: no such recipe",)),
+    "no recipe": (None, ("train", "{place}/none.yaml"), ("none.yaml: is not there; give a recipe or a run",)),
     "broken YAML": (write("recipe.yaml", "data: [\n"), NEW, ("recipe.yaml: not readable as YAML",)),
     "YAML with tabs": (write("recipe.yaml", "data:\n\tpairs: [bs-en]\n"), NEW, ("recipe.yaml: not readable as YAML",)),
     "a binary recipe": (write("recipe.yaml", b"\x80\x81"), NEW, ("recipe.yaml: not readable",)),
@@ -264,7 +271,7 @@ CASES = {
     "a pair that is a path": (None, (*NEW, "--data.pairs", "../../x-en"), ("language pair '../../x-en'",)),
     "a pair into itself": (None, (*NEW, "--data.pairs", "en-en"), ("language pair 'en-en'",)),
     # command line
-    "a misspelt field": (None, (*NEW, "--max_stepz", "3"), ("unknown field 'max_stepz'", "did you mean 'max_steps'")),
+    "a misspelt field": (None, (*NEW, "--max_stepz", "3"), ("no option or field --max_stepz; did you mean --max_steps?",)),
     "a word for a number": (None, (*NEW, "--max_steps", "many"), ("field max_steps", "'many'")),
     "an option without its number": (None, (*NEW, "--max_steps"), ("field max_steps: a value is missing",)),
     "an option without its path": (None, (*NEW, "--output_dir"), ("field output_dir: a value is missing",)),
@@ -273,9 +280,13 @@ CASES = {
     "a misspelt section for a model": (
         None,
         ("evaluate", "{place}/run/teacher", "--dta.pairs", "bs-en"),
-        ("--dta.pairs: unknown section",),
+        ("no option or field --dta.pairs; did you mean --data.pairs?",),
     ),
-    "an unknown section": (None, (*NEW, "--modle.d_model", "8"), ("unknown section", "did you mean 'model'")),
+    "an unknown section": (
+        None,
+        (*NEW, "--modle.d_model", "8"),
+        ("--modle.d_model; did you mean --model.d_model?",),
+    ),
     "a loose word": (None, (*NEW, "loose"), ("loose",)),
     "an unknown method": (None, (*NEW, "--method", "magic"), ("method 'magic' is not one of",)),
     "a negative weight": (None, (*NEW, "--kd_weight", "-1"), ("kd_weight: -1.0",)),
@@ -365,8 +376,12 @@ CASES = {
     "a secret": (None, (*NEW, "--hub_token", "hf_abcdefgh"), ("training.hub_token", "hf auth login")),
     "no depth to extract": (None, ("extract", "{place}/run", "2-x", "--output", "{place}/new"), ("2-x",)),
     "too deep to extract": (None, ("extract", "{place}/run", "9-9", "--output", "{place}/new"), ("has only 2-2 layers",)),
-    "extracting from nothing": (None, ("extract", "{place}/no", "2-1", "--output", "{place}/new"), ("no usable checkpoint",)),
-    "evaluating nothing": (None, ("evaluate", "{place}/no", *EVALUATE[2:]), ("no usable checkpoint", "no")),
+    "extracting from nothing": (
+        None,
+        ("extract", "{place}/no", "2-1", "--output", "{place}/new"),
+        ("no: is not there; give a run",),
+    ),
+    "evaluating nothing": (None, ("evaluate", "{place}/no", *EVALUATE[2:]), ("no: is not there; give a run or a model",)),
     "an unknown bench shape": (None, ("bench", "--shape", "huge"), ("--shape: 'huge'",)),
     # checkpoints, tokenizers, configurations
     "cut weights": (
@@ -730,14 +745,22 @@ CASES |= {
         NEW,
         ("recipe.yaml: pareto_mutual: unknown field 'stratgy'", "did you mean 'strategy'"),
     ),
-    "a folder for a recipe": (None, ("train", "{place}/text", "--resume"), ("text: is no run (recipe.yaml is missing)",)),
+    "a folder for a recipe": (
+        None,
+        ("train", "{place}/text", "--resume"),
+        ("text: is a folder in which there is no run",),
+    ),
     "a push without weights": (remove(WEIGHTS), TO, ("2-2/model.safetensors: is missing", "paretokd extract")),
     "a push of cut weights": (write(WEIGHTS, lambda all_: all_[:-9]), TO, ("2-2/model.safetensors: corrupt",)),
-    "a run for a model to translate": (None, ("translate", "{place}/run"), ("run: is a run; name one of its models", "2-2")),
+    "a run for a model to translate": (
+        None,
+        ("translate", "{place}/run"),
+        ("run: is a run; its students are 2-2, such as",),
+    ),
     "a run for a model to export": (
         None,
         ("export", "{place}/run", "--to", "ctranslate2", "--output", "{place}/new"),
-        ("run: is a run; name one of its models", "2-2"),
+        ("run: is a run; its students are 2-2, such as",),
     ),
     "a quantization of nothing": (
         SOURCE,
@@ -886,7 +909,7 @@ CASES |= {
     "distillation by a run without models": (
         None,
         ("distill", "{place}/text", "--output", "{place}/out"),
-        ("text: holds no checkpoint, and is no run with finished models",),
+        ("text: is a folder in which there is no run and no model; give a run or a model",),
     ),
     "a comparison with nothing": (None, ("compare", "{place}/run", "{place}/nowhere"), ("nowhere' is no folder",)),
     "a comparison of a folder": (None, ("compare", "{place}/text"), ("no finished run (results.json is missing)",)),
@@ -903,8 +926,53 @@ CASES |= {
         ("compare", "{place}/run", "--baseline", "best"),
         ("--baseline: 'best' is neither a run nor one of",),
     ),
-    "shrinking what is not there": (None, shrunk("{place}/nowhere"), ("nowhere: there is no such folder",)),
-    "shrinking a run": (None, shrunk("{place}/run"), ("run: is a run; name one of its models",)),
+    # the wrong kind of thing
+    "no such command": (None, ("trian", "{place}/recipe.yaml"), ("no command trian; did you mean train?",)),
+    "no such option": (None, ("choose", "{place}/run", "--max-m", "3"), ("no option --max-m; did you mean --max-m",)),
+    "an option for a field": (None, (*NEW, "--resum"), ("no option or field --resum; did you mean --resume?",)),
+    "a word too many": (None, ("report", "{place}/run", "twice"), ("'twice' is a word too many",)),
+    "nothing where something is needed": (None, ("export", MODEL), ("the following arguments are required: --to, --output",)),
+    "a number for a word": (None, ("choose", "{place}/run", "--max-ms", "fast"), ("--max-ms: invalid float value: 'fast'",)),
+    "a choice that is none": (
+        None,
+        ("translate", MODEL, "--engine", "marian"),
+        ("argument --engine: invalid choice: 'marian'", "ctranslate2"),
+    ),
+    "a recipe to report on": (None, ("report", "{place}/recipe.yaml"), ("recipe.yaml: is a recipe; give a run",)),
+    "a model to report on": (None, ("report", "{place}/run/teacher"), ("teacher: is a model of the run", "give a run")),
+    "a model to choose from": (None, ("choose", "{place}/run/teacher"), ("teacher: is a model of the run", "; give a run")),
+    "a model to push": (None, ("push", "{place}/run/teacher", "--to", "a/b"), ("is a model of the run", "; give a run")),
+    "a model to train": (None, ("train", "{place}/run/teacher"), ("is a model of the run", "; give a recipe or a run")),
+    "an export to evaluate": (
+        exported,
+        ("evaluate", "{place}/export", *EVALUATE[2:]),
+        ("export: is an export for CTranslate2; give a run or a model",),
+    ),
+    "an export to export": (
+        exported,
+        ("export", "{place}/export", "--to", "ctranslate2", "--output", "{place}/new"),
+        ("export: is an export for CTranslate2; give a model",),
+    ),
+    "a training's checkpoint to translate with": (
+        None,
+        ("translate", "{place}/run/checkpoints/checkpoint-4", "{place}/recipe.yaml"),
+        ("checkpoint-4: is a checkpoint of a training, which goes on with paretokd train RUN --resume; give a model",),
+    ),
+    "a text for a recipe": (None, ("train", "{place}/text/bs-en/train.en"), ("train.en: is a file; give a recipe or a run",)),
+    "a text for a model": (None, ("translate", "{place}/text"), ("text: is a folder in which there is no run and no model",)),
+    "students for a run": (
+        None,
+        ("report", "{place}/run/students"),
+        ("students: is a folder with models in it, such as", "students/2-2; give a run"),
+    ),
+    "a run that is not there": (None, ("report", "./nothing"), ("./nothing: is not there; give a run",)),
+    "a Hub id for a run": (None, ("report", "user/name"), ("user/name: is no folder here, and a name on the Hub at best",)),
+    "shrinking what is not there": (
+        None,
+        shrunk("{place}/nowhere"),
+        ("nowhere: is not there; give a model",),
+    ),
+    "shrinking a run": (None, shrunk("{place}/run"), ("run: is a run; its students are 2-2, such as",)),
     "shrinking without text": (
         None,
         ("shrink", "{place}/run/teacher", "--pairs", "bs-en", "--output", "{place}/out"),
@@ -999,7 +1067,7 @@ CASES |= {
     ),
     "longer and anew": (None, (*LONGER, "--overwrite"), ("give one of --resume, --overwrite and --extend",)),
     "longer twice": (None, (*LONGER, "--extend", "3"), ("give one of --resume, --overwrite and --extend, once",)),
-    "longer by nothing": (None, LONGER[:-1], ("--extend: '' is not a number of further updates",)),
+    "longer by nothing": (None, LONGER[:-1], ("argument --extend: expected one argument",)),
     "validation never": (None, (*NEW, "--eval_steps", "0"), ("eval_steps: 0 is not above 0", "strategy to no")),
     "translations by something else": (
         None,
@@ -1022,8 +1090,8 @@ def test_bad_input_ends_in_one_error(name, place, monkeypatch, capfd):
     capfd.readouterr()
     monkeypatch.chdir(place)
     monkeypatch.setattr(sys, "argv", ["paretokd", *(word.format(place=place) for word in words)])
-    assert cli.main() == 1
-    error = capfd.readouterr().err
+    code, error = cli.main(), capfd.readouterr().err
+    assert code == (2 if "--help)" in error else 1)
     line = next(line for line in error.splitlines() if line.startswith("error: "))
     for part in wanted:
         assert part in line, line

@@ -29,7 +29,7 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_paretokd import AllInOneConfig, AllInOneTrainer, push_run
-from hf_paretokd.cli.main import finish_run
+from hf_paretokd.cli.training import finish_run
 from hf_paretokd.errors import ModelError, UploadError
 from hf_paretokd.hub.upload import push
 from hf_paretokd.models.files import local_checkpoint

@@ -26,7 +26,7 @@ BAD_STARTS = {
     "tokenizer": ["--tokenizer.vocab_size", "10"],
     "model": ["--model.d_model", "30"],
     "training": ["--learning_rate", "-1"],
-    "student": ["--students", "9-9"],
+    "student": ["--evaluation.depths", "9-9"],
 }
 
 

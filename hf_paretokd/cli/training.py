@@ -1,0 +1,229 @@
+"""Commands that train: `train`, `demo`, `shrink`."""
+
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_paretokd.cli.parser import Parser
+from hf_paretokd.errors import RecipeError, TrainingInterrupted
+
+if TYPE_CHECKING:
+    from hf_paretokd.evaluation.results import ResultRow
+    from hf_paretokd.runs.recipe import Recipe
+    from hf_paretokd.runs.run import Run
+    from hf_paretokd.runs.score import Scores
+    from hf_paretokd.training.trainer import TranslationTrainer
+
+UNFIT = (ValueError, TypeError, KeyError, ImportError, ArithmeticError, OSError, AttributeError)
+OFTEN = """fields of the recipe that are given most often:
+  --output_dir DIR        the run's folder
+  --data.pairs de-en …    language pairs
+  --data.data_dir DIR     folder with PAIR/SPLIT.LANG[.gz]
+  --method NAME           all_in_one, plain, pareto_mutual, pareto_all_in_one …
+  --max_steps N           updates
+  --max_tokens N          tokens of a micro-batch; lower it if memory runs out
+  --learning_rate X       peak rate
+  --model.dropout X       share of activations that are dropped
+  --seed N                of everything random
+"""
+
+
+def start_options(parser: Parser) -> None:
+    """How a training starts."""
+    parser.option("start", "--resume", action="store_true", help="go on where the training was stopped")
+    parser.option("start", "--overwrite", action="store_true", help="replace the run that is in the folder")
+    parser.option("start", "--extend", metavar="UPDATES", action="append", default=[], help="train a finished run longer")
+
+
+def start_of(options: Namespace) -> dict[str, Any]:
+    """How a training starts, as `train_recipe` takes it.
+
+    Raises:
+        RecipeError: two ways at once, or no number of updates.
+    """
+    extend = 0
+    for number in options.extend:
+        if not number.isdecimal() or int(number) < 1:
+            raise RecipeError(f"--extend: {number!r} is not a number of further updates")
+        extend += int(number)
+    if len(options.extend) + options.resume + options.overwrite > 1 + bool(extend and options.resume):
+        raise RecipeError("give one of --resume, --overwrite and --extend, once")
+    return {"resume": options.resume, "overwrite": options.overwrite, "extend": extend}
+
+
+# ---- train
+
+
+def train_options(parser: Parser) -> None:
+    """Of `paretokd train`."""
+    parser.option("what", "recipe", help="a recipe (YAML), or a run to go on with")
+    start_options(parser)
+    parser.fields = OFTEN
+
+
+def train(options: Namespace, fields: list[str]) -> None:
+    """`paretokd train`."""
+    from hf_paretokd.layout import RunLayout
+    from hf_paretokd.runs.recipe import load_recipe
+    from hf_paretokd.runs.resolve import RECIPE, RUN, expect
+
+    expect(options.recipe, RECIPE, RUN)
+    how = start_of(options)
+    path, folder = Path(options.recipe), RunLayout(Path(options.recipe))
+    if folder.recipe.is_file():  # a run, wherever it lies by now
+        path, fields = folder.recipe, [f"--output_dir={options.recipe}", *fields]  # another may be given
+    recipe = load_recipe(path, fields)
+    elsewhere = recipe.run_folder.resolve() != folder.folder.resolve()
+    if folder.recipe.is_file() and elsewhere and (how["resume"] or how["extend"]):
+        raise RecipeError(
+            f"--output_dir: {options.recipe} goes on where it is; move or copy the folder, or leave --output_dir out"
+        )
+    own = RunLayout(recipe.run_folder)
+    if path.is_file() and own.recipe.resolve() == path.resolve() and not (own.checkpoints.exists() or own.results.exists()):
+        raise RecipeError(f"{path}: is where the run would write its own recipe; move it, or choose another output_dir")
+    train_recipe(recipe, **how)
+
+
+def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False, extend: int = 0) -> "Run | None":
+    """A recipe from text to scored students; returns the run in the main process."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.layout import StartLayout
+    from hf_paretokd.runs.prepare import check_folder, prepare
+    from hf_paretokd.runs.shrink import begun
+    from hf_paretokd.runs.shrunk import Shrunk
+    from hf_paretokd.utils.files import typed_json
+
+    if extend:
+        resume = True  # only what is there can be made longer
+    if recipe.raw.get("shrink") is not None:
+        if not resume:
+            check_folder(recipe, resume, overwrite)  # before anything is translated
+        recipe = begun(recipe)
+        if recipe.training.process_index == 0:
+            show.shrunk(typed_json(Shrunk, StartLayout.of(recipe.run_folder).record))
+    prepared = prepare(recipe, resume, overwrite or bool(extend))
+    start, main_process = prepared.start, recipe.training.process_index == 0
+    try:
+        if main_process:
+            show.text(prepared.texts)
+        try:
+            trainer = prepared.trainer([show.SamplingTable()])
+            trainer.train(resume_from_checkpoint=resume, extend=extend)
+        except TrainingInterrupted as error:
+            raise TrainingInterrupted(f"{error}: paretokd train {start.layout.folder} --resume", error.signal) from error
+        except UNFIT as error:
+            if start.begun:
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__  # what torch, transformers say of arguments
+            raise RecipeError(f"{recipe.where}: the training cannot begin ({type(error).__name__}: {reason})") from error
+        start.begin()  # if there was nothing left to train
+        return finish_run(recipe, trainer) if main_process else None
+    finally:
+        start.release()
+
+
+def finish_run(recipe: "Recipe", trainer: "TranslationTrainer") -> "Run":
+    """What comes after the last update, in the main process: the models are written, scored, reported and pushed."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.prepare import keep_models
+    from hf_paretokd.runs.push import push_run
+    from hf_paretokd.runs.score import score_run, training_rows
+
+    run = keep_models(recipe, trainer)
+    training, scores = training_rows(trainer), score_run(run)
+    show.scores(scores)
+    keep_and_report(run, scores, training)
+    if trainer.args.push_to_hub:
+        private, to = trainer.args.hub_private_repo is not False, trainer.args.hub_model_id or ""
+        again = f"paretokd push {run.folder} --to {to}{'' if private else ' --public'}"
+        for address in push_run(run, to, private=private, again=again):
+            show.line(address)
+    return run
+
+
+def keep_and_report(run: "Run", scores: "Scores", training: Sequence["ResultRow"]) -> None:
+    """Writes scores and what is made of them."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.report import report_run
+    from hf_paretokd.runs.score import keep_scores
+
+    show.kept_scores(keep_scores(run, scores, training))
+    show.report(report_run(run))
+
+
+# ---- shrink
+
+
+def shrink_options(parser: Parser) -> None:
+    """Of `paretokd shrink`."""
+    parser.option("what", "model", help="the model that exists: a folder or a name on the Hub, of the Marian family")
+    parser.option("what", "--pairs", nargs="+", required=True, metavar="PAIR", help="such as fr-en")
+    parser.option("what", "--output", metavar="RUN", required=True, help="the run; what comes before its training is beside it")
+    parser.option("text", "--text", nargs="+", default=[], metavar="FILE", help="in the source language; {source} is filled in")
+    parser.option("text", "--parallel", metavar="DIR", help="parallel text, SPLIT.LANG[.gz]: train, validation, test, or some")
+    parser.option("size", "--vocab_size", type=int, metavar="N", help="entries of the smaller vocabulary (default: as needed)")
+    parser.option("size", "--depths", nargs="+", metavar="E-D", help="students that are scored, such as 6-2 2-2 (default: all)")
+    start_options(parser)
+    parser.fields = "other words are fields of a recipe: --max_steps 5000, --shrink.num_beams 1 …"
+
+
+def shrink(options: Namespace, fields: list[str]) -> None:
+    """`paretokd shrink`: the shipped recipe of that name, its fields by words."""
+    from importlib.resources import as_file, files
+
+    from hf_paretokd.runs.recipe import load_recipe
+    from hf_paretokd.runs.resolve import MODEL, expect
+
+    expect(options.model, MODEL)
+    given = {
+        "--model.from_pretrained": options.model,
+        "--data.pairs": options.pairs,
+        "--data.data_dir": options.parallel,
+        "--shrink.text": options.text,
+        "--shrink.vocab_size": options.vocab_size,
+        "--evaluation.depths": options.depths,
+        "--output_dir": options.output,
+    }
+    own = [
+        f"{name}={json.dumps(value) if isinstance(value, list) else 'null' if value is None else value}"
+        for name, value in given.items()
+    ]
+    with as_file(files("hf_paretokd.recipes").joinpath("shrink.yaml")) as path:
+        recipe = load_recipe(path, [*own, *fields])
+    train_recipe(recipe, **start_of(options))
+
+
+# ---- demo
+
+
+def demo_options(parser: Parser) -> None:
+    """Of `paretokd demo`."""
+    parser.option("what", "--method", default="all_in_one", help="all_in_one, plain, pareto, or another")
+    parser.option("what", "--folder", type=Path, default=Path("demo"), metavar="DIR", help="of corpus and run")
+    start_options(parser)
+    parser.fields = "other words are fields of its recipe, such as --max_steps 200"
+
+
+def demo(options: Namespace, fields: list[str]) -> None:
+    """`paretokd demo`: writes the corpus, runs the shipped recipe on it, translates unseen phrases with a saved student."""
+    from importlib.resources import as_file, files
+
+    from hf_paretokd.cli import show
+    from hf_paretokd.data.demo_corpus import write_demo_corpus
+    from hf_paretokd.methods.registry import DEFAULT
+    from hf_paretokd.runs.recipe import load_recipe
+    from hf_paretokd.runs.samples import sample_translations
+
+    how, text = start_of(options), options.folder / "text"
+    method = "pareto_mutual" if options.method == "pareto" else options.method
+    folder = options.folder / ("run" if method == DEFAULT else f"run-{method}")
+    if not text.exists():
+        write_demo_corpus(text)
+    with as_file(files("hf_paretokd.recipes").joinpath("demo.yaml")) as path:
+        recipe = load_recipe(path, [f"--method={method}", f"--data.data_dir={text}", f"--output_dir={folder}", *fields])
+    run = train_recipe(recipe, **how)
+    if run:
+        shown = list(run.members)[-1] if not list(run.members)[-1].whole else run.main
+        show.translations(sample_translations(run, shown), shown.folder)
