@@ -182,6 +182,11 @@ class RunLayout:
         return self.folder / TRAINER_STATE
 
     @property
+    def log(self) -> Path:
+        """The figures of the training, one JSON object a line, as they come."""
+        return self.folder / "log.jsonl"
+
+    @property
     def weights_history(self) -> Path:
         """Distillation weights over time."""
         return self.folder / WEIGHTS_HISTORY
@@ -204,7 +209,7 @@ class RunLayout:
     def own_files(self) -> list[str]:
         """Patterns of the files in the run folder itself that a run may have written."""
         files = [self.recipe, self.results, self.frontier, self.weights_history, self.comparisons, self.contamination]
-        files += [self.distilled, self.shrunk, self.trainer_state, self.report]
+        files += [self.distilled, self.shrunk, self.trainer_state, self.log, self.report]
         return [*(path.name for path in files), "latency*.json"]
 
     @property

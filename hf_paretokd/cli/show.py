@@ -51,17 +51,18 @@ def warning(text: str) -> None:
 # ---- trainings
 
 
-def text(texts: Mapping[str, Mapping[LanguagePair, ParallelText]]) -> None:
-    """How many sentence pairs each split has, and what was left out."""
-    table = Table("pair", "split", "sentence pairs", "left out", title="Text")
+def left_out(texts: Mapping[str, Mapping[LanguagePair, ParallelText]]) -> None:
+    """What was left out of every split, and where it first stood; nothing if nothing was."""
+    table = Table(title="Left out", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("pair", "split", "rows", "kept", "because"):
+        table.add_column(heading, justify="right" if heading in ("rows", "kept") else "left", overflow="fold")
     for split, pairs in texts.items():
         for pair, each in pairs.items():
-            reasons = []
             for reason, count in each.skipped.items():
                 place = f" (first: {each.examples[reason]})" if reason in each.examples else ""
-                reasons.append(f"{count} × {reason}{place}")
-            table.add_row(str(pair), split, f"{len(each):,}", "; ".join(reasons) or "–")
-    console.print(table)
+                table.add_row(str(pair), split, f"{count:,}", f"{len(each):,}", Text(f"{reason}{place}"))
+    if table.row_count:
+        console.print(table)
 
 
 def shrunk(found: Shrunk) -> None:

@@ -88,7 +88,10 @@ def train(options: Namespace, fields: list[str]) -> None:
 
 def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False, extend: int = 0) -> "Run | None":
     """A recipe from text to scored students; returns the run in the main process."""
+    from transformers import PrinterCallback, ProgressCallback
+
     from hf_paretokd.cli import show
+    from hf_paretokd.cli.console import Watching
     from hf_paretokd.layout import StartLayout
     from hf_paretokd.runs.prepare import check_folder, prepare
     from hf_paretokd.runs.shrink import begun
@@ -107,9 +110,12 @@ def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False
     start, main_process = prepared.start, recipe.training.process_index == 0
     try:
         if main_process:
-            show.text(prepared.texts)
+            show.left_out(prepared.texts)
+        watching = Watching(show.console, prepared)
         try:
-            trainer = prepared.trainer([show.SamplingTable()])
+            trainer = watching.trainer = prepared.trainer([watching, show.SamplingTable()])
+            for kind in (ProgressCallback, PrinterCallback):  # a bar, and raw dictionaries
+                trainer.remove_callback(kind)
             trainer.train(resume_from_checkpoint=resume, extend=extend)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(f"{error}: paretokd train {start.layout.folder} --resume", error.signal) from error

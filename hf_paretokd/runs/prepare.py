@@ -1,5 +1,6 @@
 """From a recipe to a trainer: the run folder, the text, the tokenizer, the models; and what is written when it has trained."""
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -57,7 +58,7 @@ class Prepared:
             train_dataset=self.encoded["train"],
             eval_dataset=self.encoded["validation"],
             processing_class=self.tokenizer,
-            callbacks=[*callbacks, self.start],
+            callbacks=[*callbacks, self.start, LogFile(self.start.layout)],
         )
 
 
@@ -114,6 +115,24 @@ class StartOfRun(TrainerCallback):
             if self.layout.folder.is_dir() and [path.name for path in self.layout.folder.iterdir()] == [LOCK]:
                 shutil.rmtree(self.layout.folder)
         self.claims.close()
+
+
+class LogFile(TrainerCallback):
+    """Writes the figures of a training to `log.jsonl` as they come, one object a line; a resumed one goes on where it was."""
+
+    def __init__(self, layout: RunLayout) -> None:
+        self.layout = layout
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Begins with what the checkpoint knows."""
+        if state.is_world_process_zero:
+            write_whole(self.layout.log, "".join(f"{json.dumps(entry)}\n" for entry in state.log_history))
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Adds the newest line."""
+        if state.is_world_process_zero and state.log_history:
+            with self.layout.log.open("a", encoding="utf-8") as file:
+                file.write(f"{json.dumps(state.log_history[-1])}\n")
 
 
 def prepare(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> Prepared:

@@ -246,7 +246,7 @@ def test_square_brackets_in_paths_and_text_are_printed_as_they_are(capsys, text_
     texts = load_text(DataConfig(pairs=["bs-en"], data_dir=str(text_folder)), "test")
     for text in texts.values():
         text.skipped["blank"], text.examples["blank"] = 1, "q[/t]/x:3"
-    show.text({"test": texts})
+    show.left_out({"test": texts})
     show.translations([("bs-en", "[b]a", "[/b]", "[red]c")], "[d]")
     said = capsys.readouterr().out
     for part in ("[/t]", "[b]a", "[/b]", "[red]c", "[d]"):
