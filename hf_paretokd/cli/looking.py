@@ -145,6 +145,6 @@ def choose(options: Namespace, _: list[str]) -> int:
     expect(options.run, RUN)
     run, budget = Run(options.run).finished(), Budget(options.max_ms, options.max_mb, options.min_bleu)
     protocol, candidates = candidates_of(run, options.pair, options.engine, options.quantization)
-    found = choose_among(candidates, budget, options.prefer)
+    found = choose_among(candidates, budget, options.prefer, run.resampled(options.pair))
     show.choice(run, protocol, candidates, budget, found)
     return 0 if found.chosen else 1

@@ -290,6 +290,9 @@ def choice(run: Run, protocol: Protocol, candidates: Sequence[Candidate], budget
         member = found.chosen.member
         place = run.recipe.evaluation.original if member.kind == ORIGINAL else run.folder / member.folder
         line(f"{member.title}: {place}")
+        if found.best:
+            best = found.best
+            line(f"equal within noise to {best.member.title} ({best.bleu:.1f} BLEU, {best.megabytes:.1f} MB), and smaller")
     else:
         line(f"nothing fits; {found.nearest.member.title} comes nearest, with {' and '.join(found.misses)}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_paretokd.evaluation.bootstrap import Difference, Estimate
-from hf_paretokd.evaluation.frontier import FrontierPoint, hull, unbeaten
+from hf_paretokd.evaluation.frontier import FrontierPoint, hull
 from hf_paretokd.utils.files import write_whole
 
 TRAINING_LINES = re.compile(r"loss_teacher|loss_students|(peer\d+_)?nll")
@@ -72,28 +72,43 @@ def plot_weights(history: Sequence[Decision], path: Path, last_update: int | Non
     finish(figure, path)
 
 
-def plot_tradeoff(points: Sequence[tuple[str, float, float]], cost: str, path: Path) -> None:
-    """BLEU against what models cost, with those marked that no other model beats.
+@dataclass(frozen=True)
+class Tradeoff:
+    """A model of the picture of quality against cost; `equal` says that it is equal to the best within noise."""
+
+    name: str
+    cost: float
+    score: Estimate
+    equal: bool
+
+
+def plot_tradeoff(models: Sequence[Tradeoff], cost: str, path: Path) -> None:
+    """BLEU against what models cost, with 95 % intervals; those that are equal to the best within noise stand out.
 
     Args:
-        points: name, cost and BLEU of every model.
+        models: the models.
         cost: what is counted, such as `megabytes on disk`.
         path: where the picture goes.
     """
     figure, (axes,) = new_figure()
-    best = sorted(unbeaten(points, lambda point: (-point[1], point[2])), key=lambda point: point[1])
-    rest = [point for point in points if point not in best]
-    axes.plot([p[1] for p in best], [p[2] for p in best], "o-", color="C0", label="not beaten by any other", zorder=3)
-    if rest:
-        axes.plot([p[1] for p in rest], [p[2] for p in rest], "o", color="0.65", label="beaten")
-    for points, place, sides, colour in ((best, (-5, 4), ("right", "bottom"), "C0"), (rest, (4, -4), ("left", "top"), "0.5")):
-        for name, value, quality in points:  # the line rises, so that there is room at its upper left
-            style = {"textcoords": "offset points", "ha": sides[0], "va": sides[1], "fontsize": 8, "color": colour}
-            axes.annotate(name, (value, quality), xytext=place, **style)
+    ranked = sorted(models, key=lambda each: each.cost)
+    for equal, colour, text in ((True, "C0", "equal to the best within noise"), (False, "0.6", "worse")):
+        mine = [each for each in ranked if each.equal == equal]
+        if mine:
+            spread = [
+                [each.score.value - each.score.low for each in mine],
+                [each.score.high - each.score.value for each in mine],
+            ]
+            places = ([each.cost for each in mine], [each.score.value for each in mine])
+            axes.errorbar(*places, yerr=spread, fmt="o", color=colour, label=text, capsize=2, linewidth=1, markersize=5)
+    for number, each in enumerate(ranked):  # above and below in turns, at the ends of the bars
+        place, end, side = ((0, 4), each.score.high, "bottom") if number % 2 == 0 else ((0, -4), each.score.low, "top")
+        style = {"textcoords": "offset points", "rotation": 90, "fontsize": 8, "color": "C0" if each.equal else "0.4"}
+        axes.annotate(each.name, (each.cost, end), xytext=place, ha="center", va=side, **style)
     axes.set_xlabel(cost)
-    axes.set_ylabel("BLEU")
-    axes.legend(fontsize=8, loc="lower right")
-    axes.margins(0.1)
+    axes.set_ylabel("BLEU, 95 % interval")
+    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    axes.margins(0.12, 0.22)
     finish(figure, path)
 
 

@@ -1,11 +1,13 @@
 """Which model of a run fits a device: the best or the smallest one under budgets of time, size and quality."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hf_paretokd.errors import ModelError, RecipeError
+from hf_paretokd.evaluation.bootstrap import Scores
+from hf_paretokd.evaluation.groups import equal_to_best
 from hf_paretokd.evaluation.latency import Protocol
 from hf_paretokd.models.member import Member
 from hf_paretokd.runs.measure import measure_run
@@ -61,14 +63,20 @@ class Budget:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen candidate, or None and the one that comes `nearest` with what it `misses`."""
+    """The chosen candidate, or None and the one that comes `nearest` with what it `misses`.
+
+    `best` is another candidate with the highest BLEU of all that fit, to which the chosen one is equal within noise.
+    """
 
     chosen: Candidate | None
     nearest: Candidate
     misses: list[str]
+    best: Candidate | None = None
 
 
-def choose(candidates: Sequence[Candidate], budget: Budget, prefer: str | None = None) -> Choice:
+def choose(
+    candidates: Sequence[Candidate], budget: Budget, prefer: str | None = None, scores: Mapping[Member, Scores] | None = None
+) -> Choice:
     """Picks among the candidates that keep to the budget.
 
     Args:
@@ -76,6 +84,8 @@ def choose(candidates: Sequence[Candidate], budget: Budget, prefer: str | None =
         budget: the limits.
         prefer: `best` BLEU, `smallest` or `fastest`, ties going to the smaller and then the faster one; default: the best
             under limits of time or size, the smallest under none but a limit of BLEU.
+        scores: on the text and its resamples, by which candidates are equal to the best within noise: of these the smallest
+            is the best choice.
 
     Raises:
         ModelError: a limit is not positive, or there is no such preference.
@@ -95,7 +105,15 @@ def choose(candidates: Sequence[Candidate], budget: Budget, prefer: str | None =
     }
     fitting = [candidate for candidate in candidates if budget.excess(candidate) <= 0]
     nearest = min(candidates, key=budget.excess)
-    return Choice(min(fitting, key=keys[prefer]) if fitting else None, nearest, budget.misses(nearest))
+    if not fitting:
+        return Choice(None, nearest, budget.misses(nearest))
+    first = min(fitting, key=keys[prefer])
+    known = {each.member: scores[each.member] for each in fitting if scores and each.member in scores}
+    if prefer != "best" or len(known) < len(fitting):
+        return Choice(first, nearest, budget.misses(nearest))
+    equals = equal_to_best(known)
+    chosen = min((each for each in fitting if each.member in equals), key=keys["smallest"])
+    return Choice(chosen, nearest, budget.misses(nearest), None if chosen is first else first)
 
 
 def candidates_of(
@@ -138,5 +156,6 @@ def choose_student(
     Raises:
         TrainingError, RecipeError, ModelError: no finished run, an unknown pair or engine, a limit that is not positive.
     """
-    _, found = candidates_of(Run(run).finished(), pair, engine, quantization)
-    return choose(found, Budget(max_ms, max_mb, min_bleu), prefer)
+    opened = Run(run).finished()
+    _, found = candidates_of(opened, pair, engine, quantization)
+    return choose(found, Budget(max_ms, max_mb, min_bleu), prefer, opened.resampled(pair))

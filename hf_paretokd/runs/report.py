@@ -10,9 +10,10 @@ from typing import Any
 
 import jinja2
 
+from hf_paretokd.evaluation.bootstrap import estimate
 from hf_paretokd.evaluation.frontier import frontier_points, write_frontier
 from hf_paretokd.evaluation.latency import Cost, Protocol
-from hf_paretokd.evaluation.plots import can_plot, plot_frontier, plot_losses, plot_tradeoff, plot_weights
+from hf_paretokd.evaluation.plots import Tradeoff, can_plot, plot_frontier, plot_losses, plot_tradeoff, plot_weights
 from hf_paretokd.evaluation.results import AVERAGE, ResultRow, with_spread
 from hf_paretokd.layout import ORIGINAL, PICTURE, REFERENCE, SOURCE
 from hf_paretokd.models.member import Member, distinct
@@ -102,13 +103,18 @@ def draw_costs(run: Run, costs: dict[Member, Cost]) -> None:
     if not can_plot():
         return
     if differ_in_size(costs):
-        scores = {member: quality for member in costs if (quality := run.quality(member)) is not None}
+        scores = run.resampled()
         for name, field, title in (
             ("latency", "milliseconds", "milliseconds a sentence"),
             ("size", "megabytes", "megabytes on disk"),
         ):
-            points = [(member.title, getattr(costs[member], field), quality) for member, quality in scores.items()]
-            plot_tradeoff(points, title, run.layout.plot(name))
+            models = [
+                Tradeoff(member.title, getattr(costs[member], field), estimate(scores[member]), run.standing[member] == 1)
+                for member in costs
+                if member in scores
+            ]
+            if models:
+                plot_tradeoff(models, title, run.layout.plot(name))
     if run.log:
         plot_losses(run.log, run.layout.plot("training"), run.layout.plot("validation"))
 
@@ -152,7 +158,9 @@ def tiles(run: Run, costs: dict[Member, Cost]) -> list[tuple[str, str]]:
     found = [("models from one training" if made > 1 else "model", str(made))]
     if qualities:
         best = max(qualities, key=qualities.__getitem__)
-        found.append((f"BLEU, best: {best.title}" if len(costs) > 1 else "BLEU", f"{qualities[best]:.1f}"))
+        equals = sum(number == 1 for number in run.standing.values()) - 1
+        noise = f", {equals} equal within noise" if equals > 0 else ""
+        found.append((f"BLEU, best: {best.title}{noise}" if len(costs) > 1 else "BLEU", f"{qualities[best]:.1f}"))
     for field, unit, most in (("milliseconds", "ms a sentence", "fastest"), ("megabytes", "MB", "smallest")):
         least, figure = min(((member, getattr(cost, field)) for member, cost in costs.items()), key=lambda pair: pair[1])
         title = f"{unit}, {most}: {least.title}" if differ_in_size(costs) else unit

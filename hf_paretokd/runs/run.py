@@ -17,7 +17,9 @@ from hf_paretokd.data.distilled import Provenance
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import FolderReadOnly, ModelError, ParetoKDError, RecipeError, TokenizerError, TrainingError
+from hf_paretokd.evaluation.bootstrap import SEED, Scores, draws, mean, resampled
 from hf_paretokd.evaluation.contamination import Contamination
+from hf_paretokd.evaluation.groups import grouped, numbered
 from hf_paretokd.evaluation.latency import Cost, Protocol, read_costs
 from hf_paretokd.evaluation.plots import Decision
 from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, read_results
@@ -37,7 +39,7 @@ from hf_paretokd.layout import (
     member_place,
 )
 from hf_paretokd.models.files import check_vocabulary, load_checkpoint, load_config, load_model, load_tokenizer, usable_length
-from hf_paretokd.models.member import Member
+from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.models.slicing import extract_student
 from hf_paretokd.runs.comet import comet_rows
 from hf_paretokd.runs.recipe import Recipe, load_recipe
@@ -343,6 +345,33 @@ class Run:
         row = self.table.get((member, pair or AVERAGE, metric))
         return row.value if row else None
 
+    def resampled(self, pair: str | None = None) -> dict[Member, Scores]:
+        """BLEU of the models on the quoted text and on its resamples, drawn jointly; without those whose output was not kept.
+
+        Args:
+            pair: a language pair; default: the mean over all.
+        """
+        if pair not in self._resampled:
+            found: dict[Member, list[Scores]] = {}
+            pairs = [pair] if pair else self.pairs
+            for number, name in enumerate(pairs):
+                lines = self.translations(name)
+                references = lines.get(REFERENCE, [])
+                counts, language = draws(len(references), SEED + number), LanguagePair.parse(name).target
+                for member in (each for each in distinct(self.scored) if references and each.stem in lines):
+                    found.setdefault(member, []).append(resampled(lines[member.stem], references, language, "bleu", counts))
+            self._resampled[pair] = {member: mean(each) for member, each in found.items() if len(each) == len(pairs)}
+        return self._resampled[pair]
+
+    @cached_property
+    def _resampled(self) -> dict[str | None, dict[Member, Scores]]:
+        return {}
+
+    @cached_property
+    def standing(self) -> dict[Member, int]:
+        """The number of every model's group by mean BLEU, from 1; those of a group are equal within noise."""
+        return numbered(grouped(self.resampled()))
+
     @cached_property
     def comparisons(self) -> list[Comparison]:
         """The paired tests between the models and against baselines."""
@@ -395,7 +424,8 @@ class Run:
 
     def forget_figures(self) -> None:
         """Has the figures read anew, because they have been written."""
-        for name in ("rows", "scored", "pairs", "groups", "table", "training", "comparisons", "contamination", "_translations"):
+        figures = ("rows", "scored", "pairs", "groups", "table", "training", "comparisons", "contamination", "standing")
+        for name in (*figures, "_translations", "_resampled"):
             self.__dict__.pop(name, None)
 
 

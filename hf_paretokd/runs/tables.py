@@ -40,6 +40,8 @@ def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:
     small = run.int8_costs[1] if run.int8_costs else {}
     headings += ["int8 ms", "int8 MB"] * bool(small)
     headings += ["chrF", "sentences/s", "million parameters"]
+    standing = run.standing
+    headings += ["group"] * (len(standing) > 1)
     headings += ["COMET"] * comet + [f"against {first.title}"] * (single and len(run.scored) > 1)
     rows = []
     for member in distinct(run.scored):
@@ -51,6 +53,7 @@ def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:
             shown(run.table.get((member, pair, "chrf"))),
             shown(run.table.get((member, AVERAGE, "sentences_per_second")), 0),
             shown(run.table.get((member, AVERAGE, "parameters")), 2, 1e6),
+            *([str(standing.get(member, MISSING))] if len(standing) > 1 else []),
         ]
         if comet:
             scores = [score for each in run.pairs if (score := run.quality(member, each, "comet")) is not None]
@@ -58,8 +61,10 @@ def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:
         if len(headings) > len(cells):
             tests = {row[0]: row[1] for row in paired_tests(run, member)}
             cells.append(tests.get(first.stem, MISSING))
-        rows.append(Row(cells, member in best))
-    return Table(headings, rows, "± is half the 95 % bootstrap interval, p that of a paired bootstrap test" if single else "")
+        rows.append(Row(cells, standing.get(member, 1) == 1 if standing else member in best))
+    equal = "Models of a group are equal within noise: paired bootstrap, Holm" if len(standing) > 1 else ""
+    spread = "± is half the 95 % bootstrap interval, p that of a paired bootstrap test" if single else ""
+    return Table(headings, rows, ". ".join(text for text in (spread, equal) if text))
 
 
 def cost_cells(cost: Cost | None) -> list[str]:

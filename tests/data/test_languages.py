@@ -144,6 +144,12 @@ def test_models_keep_what_they_are_told_where_all_pairs_agree(repository):
     assert left("t5", [FR_EN, EN_FR]) == ({}, None, None, tasks)
 
 
+def test_tags_are_left_nowhere(tokenizer):
+    model = SimpleNamespace(generation_config=None, config=SimpleNamespace())
+    tell(model, tokenizer, directions(tokenizer, [FR_EN], "always"))
+    assert not hasattr(model.config, "task_specific_params")
+
+
 def test_families_that_are_told_otherwise_are_refused_by_name(repository):
     other = SimpleNamespace(src_lang="en")
     with pytest.raises(TokenizerError, match="SimpleNamespace names languages by src_lang and tgt_lang in a way of its own"):

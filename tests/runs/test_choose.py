@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import command
 
@@ -39,6 +40,20 @@ def test_the_best_under_limits_of_time_and_size_the_smallest_under_one_of_qualit
     assert chosen(max_ms=60.0, max_mb=13.2, min_bleu=36.0) == "6-6", "limits themselves are allowed"
 
 
+def test_of_models_that_are_equal_within_noise_the_smallest_is_the_best():
+    noise = np.concatenate([[0.0], np.random.default_rng(1).standard_normal(1000)])
+    scores = {each.member: each.bleu + noise * share for each, share in zip(FAMILY, (1.0, 3.0, 1.0, 1.0), strict=True)}
+    found = choose(FAMILY, Budget(), scores=scores)
+    assert (str(found.chosen.member.depth), str(found.best.member.depth)) == ("6-2", "6-6"), "1.5 ± 4 less is no difference"
+    assert choose(FAMILY, Budget(max_ms=28), scores=scores).chosen.member.depth == Depth(4, 2)
+    for options in ({"prefer": "smallest"}, {"budget": Budget(min_bleu=36)}):
+        found = choose(FAMILY, options.get("budget", Budget()), options.get("prefer"), scores)
+        assert found.best is None
+    assert choose(FAMILY, Budget()).chosen.member.depth == Depth(6, 6), "nothing is known of noise"
+    some = {FAMILY[0].member: scores[FAMILY[0].member]}
+    assert choose(FAMILY, Budget(), scores=some).chosen.member.depth == Depth(6, 6), "nor of all of them"
+
+
 def test_when_nothing_fits_the_nearest_says_what_it_lacks():
     found = choose(FAMILY, Budget(max_ms=26, min_bleu=36))
     assert found.chosen is None
@@ -54,7 +69,9 @@ def test_a_student_is_chosen_by_measured_figures(folder, capsys):
     record = Run(folder)
     costs = record.costs[1]
     found = choose_student(folder)
-    assert found.chosen.bleu == max(record.quality(member) for member in costs)
+    assert (found.best or found.chosen).bleu == max(record.quality(member) for member in costs)
+    assert record.standing[found.chosen.member] == 1
+    assert found.chosen.megabytes == min(cost.megabytes for member, cost in costs.items() if record.standing[member] == 1)
     small = choose_student(folder, max_mb=min(cost.megabytes for cost in costs.values())).chosen
     assert str(small.member.depth) == "2-2"
     size = (folder / "students" / "2-2" / "model.safetensors").stat().st_size

@@ -119,7 +119,7 @@ def test_a_run_is_read_where_it_could_not_have_been_trained(moved):
     assert Run(moved).scored
     assert command("choose", moved) == 0
     assert command("evaluate", moved, "--evaluation.num_beams", "2") == 0
-    assert command("evaluate", moved, "--num_beams", "2") == 1, "a misspelt field is refused all the same"
+    assert command("evaluate", moved, "--num_beams", "2") == 2, "a misspelt field is refused all the same"
 
 
 def test_a_folder_that_can_only_be_read(moved, monkeypatch, capsys, tmp_path):
