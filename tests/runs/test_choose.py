@@ -45,7 +45,7 @@ def test_of_models_that_are_equal_within_noise_the_smallest_is_the_best():
     scores = {each.member: each.bleu + noise * share for each, share in zip(FAMILY, (1.0, 3.0, 1.0, 1.0), strict=True)}
     found = choose(FAMILY, Budget(), scores=scores)
     assert (str(found.chosen.member.depth), str(found.best.member.depth)) == ("6-2", "6-6"), "1.5 ± 4 less is no difference"
-    assert choose(FAMILY, Budget(max_ms=28), scores=scores).chosen.member.depth == Depth(4, 2)
+    assert choose(FAMILY, Budget(max_ms=27), scores=scores).chosen.member.depth == Depth(4, 2)
     for options in ({"prefer": "smallest"}, {"budget": Budget(min_bleu=36)}):
         found = choose(FAMILY, options.get("budget", Budget()), options.get("prefer"), scores)
         assert found.best is None
