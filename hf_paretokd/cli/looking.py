@@ -1,4 +1,4 @@
-"""Commands that look at models and runs: `evaluate`, `report`, `compare`, `choose`."""
+"""Commands that look at models and runs: `evaluate`, `students`, `report`, `compare`, `choose`."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -93,6 +93,24 @@ def report(options: Namespace, _: list[str]) -> None:
     except FolderReadOnly as error:
         show.results(run)
         show.warning(f"no report: {error}")
+
+
+# ---- students
+
+
+def students_options(parser: Parser) -> None:
+    """Of `paretokd students`."""
+    parser.option("what", "run", help="a finished run")
+
+
+def students(options: Namespace, _: list[str]) -> None:
+    """`paretokd students`."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.resolve import RUN, expect
+    from hf_paretokd.runs.run import Run
+
+    expect(options.run, RUN)
+    show.members(Run(options.run).finished())
 
 
 # ---- compare

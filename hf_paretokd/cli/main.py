@@ -39,7 +39,9 @@ class Command:
         return getattr(module, f"{self.name}_options"), getattr(module, self.name)
 
 
-TRAINING, LOOKING, USING, BENCHES = (f"hf_paretokd.cli.{name}" for name in ("training", "looking", "using", "benches"))
+TRAINING, LOOKING, USING, COMPLETION, BENCHES = (
+    f"hf_paretokd.cli.{name}" for name in ("training", "looking", "using", "completion", "benches")
+)
 COMMANDS = {
     name.replace("_", " "): Command(group, usage, summary, module, own)
     for group, name, usage, summary, module, own in (
@@ -55,6 +57,7 @@ COMMANDS = {
         ),
         ("train", "distill", "RUN|MODEL --output DIR", "Have a teacher translate text for its students.", USING, "distill"),
         ("look", "evaluate", "RUN|MODEL", "Score a run, or any model, with BLEU and chrF.", LOOKING, "evaluate"),
+        ("look", "students", "RUN", "All models of a run: size, speed, scores.", LOOKING, "students"),
         ("look", "report", "RUN", "Write report.html, its pictures and the cards anew.", LOOKING, "report"),
         ("look", "compare", "RUN …", "Put runs side by side: intervals, paired tests, cost.", LOOKING, "compare"),
         ("look", "choose", "RUN", "Name the model that fits a device.", LOOKING, "choose"),
@@ -69,6 +72,7 @@ COMMANDS = {
             "export",
         ),
         ("use", "push", "RUN --to user/name", "Upload models to the Hub, each with its card.", USING, "push"),
+        ("use", "completion", "SHELL", "Print what makes a shell complete these words.", COMPLETION, "completion"),
         ("measure", "bench", "", "What All-in-One KD costs on this machine, as ratios.", BENCHES, "training"),
         ("measure", "bench_methods", "", "What every method costs in plain steps.", BENCHES, "methods"),
         ("measure", "bench_pareto", "", "What a second peer and searches cost.", BENCHES, "pareto"),

@@ -43,6 +43,7 @@ class Parser(argparse.ArgumentParser):
         self.sections: tuple[str, ...] = ()  # of recipes, whose fields mean something there; none for all
         self.rare: dict[argparse.Action, str] = {}  # the help of options that --help leaves out
         self.groups: dict[str, Any] = {}
+        self.known: list[str] = []  # the names of its options
 
     def option(self, group: str, *names: str, rare: bool = False, **options: Any) -> None:
         """Adds an option, or a positional argument, to a group; its default is shown where it has one, and what it may be."""
@@ -56,6 +57,7 @@ class Parser(argparse.ArgumentParser):
         if group not in self.groups:
             self.groups[group] = self.add_argument_group(group)
         action = self.groups[group].add_argument(*names, **options)
+        self.known += [name for name in names if name.startswith("-")]
         if rare:
             self.rare[action] = action.help or ""
             action.help = argparse.SUPPRESS
@@ -84,11 +86,6 @@ class Parser(argparse.ArgumentParser):
         if rest:
             raise UsageError(f"{rest[0]!r} is a word too many")
         return options, []
-
-    @property
-    def known(self) -> list[str]:
-        """The names of its options."""
-        return [name for action in self._actions for name in action.option_strings]
 
     def error(self, message: str) -> NoReturn:
         """Raises a UsageError with what argparse says."""

@@ -29,7 +29,9 @@ from hf_paretokd.runs.run import Run
 from hf_paretokd.runs.score import Kept, Scores
 from hf_paretokd.runs.shrunk import Shrunk
 from hf_paretokd.runs.systems import SystemComparison
+from hf_paretokd.runs.tables import models_table
 
+HEADINGS = {"sentences/s": "sent.\n/s", "million parameters": "param.\n(M)", "int8 ms": "int8\nms", "int8 MB": "int8\nMB"}
 console = Console(markup=False)  # paths and sentences may hold square brackets
 
 
@@ -270,6 +272,32 @@ def report(found: Report) -> None:
 
 
 # ---- students
+
+
+def members(run: Run) -> None:
+    """All models of a run on one screen, and what can be done with them."""
+    costs = run.costs
+    found = models_table(run, costs[1] if costs else {})
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{run.split} text of {common_side(run.pairs)}")
+    for number, heading in enumerate(found.headings):
+        table.add_column(HEADINGS.get(heading, heading), justify="right" if number else "left")
+    for row in found.rows:
+        table.add_row(*row.cells, style="bold" if row.best else None)
+    console.print(table)
+    if found.caption:
+        line(f"{found.caption}.")
+    go_on(run)
+
+
+def go_on(run: Run) -> None:
+    """Three commands to go on with."""
+    smallest = run.folder / list(run.members)[-1].folder
+    for text in (
+        f"choose {run.folder} --max-ms 30",
+        f"translate {smallest} FILE",
+        f"push {run.folder} --to user/name --dry-run",
+    ):
+        line(f"  paretokd {text}")
 
 
 def choice(run: Run, protocol: Protocol, candidates: Sequence[Candidate], budget: Budget, found: Choice) -> None:

@@ -141,6 +141,8 @@ def finish_run(recipe: "Recipe", trainer: "TranslationTrainer") -> "Run":
     training, scores = training_rows(trainer), score_run(run)
     show.scores(scores)
     keep_and_report(run, scores, training)
+    if scores.rows:
+        show.go_on(run)
     if trainer.args.push_to_hub:
         private, to = trainer.args.hub_private_repo is not False, trainer.args.hub_model_id or ""
         again = f"paretokd push {run.folder} --to {to}{'' if private else ' --public'}"

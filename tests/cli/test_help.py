@@ -76,3 +76,24 @@ def test_help_imports_nothing_that_takes_long():
     done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+COMPLETE = """
+source {script}
+COMP_WORDS=(paretokd {words}) COMP_CWORD={number}
+_shtab_paretokd
+echo "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"), [("cho", "choose"), ("choose run --max-m", "--max-ms --max-mb"), ("tr", "train translate")]
+)
+def test_a_shell_completes_commands_and_options(words, wanted, tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, "completion", "bash") == 0
+    script = tmp_path / "completion.sh"
+    script.write_text(capsys.readouterr().out)
+    code = COMPLETE.format(script=script, words=words, number=len(words.split()))
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.stdout.split() == wanted.split()
+    assert run(monkeypatch, "completion", "fish") == 2

@@ -77,6 +77,10 @@ def test_a_student_is_chosen_by_measured_figures(folder, capsys):
     size = (folder / "students" / "2-2" / "model.safetensors").stat().st_size
     assert small.megabytes == pytest.approx(size / 1e6, abs=1e-3)
     assert choose_student(folder, pair="bs-en", prefer="smallest").chosen.bleu == record.quality(small.member, "bs-en")
+    assert command("students", folder) == 0
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"^ {member.title} ", shown, re.MULTILINE) for member in costs)
+    assert f"paretokd translate {folder / 'students' / '2-2'} FILE" in shown
     assert command("choose", folder, "--prefer", "smallest") == 0
     assert str(folder / "students" / "2-2") in capsys.readouterr().out.replace("\n", "")
     assert command("choose", folder, "--engine", "ctranslate2", "--quantization", "int8", "--max-mb", "50") == 0
