@@ -26,8 +26,8 @@ def whole_parser() -> argparse.ArgumentParser:
     """All commands with all their options, as argparse knows them."""
     from hf_paretokd.cli.main import COMMANDS
 
-    root = argparse.ArgumentParser("paretokd")
-    commands: Any = root.add_subparsers(parser_class=parser_of)  # its type wants a class
+    root: Any = argparse.ArgumentParser("paretokd")
+    commands = root.add_subparsers(parser_class=parser_of)  # its type wants a class
     for name, command in COMMANDS.items():
         if " " not in name:  # kinds of a command are words of it
             command.load()[0](commands.add_parser(name, help=command.summary))

@@ -182,9 +182,7 @@ def shrink(options: Namespace, fields: list[str]) -> None:
     from importlib.resources import as_file, files
 
     from hf_paretokd.runs.recipe import load_recipe
-    from hf_paretokd.runs.resolve import MODEL, expect
 
-    expect(options.model, MODEL)
     given = {
         "--model.from_pretrained": options.model,
         "--data.pairs": options.pairs,
@@ -199,7 +197,7 @@ def shrink(options: Namespace, fields: list[str]) -> None:
         for name, value in given.items()
     ]
     with as_file(files("hf_paretokd.recipes").joinpath("shrink.yaml")) as path:
-        recipe = load_recipe(path, [*own, *fields])
+        recipe = load_recipe(path, [*own, *fields], where="command line")
     train_recipe(recipe, **start_of(options))
 
 

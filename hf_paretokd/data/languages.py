@@ -84,6 +84,12 @@ def directions(
     else:
         words = {pair: filled_in(source_prefix, pair, "data.source_prefix") for pair in pairs}
     found = {pair: Direction(words[pair] or tags[pair]) for pair in pairs}
+    marian = hasattr(tokenizer, "supported_language_codes") or known_tags(tokenizer)
+    if untold := next((pair for pair in pairs if tags[pair] and not words[pair] and not marian), None):
+        raise TokenizerError(
+            f"{untold}: {type(tokenizer).__name__} has no target tags; tell the model its languages by data.source_prefix, "
+            "such as 'translate {source} to {target}: '"
+        )
     check_tags(tokenizer, (tags[pair].strip() for pair in pairs if not words[pair]))
     return found
 

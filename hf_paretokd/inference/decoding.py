@@ -22,12 +22,12 @@ from hf_paretokd.utils.choices import ENGINES
 AHEAD = 2 * torch.get_num_threads()  # batches begun before the first is asked for: an engine may work on several
 
 
-def check_engine(engine: str, quantization: str) -> None:
-    """Raises a RecipeError if there is no such engine, or it has no such quantization."""
+def check_engine(engine: str, quantization: str, section: str = "--") -> None:
+    """Raises a RecipeError if there is no such engine, or it has no such quantization; names options, or a section's fields."""
     if engine not in ENGINES:
-        raise RecipeError(f"--engine: {engine!r} is not one of {', '.join(ENGINES)}")
+        raise RecipeError(f"{section}engine: {engine!r} is not one of {', '.join(ENGINES)}")
     if engine == "transformers" and quantization != "float32":
-        raise RecipeError(f"--quantization {quantization}: needs --engine ctranslate2")
+        raise RecipeError(f"{section}quantization {quantization}: needs {section}engine ctranslate2")
 
 
 def decoder_of(

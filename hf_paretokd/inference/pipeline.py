@@ -42,11 +42,12 @@ class TranslationPipeline(Pipeline):
         src_lang: str | None = None,
         tgt_lang: str | None = None,
         clean_up_tokenization_spaces: bool | None = None,
+        return_tensors: bool | None = None,
         **generate_kwargs: Any,
     ) -> tuple[dict, dict, dict]:
         languages = {name: value for name, value in (("src_lang", src_lang), ("tgt_lang", tgt_lang)) if value}
-        cleaning = {"clean_up_tokenization_spaces": clean_up_tokenization_spaces} if clean_up_tokenization_spaces else {}
-        return languages, {**languages, **generate_kwargs}, cleaning
+        wanted = {"clean_up_tokenization_spaces": clean_up_tokenization_spaces, "return_tensors": return_tensors}
+        return languages, {**languages, **generate_kwargs}, {name: value for name, value in wanted.items() if value}
 
     # as in transformers' own pipelines, the steps name their parameters
     def preprocess(self, text: str, src_lang: str | None = None, tgt_lang: str | None = None) -> Any:  # type: ignore[override]
@@ -77,9 +78,11 @@ class TranslationPipeline(Pipeline):
         return {"output_ids": self.model.generate(**model_inputs, **generate_kwargs)}
 
     def postprocess(  # type: ignore[override]
-        self, model_outputs: dict[str, Any], clean_up_tokenization_spaces: bool = False
-    ) -> list[dict[str, str]]:
-        """The texts of one input (several with `num_return_sequences`)."""
+        self, model_outputs: dict[str, Any], clean_up_tokenization_spaces: bool = False, return_tensors: bool = False
+    ) -> list[dict[str, Any]]:
+        """The texts of one input (several with `num_return_sequences`), or its ids."""
+        if return_tensors:
+            return [{"translation_token_ids": ids} for ids in model_outputs["output_ids"]]
         return [
             {
                 "translation_text": self.tokenizer.decode(
@@ -89,7 +92,7 @@ class TranslationPipeline(Pipeline):
             for ids in model_outputs["output_ids"]
         ]
 
-    def __call__(self, *args: Any, **kwargs: Any) -> list[dict[str, str]]:
+    def __call__(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
         """Translates a text or a list of texts; see the class."""
         results = super().__call__(*args, **kwargs)
         if args and isinstance(args[0], list) and results and all(isinstance(r, list) and len(r) == 1 for r in results):

@@ -26,8 +26,11 @@ from hf_paretokd.layout import (
     PEERS,
     PICKLED_WEIGHTS,
     PLAIN_CHECKPOINT,
+    SOURCE_PIECES,
+    TARGET_PIECES,
     TEACHER,
     TOKENIZER_SETTINGS,
+    VOCABULARY,
     WEIGHTS,
 )
 from hf_paretokd.models.head import is_marian
@@ -127,7 +130,25 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
         with quiet_files():
             return AutoTokenizer.from_pretrained(name)
     except Exception as error:  # as many kinds
-        raise TokenizerError(f"tokenizer {name}: cannot be loaded ({first_line(error)})") from error
+        reason = missing_part(Path(name)) or first_line(error)
+        raise TokenizerError(f"tokenizer {name}: cannot be loaded ({reason})") from error
+
+
+def missing_part(folder: Path) -> str | None:
+    """Which file of a tokenizer is missing, or damaged; None where that is not the reason."""
+    if not folder.is_dir():
+        return None
+    for path in sorted(folder.glob("*.json")):
+        try:
+            json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return f"{path.name} is damaged"
+    config = folder / CONFIG
+    marian = config.is_file() and json.loads(config.read_text("utf-8")).get("model_type") == "marian"
+    for name in (SOURCE_PIECES, TARGET_PIECES, VOCABULARY) if marian else ():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+    return None
 
 
 def save_parameters(parameters: Mapping[str, Tensor], path: Path) -> None:

@@ -128,7 +128,7 @@ def chosen_pieces(
     room = len(names) if size is None else size
     if len(needed) > room:
         raise RecipeError(
-            f"vocab_size: {size} is below the {len(needed)} special tokens, tags and characters that have to stay"
+            f"shrink.vocab_size: {size} is below the {len(needed)} special tokens, tags and characters that have to stay"
         )
     by_use = sorted((number for number in pieces if wanted[number] and number not in needed), key=lambda each: -wanted[each])
     chosen = [*needed, *by_use[: room - len(needed)]]

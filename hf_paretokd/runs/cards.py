@@ -70,7 +70,7 @@ def card_facts(run: Run, member: Member, names: Names = unnamed) -> CardFacts:
         notes=notes(run, member),
         tests=tests(run, member),
         family=family(run, member),
-        protocol=str(run.costs[0]) if run.costs else "",
+        protocol="; ".join(str(each[0]) for each in (run.costs, run.int8_costs) if each),
         signature=run.signature,
         training=training(run),
         limitations=limitations(run, longest),
@@ -111,6 +111,8 @@ def notes(run: Run, member: Member) -> list[str]:
     found = []
     if run.shrunk:
         found.append(trimmed(run.shrunk))
+        if run.shrunk.own_references:
+            found.append(own_references(run.shrunk))
     if made := run.distilled:
         how = "joined by" if run.recipe.data.distilled == "add" else "replaced by"
         found.append(f"The training text was {how} {made.of} that `{shown_name(made.model)}` had translated ({made.decoding}).")
@@ -136,6 +138,15 @@ def trimmed(shrunk: Shrunk) -> str:
         f"{lines:,} sentences of {made.of}, their translations by the original ({made.decoding}){parallel} use; that is the "
         f"training text as well. Before any training the trimmed model translated {proof.equal:,} of {proof.sentences:,} "
         "sentences as the original does; the others use pieces that went."
+    )
+
+
+def own_references(shrunk: Shrunk) -> str:
+    """What scores are worth where there was no parallel text to test on."""
+    pairs = ", ".join(shrunk.own_references)
+    return (
+        f"The references of {pairs} are the original's own translations: the scores say how much of it is kept, not how good "
+        "it is."
     )
 
 

@@ -173,7 +173,10 @@ def monolingual_lines(places: Mapping[LanguagePair, Sequence[Path]]) -> dict[Lan
     found = {}
     for pair, paths in places.items():
         rows = (Row(line, line, f"{path}:{number}") for path in paths for number, line in read_lines(path))
-        kept = clean(rows, pair, "train")
+        try:
+            kept = clean(rows, pair, "train")
+        except DataError as error:
+            raise DataError(f"--text: {', '.join(map(str, paths))}: nothing to translate ({error})") from error
         for reason, count in kept.skipped.items():
             logger.warning("%s: left out %d lines: %s (first: %s)", pair, count, reason, kept.examples[reason])
         found[pair] = kept.sources

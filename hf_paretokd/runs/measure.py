@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from hf_paretokd.errors import ModelError
 from hf_paretokd.evaluation.latency import (
     TURNS,
     Cost,
@@ -48,7 +49,8 @@ def measure_run(run: Run, engine: str = "transformers", quantization: str = "flo
     protocol = Protocol(engine, quantization, beams, len(rows), TURNS, torch.get_num_threads(), machine_name())
     path = run.layout.latency(engine, quantization)
     known = read_costs(path)
-    if known and known[0] == protocol and {*originals, *members} <= set(known[1]):
+    wanted = {*members, *(originals if engine == "transformers" else ())}  # which other engines may not take
+    if known and known[0] == protocol and wanted <= set(known[1]):
         return known
     members = [*(originals if run.original else []), *members]
     translators: dict[Member, Translator] = {}
@@ -61,16 +63,23 @@ def measure_run(run: Run, engine: str = "transformers", quantization: str = "flo
                 save_model(loaded.model, loaded.tokenizer, folder)
             if engine == "transformers":
                 decoder = decoder_of(moved(loaded.model.eval(), "cpu"), loaded.tokenizer, engine)
-                weights = folder / WEIGHTS
+                own = Path(run.recipe.evaluation.original or "", WEIGHTS)  # may be in half precision
+                weights = own if member.kind == ORIGINAL and own.is_file() else folder / WEIGHTS
             else:
                 converted = Path(temporary) / f"{member.stem}-converted"
-                ctranslate.convert(folder, converted, quantization)
+                try:
+                    ctranslate.convert(folder, converted, quantization)
+                except ModelError as error:
+                    if member.kind != ORIGINAL:
+                        raise
+                    logger.warning("the original was not measured: %s", error)
+                    continue
                 decoder = ctranslate.ctranslate_decoder(converted, loaded.tokenizer, one_by_one=True)
                 weights = converted / CONVERTED_WEIGHTS
             translators[member] = Translator(decoder, [sources[row] for row in rows], loaded.limit)
             megabytes[member] = weights.stat().st_size / 1e6
     times = measure_latencies(translators, beams)
-    costs = {member: Cost(round(times[member], 3), round(megabytes[member], 3)) for member in members}
+    costs = {member: Cost(round(times[member], 3), round(megabytes[member], 3)) for member in translators}
     try:
         write_costs(protocol, costs, path)
     except OSError as error:  # a folder that can only be read

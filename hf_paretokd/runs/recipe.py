@@ -115,7 +115,7 @@ class ShrinkConfig:
     pickled_weights: bool = False
 
     def __post_init__(self) -> None:
-        check_engine(self.engine, self.quantization)
+        check_engine(self.engine, self.quantization, "shrink.")
         for name in ("vocab_size", "num_beams", "held_out"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -211,11 +211,12 @@ SECTIONS = {
 }
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = (), trainable: bool = True) -> Recipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), trainable: bool = True, where: str | None = None) -> Recipe:
     """Reads a recipe.
 
     Args:
         path: a YAML file.
+        where: what errors name instead of the path, for a recipe that the user has not named.
         trainable: whether the training arguments have to be possible on this machine; their names and types are checked anyway.
         overrides: command-line words: `--section.field value` for any section, `--field value` for training arguments;
             a word is read by the type of its field (text as it is, everything else as YAML, so JSON works), a switch without
@@ -240,8 +241,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), trainable: bool
         if name != "method" and not isinstance(value, dict | None):
             raise RecipeError(f"{path}: section {name!r} must be a mapping of fields")
     pairs = (raw.get("data") or {}).get("pairs") or ()
-    overridden = override(raw, overrides, str(path))
-    recipe = build_recipe(raw, str(path), trainable)
+    overridden = override(raw, overrides, where or str(path))
+    recipe = build_recipe(raw, where or str(path), trainable)
     recipe.overridden = overridden
     if not trainable and isinstance(pairs, list):
         recipe.trained_pairs = [LanguagePair.parse(pair) for pair in pairs]

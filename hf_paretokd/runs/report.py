@@ -17,7 +17,7 @@ from hf_paretokd.evaluation.plots import Tradeoff, can_plot, plot_frontier, plot
 from hf_paretokd.evaluation.results import AVERAGE, ResultRow, with_spread
 from hf_paretokd.layout import ORIGINAL, PICTURE, REFERENCE, SOURCE
 from hf_paretokd.models.member import Member, distinct
-from hf_paretokd.runs.cards import write_cards
+from hf_paretokd.runs.cards import own_references, write_cards
 from hf_paretokd.runs.fields import write_yaml
 from hf_paretokd.runs.measure import measure_run
 from hf_paretokd.runs.run import INT8, Run, read_baseline
@@ -134,6 +134,7 @@ def contents(run: Run, protocol: Protocol, costs: dict[Member, Cost]) -> dict[st
         "name": run.folder.resolve().name,
         "method": run.recipe.trainer_class.facts.title,
         "pairs": run.pairs,
+        "references": own_references(run.shrunk) if run.shrunk and run.shrunk.own_references else "",
         "split": run.split,
         "decoding": next((row.decoding for row in rows), ""),
         "tiles": tiles(run, costs),

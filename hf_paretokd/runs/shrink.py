@@ -7,6 +7,7 @@ trained. Each is made once.
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from itertools import islice
@@ -21,7 +22,17 @@ from hf_paretokd.data.readers import read_aligned
 from hf_paretokd.errors import DataError, ModelError, RecipeError
 from hf_paretokd.evaluation.proof import prove_trimming
 from hf_paretokd.hub.card import license_of
-from hf_paretokd.layout import CARD, CONFIG, PICKLED_WEIGHTS, PLAIN_CHECKPOINT, WEIGHTS, StartLayout, distilled_sides
+from hf_paretokd.layout import (
+    CARD,
+    CONFIG,
+    LOCK,
+    PICKLED_WEIGHTS,
+    PLAIN_CHECKPOINT,
+    WEIGHTS,
+    RunLayout,
+    StartLayout,
+    distilled_sides,
+)
 from hf_paretokd.models.files import (
     load_checkpoint,
     load_config,
@@ -41,6 +52,9 @@ from hf_paretokd.training.identity import differences, weights_hash
 from hf_paretokd.utils.files import check_apart, checksum, load_json, save_json, typed_json, whole_folder, write_whole
 
 PROVED = 1000  # sentences
+UNKNOWN = 0.1  # share of a text's pieces that are <unk>, above which it is hardly in the model's language
+STARTED = {"original", "distilled"}  # what there is before a plan
+LATER = {"shrink.vocab_size": ("model", "record"), "shrink.held_out": ("text",)}  # options of later steps, and what they make
 logger = logging.getLogger(__name__)
 
 
@@ -57,15 +71,14 @@ def begun(recipe: Recipe) -> Recipe:
     check_apart(start.folder, named, "training.output_dir")
     place = located(recipe)
     plan = planned(recipe, place)
-    check_plan(plan, start)
+    check_plan(plan, start, recipe.run_folder)
     model = checked_model(recipe, place, start)
-    start.folder.mkdir(parents=True, exist_ok=True)
-    save_json(plan, start.plan)
     tokenizer = load_tokenizer(model)
     tagged = bool(known_tags(tokenizer))
     pairs, rule = recipe.data.parsed_pairs, "always" if tagged else "needed"
     tags = source_tags(pairs, rule)
     record = distilled(recipe, model, start, rule)
+    save_json(plan, start.plan)  # now that the text could be read
     parallel = parallel_text(recipe)
     if not ((start.model / CONFIG).is_file() and start.record.is_file()):
         license_name = license_of(place / CARD)
@@ -87,7 +100,8 @@ def located(recipe: Recipe) -> Path:
     config = recipe.model
     if not config.from_pretrained:
         raise RecipeError("model.from_pretrained: name the model that is to be shrunk")
-    expect(config.from_pretrained, MODEL)
+    if not config.subfolder:
+        expect(config.from_pretrained, MODEL)
     pickled = (PICKLED_WEIGHTS,) if recipe.shrink.pickled_weights else ()
     wanted = (*PLAIN_CHECKPOINT, CARD, *pickled)
     return Path(local_checkpoint(config.from_pretrained, config.revision, config.subfolder, wanted))
@@ -101,16 +115,26 @@ def planned(recipe: Recipe, place: Path) -> dict[str, Any]:
     return {"model": recipe.model.from_pretrained, "weights": [checksum(path) for path in files], **data, **options}
 
 
-def check_plan(plan: Mapping[str, Any], start: StartLayout) -> None:
-    """Raises a DataError if what was begun beside the run was begun with another model or other options."""
+def check_plan(plan: Mapping[str, Any], start: StartLayout, run: Path) -> None:
+    """Compares with what was begun beside the run; what depends on an option that is another now is made anew.
+
+    Raises:
+        DataError: it was begun with another model or text, or the training has begun since, or it was not begun here.
+    """
     if not start.plan.is_file():
-        if start.folder.exists():
+        if start.folder.exists() and {path.name for path in start.folder.iterdir()} - {LOCK} - STARTED:
             raise DataError(f"{start.folder}: is there already and was not begun here; choose another output")
         return
-    if changed := differences(load_json(start.plan), json.loads(json.dumps(plan))):
+    known, now = load_json(start.plan), json.loads(json.dumps(plan))
+    changed = {name for name in {*known, *now} if known.get(name) != now.get(name)}
+    if changed and (changed - set(LATER) or RunLayout(run).recipe.exists()):
         raise DataError(
-            f"{start.folder}: was begun otherwise ({'; '.join(changed)}); remove it to begin anew, or choose another output"
+            f"{start.folder}: was begun otherwise ({'; '.join(differences(known, now))}); remove it to begin anew, or choose "
+            "another output"
         )
+    for name in changed:
+        for path in (getattr(start, each) for each in LATER[name]):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 # ---- a: the model
@@ -129,6 +153,13 @@ def checked_model(recipe: Recipe, place: Path, start: StartLayout) -> str:
     for field in ("hub", "hub_config", "max_sentence_pairs", "max_length", "distilled_dir", "source_prefix"):
         if getattr(recipe.data, field):
             raise RecipeError(f"data.{field}: is not for a model that is shrunk; give parallel text as data.data_dir")
+    if recipe.run_folder.is_file():
+        raise RecipeError(f"training.output_dir: {recipe.run_folder} is a file; choose another")
+    for section, field in recipe.overridden:
+        if section == "tokenizer" or (section == "model" and field not in ("from_pretrained", "revision", "subfolder")):
+            raise RecipeError(f"{section}.{field}: is of new models; that which is shrunk has its own")
+    if "anchor" in (recipe.raw.get("all_in_one") or {}):
+        raise RecipeError("all_in_one.anchor: is the trimmed model itself; leave it out")
     config = load_config(place)
     if config.model_type != "marian":
         raise ModelError(
@@ -212,7 +243,11 @@ def trimmed(
         proved += ours[: -(-PROVED // len(tags))]
         targets += [row.target for row in rows] + list(own.targets if own else ())
     languages = {pair.target for pair in tags}
-    kept = kept_pieces(tokenizer, piece_counts(tokenizer, sources, targets), languages, recipe.shrink.vocab_size)
+    counts = piece_counts(tokenizer, sources, targets)
+    share = counts[0]["<unk>"] / max(1, counts[0].total())
+    if share > UNKNOWN:
+        logger.warning("%.0f %% of the text is unknown to the model; is it in its source language?", 100 * share)
+    kept = kept_pieces(tokenizer, counts, languages, recipe.shrink.vocab_size)
     small = trim_model(original, kept)
     with whole_folder(start.model) as written:
         words = trim_tokenizer(tokenizer, kept, small.config, written)
@@ -221,8 +256,9 @@ def trimmed(
     if proof.problem:
         raise ModelError(f"{start.model}: {proof.problem}")
     extra = sum(map(len, parallel.get("train", {}).values()))
-    sizes = (len(tokenizer), len(words))
-    return Shrunk(str(recipe.model.from_pretrained), weights_hash(original), license_name, record, extra, sizes, proof)
+    untested = [str(pair) for pair in tags if pair not in parallel.get("test", {})]
+    name, sizes = str(recipe.model.from_pretrained), (len(tokenizer), len(words))
+    return Shrunk(name, weights_hash(original), license_name, record, extra, untested, sizes, proof)
 
 
 # ---- d: the text and the training

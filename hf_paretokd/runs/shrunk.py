@@ -16,6 +16,7 @@ class Shrunk:
         license: of the model, as its own card has it.
         distilled: how its translations were made.
         parallel: sentence pairs of parallel text in training.
+        own_references: language pairs without parallel test text: what is scored is compared with the original's translations.
         entries: of its vocabulary and of the smaller one.
         proof: greedy output of both, sentence by sentence.
     """
@@ -25,5 +26,6 @@ class Shrunk:
     license: str | None
     distilled: Provenance
     parallel: int
+    own_references: list[str]
     entries: tuple[int, int]
     proof: TrimmingProof

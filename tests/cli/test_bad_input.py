@@ -1001,12 +1001,12 @@ CASES |= {
     "shrinking by an engine that is none": (
         None,
         shrunk("{place}/run/teacher", "--shrink.engine", "marian"),
-        ("--engine: 'marian' is not one of",),
+        ("shrink.engine: 'marian' is not one of",),
     ),
     "shrinking with a quantization of nothing": (
         None,
         shrunk("{place}/run/teacher", "--shrink.quantization", "int8"),
-        ("--quantization int8: needs --engine ctranslate2",),
+        ("shrink.quantization int8: needs shrink.engine ctranslate2",),
     ),
     "shrinking over a finished run": (
         write("mono.bs", LINES),

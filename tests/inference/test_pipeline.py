@@ -114,6 +114,14 @@ def test_transformers_4_translates_without_this_package(students, sentences, tmp
     assert report["translations"] == [each["translation_text"] for each in translator(sentences[:20], max_length=60)]
 
 
+def test_ids_are_given_where_they_are_asked_for(students, sentences):
+    """As by the pipeline of transformers 4."""
+    translator = pipeline("translation", str(students / "2-2"))
+    (made,) = translator(sentences[0], return_tensors=True, num_beams=1)
+    text = translator.tokenizer.decode(made["translation_token_ids"], skip_special_tokens=True)
+    assert translator(sentences[0], num_beams=1) == [{"translation_text": text}]
+
+
 HOOKED = """
 import importlib, importlib.util, sys
 import hf_paretokd

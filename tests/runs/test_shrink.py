@@ -11,7 +11,7 @@ from lookalikes import opus_like
 from transformers import M2M100Config, M2M100ForConditionalGeneration
 
 import hf_paretokd.runs.shrink as module
-from hf_paretokd.errors import DataError, ModelError, RecipeError
+from hf_paretokd.errors import DataError, ModelError, RecipeError, TokenizerError
 from hf_paretokd.evaluation.proof import Difference, TrimmingProof
 from hf_paretokd.layout import StartLayout
 from hf_paretokd.models.building import prepare_for_training
@@ -158,7 +158,7 @@ def test_a_stop_between_steps_costs_the_step(step, place, tmp_path, monkeypatch)
             patch.setattr(module, "trim_model", None)
         begun(recipe(place))
     start = StartLayout(tmp_path / "run.start")
-    for other in (["--shrink.vocab_size=200"], ["--shrink.held_out=9"], [f"--data.data_dir={place / 'parallel'}"]):
+    for other in (["--shrink.num_beams=2"], [f"--data.data_dir={place / 'parallel'}"]):
         with pytest.raises(DataError, match=r"run\.start: was begun otherwise \((shrink|data)\..* was .*, now .*\); remove it"):
             begun(recipe(place, "model", *other))
     with pytest.raises(DataError, match=r"was begun otherwise \(shrink\.text was"):
@@ -198,7 +198,7 @@ def test_what_cannot_be_shrunk_is_said_before_any_text_is_read(place, tmp_path, 
             r"holds no model\.safetensors; with --shrink\.pickled_weights the tensors of pytorch_model\.bin",
         ),
         (recipe(place, "tags", text=nothing, pairs="en-de"), RecipeError, "does not know >>de<<, but >>bul<<, >>fra<<"),
-        (recipe(place, "nowhere", text=nothing), ModelError, "nowhere: there is no such folder"),
+        (recipe(place, "nowhere", text=nothing), RecipeError, "nowhere: is not there; give a model"),
         (recipe(place, "model", "--shrink.text=[]"), RecipeError, r"shrink\.text: name files of text"),
         (recipe(place, "model", text=nothing), DataError, r"nothing\.en: no such file"),
         (recipe(place, "model", "--shrink.vocab_size=9"), RecipeError, r"vocab_size: 9 is below the \d+ special tokens"),
@@ -299,3 +299,72 @@ def test_where_a_model_lies_inside_a_folder(place, tmp_path, monkeypatch):
             begun(recipe(tmp_path, "all", *words, "--output_dir=other", text=f"../{place.name}/mono.{{source}}"))
     with pytest.raises(RecipeError, match=r"model\.subfolder: is of a checkpoint"):
         recipe(place, "model", "--model.from_pretrained=null", "--model.subfolder=big")
+
+
+def test_an_option_of_a_later_step_makes_anew_what_depends_on_it(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    start = StartLayout(tmp_path / "run.start")
+    for given, message in (
+        ("--shrink.vocab_size=9", r"shrink\.vocab_size: 9 is below the \d+ special"),
+        ("--shrink.held_out=60", r"shrink\.held_out: 60 leaves no text of en-fr"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            begun(recipe(place, "model", given))
+    made = (start.distilled / "distilled.json").stat().st_mtime_ns
+    begun(recipe(place))
+    whole = len(load_checkpoint(start.model)[1])
+    begun(recipe(place, "model", f"--shrink.vocab_size={whole - 20}"))
+    assert len(load_checkpoint(start.model)[1]) == whole - 20
+    begun(recipe(place, "model", f"--shrink.vocab_size={whole - 20}", "--shrink.held_out=7"))
+    assert len((start.text / "en-fr" / "test.en").read_text("utf-8").splitlines()) == 7
+    assert (start.distilled / "distilled.json").stat().st_mtime_ns == made, "the translations stay"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("method: plain")
+    with pytest.raises(DataError, match=r"was begun otherwise \(shrink\.held_out was 7, now 8\)"):
+        begun(recipe(place, "model", f"--shrink.vocab_size={whole - 20}", "--shrink.held_out=8"))
+
+
+def test_a_start_that_failed_is_in_nobodys_way(place, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.en").write_text("")
+    for text, message in ((str(tmp_path / "nothing.en"), "no such file"), (str(tmp_path / "empty.en"), "empty.en: nothing to")):
+        with pytest.raises(DataError, match=message):
+            begun(recipe(place, "model", f"--shrink.text=[{text}]"))
+    (tmp_path / "other.en").write_text("\u6f22 \u6f22 1 \u6f22\n\u6f22 2\n" * 20 + "a\n" * 9, "utf-8")
+    monkeypatch.setattr(module, "kept_pieces", lambda *words: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        begun(recipe(place, "model", f"--shrink.text=[{tmp_path / 'other.en'}]"))
+    assert "% of the text is unknown to the model; is it in its source language?" in caplog.text
+
+
+def test_what_means_nothing_for_a_model_that_is_shrunk(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    for more, message in (
+        ("--model.d_model=64", r"model\.d_model: is of new models"),
+        ("--tokenizer.vocab_size=900", r"tokenizer\.vocab_size: is of new models"),
+        ("--all_in_one.anchor=model", r"all_in_one\.anchor: is the trimmed model itself"),
+        ("--output_dir=file", r"training\.output_dir: file is a file"),
+        ("--shrink.engine=onnx", r"shrink\.engine: 'onnx' is not one of"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            begun(recipe(place, "model", more))
+    for name, message in (("source.spm", "source.spm is missing"), ("vocab.json", "vocab.json is damaged")):
+        spoilt = shutil.copytree(place / "model", tmp_path / name.replace(".", "-"))
+        (spoilt / name).unlink() if "missing" in message else (spoilt / name).write_text("{")
+        with pytest.raises(TokenizerError, match=message):
+            begun(recipe(tmp_path, spoilt.name, text=f"../{place.name}/mono.{{source}}"))
+
+
+def test_a_whole_run_from_uneven_vocabularies_says_what_its_scores_are_worth(place, tmp_path, monkeypatch, caplog):
+    """CTranslate2 does not take the original."""
+    monkeypatch.chdir(tmp_path)
+    words = ["shrink", place / "uneven", "--pairs", "en-fr", "--text", place / "mono.{source}", "--output", "run", *FIELDS]
+    assert command(*words, "--depths", "2-2") == 0
+    run = Run("run")
+    assert "the original was not measured" in caplog.text
+    assert {member.title for member in run.costs[1]} == {"3-3 original", "3-3 teacher", "2-2"}
+    assert {member.title for member in run.int8_costs[1]} == {"3-3 teacher", "2-2"}
+    said = "The references of en-fr are the original"
+    assert said in run.layout.report.read_text("utf-8")
+    assert said in (run.folder / "students" / "2-2" / "README.md").read_text("utf-8")
