@@ -45,6 +45,7 @@ TRAINING, LOOKING, USING, COMPLETION, BENCHES = (
 COMMANDS = {
     name.replace("_", " "): Command(group, usage, summary, module, own)
     for group, name, usage, summary, module, own in (
+        ("train", "init", "FOLDER", "Write a recipe that suits your text and this machine.", TRAINING, "init"),
         ("train", "train", "RECIPE|RUN", "Train a recipe: text to scored students and a report.", TRAINING, "train"),
         ("train", "demo", "", "The same on an embedded corpus, with five minutes of training.", TRAINING, "demo"),
         (

@@ -1,4 +1,4 @@
-"""Commands that train: `train`, `demo`, `shrink`."""
+"""Commands that train: `init`, `train`, `demo`, `shrink`."""
 
 import json
 from argparse import Namespace
@@ -51,6 +51,41 @@ def start_of(options: Namespace) -> dict[str, Any]:
     if len(options.extend) + options.resume + options.overwrite > 1 + bool(extend and options.resume):
         raise RecipeError("give one of --resume, --overwrite and --extend, once")
     return {"resume": options.resume, "overwrite": options.overwrite, "extend": extend}
+
+
+# ---- init
+
+
+def init_options(parser: Parser) -> None:
+    """Of `paretokd init`."""
+    parser.option("what", "text", type=Path, help="a folder with PAIR/SPLIT.LANG[.gz], or SPLIT.LANG[.gz] of one pair")
+    parser.option("what", "--pairs", nargs="+", default=[], metavar="PAIR", help="such as de-en (default: all that are there)")
+    parser.option("where", "--recipe", type=Path, default=Path("recipe.yaml"), metavar="FILE", help="that is written")
+    parser.option("where", "--output", default="runs/first", metavar="DIR", help="the run's folder")
+
+
+def init(options: Namespace, _: list[str]) -> None:
+    """`paretokd init`."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.runs.init import find_text, planned, rules, save_recipe, written
+
+    if options.recipe.exists():
+        raise RecipeError(f"--recipe: {options.recipe} is there already; move it, or name another")
+    found = find_text(options.text, options.pairs)
+    from hf_paretokd.bench.estimate import estimated
+    from hf_paretokd.bench.shapes import Shape
+    from hf_paretokd.cli.console import duration
+    from hf_paretokd.utils.machine import fastest_device
+
+    device = fastest_device().type
+    plan = planned(found, device != "cpu")
+    show.line(f"{found.pairs:,} sentence pairs of {', '.join(map(str, found.sizes))}; timing an update of the model …")
+    took = estimated(Shape(6, plan.width, plan.inner, plan.heads, plan.rule["vocab_size"]), rules()["tokens"])
+    length = duration(plan.updates * took.seconds)
+    estimate = f"About {length} on this machine ({device}, {took.seconds:.2g} s an update), {took.gigabytes:.1f} GB of memory."
+    save_recipe(written(plan, options.output, estimate), options.recipe)
+    show.line(f"{options.recipe}: about {length} and {took.gigabytes:.1f} GB; change what you like, then")
+    show.line(f"  paretokd train {options.recipe}")
 
 
 # ---- train

@@ -926,6 +926,19 @@ CASES |= {
         ("compare", "{place}/run", "--baseline", "best"),
         ("--baseline: 'best' is neither a run nor one of",),
     ),
+    # a first recipe
+    "no text to begin with": (
+        None,
+        ("init", "{place}/run", "--recipe", "new.yaml"),
+        ("run: has no text (train.LANG[.gz] of two languages",),
+    ),
+    "a file to begin with": (None, ("init", "{place}/recipe.yaml", "--recipe", "new.yaml"), ("recipe.yaml: is no folder",)),
+    "a recipe that is there": (None, ("init", "{place}/text"), ("--recipe: recipe.yaml is there already",)),
+    "a pair that is not there": (
+        None,
+        ("init", "{place}/text", "--pairs", "de-en", "--recipe", "new.yaml"),
+        ("text: has no train text of de-en (train.de and .en, also .gz)",),
+    ),
     # the wrong kind of thing
     "no such command": (None, ("trian", "{place}/recipe.yaml"), ("no command trian; did you mean train?",)),
     "no such option": (None, ("choose", "{place}/run", "--max-m", "3"), ("no option --max-m; did you mean --max-m",)),

@@ -1,0 +1,240 @@
+"""A first recipe for somebody's text: what there is, what suits that much of it, and why."""
+
+import gzip
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.errors import DataError, RecipeError
+
+NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+INTO = "en"  # a lone pair of files is taken to be translated into it, if it is one of them
+
+
+@dataclass
+class Found:
+    """Text that was found.
+
+    Args:
+        folder: where it is.
+        splits: the name of each split's files.
+        sizes: lines of each split by language pair.
+        words: words of the training text, target side.
+    """
+
+    folder: Path
+    splits: dict[str, str] = field(default_factory=dict)
+    sizes: dict[LanguagePair, dict[str, int]] = field(default_factory=dict)
+    words: int = 0
+
+    @property
+    def pairs(self) -> int:
+        """Sentence pairs to train on, of all languages."""
+        return sum(sizes.get("train", 0) for sizes in self.sizes.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What suits some text: the fields of a recipe, and why."""
+
+    found: Found
+    rule: Mapping[str, Any]
+    method: str
+    width: int
+    inner: int
+    heads: int
+    updates: int
+    updates_a_pass: float
+
+
+@cache
+def rules() -> dict[str, Any]:
+    """What is chosen by how much text there is: the shipped `rules.yaml`."""
+    return yaml.safe_load(files("hf_paretokd.runs").joinpath("rules.yaml").read_text("utf-8"))
+
+
+# ---- what there is
+
+
+def find_text(place: Path, wanted: Sequence[str] = ()) -> Found:
+    """The line-aligned text in a folder: `PAIR/SPLIT.LANG[.gz]`, or `SPLIT.LANG[.gz]` of one pair.
+
+    Args:
+        place: the folder.
+        wanted: language pairs; default: all that are there.
+
+    Raises:
+        DataError: there is none, a split is missing, or which languages are meant cannot be told; says what to do.
+    """
+    if not place.is_dir():
+        raise DataError(f"{place}: is no folder; name one with text, PAIR/SPLIT.LANG[.gz]")
+    found = Found(place)
+    for pair in [LanguagePair.parse(text) for text in wanted] or pairs_in(place):
+        folder = place / str(pair) if (place / str(pair)).is_dir() else place
+        for split in NAMES:
+            add_split(found, folder, pair, split)
+        for split in ("train", "validation"):
+            if split not in found.sizes.get(pair, {}):
+                files_ = f"{' or '.join(NAMES[split])}.{pair.source} and .{pair.target}, also .gz"
+                advice = "; hold some lines of the training text out" if split == "validation" else ""
+                raise DataError(f"{folder}: has no {split} text of {pair} ({files_}){advice}")
+    return found
+
+
+def add_split(found: Found, folder: Path, pair: LanguagePair, split: str) -> None:
+    """Counts a split of a pair, if there is one.
+
+    Raises:
+        DataError: it is called otherwise than that of other pairs, or its sides have not as many lines.
+    """
+    sides = (pair.source, pair.target)
+    name = next((name for name in NAMES[split] if all(side(folder, name, each) for each in sides)), None)
+    if name is None:
+        return
+    if found.splits.setdefault(split, name) != name:
+        raise DataError(f"{folder}: its {split} text is called {name}, that of others {found.splits[split]}; call all alike")
+    source, target = (list(counted(side(folder, name, each))) for each in sides)
+    if len(source) != len(target):
+        raise DataError(
+            f"{folder}: {name}.{pair.source} has {len(source):,} lines, {name}.{pair.target} {len(target):,}; line n of one "
+            "has to translate line n of the other"
+        )
+    found.sizes.setdefault(pair, {})[split] = len(source)
+    if split == "train":
+        found.words += sum(target)
+
+
+def pairs_in(place: Path) -> list[LanguagePair]:
+    """The language pairs of a folder, by its folders' names, or by its files' endings.
+
+    Raises:
+        DataError: there are none, or more than two languages side by side.
+    """
+    inside = sorted(path.name for path in place.iterdir() if path.is_dir() and len(path.name.split("-")) == 2)
+    found = [LanguagePair.parse(name) for name in inside if all(part.isalnum() or "_" in part for part in name.split("-"))]
+    if found:
+        return found
+    training = (path.name.removesuffix(".gz") for path in place.iterdir() if path.is_file())
+    languages = sorted({name.partition(".")[2] for name in training if name.startswith("train.") and name.count(".") == 1})
+    if len(languages) == 2:
+        ordered = sorted(languages, key=lambda each: each == INTO)
+        return [LanguagePair(*ordered)]
+    if len(languages) == 1:
+        raise DataError(f"{place}: has training text in {languages[0]} only; its translation has to lie beside it")
+    if languages:
+        some = " ".join(f"{source}-{target}" for source, target in combinations(languages[:3], 2))
+        raise DataError(
+            f"{place}: has training text in {', '.join(languages)}; say which pairs are meant, such as --pairs {some}"
+        )
+    raise DataError(f"{place}: has no text (train.LANG[.gz] of two languages, or folders such as de-en with it)")
+
+
+def side(folder: Path, name: str, language: str) -> Path | None:
+    """One side of a split, plain or packed; None if there is none."""
+    return next((path for end in ("", ".gz") if (path := folder / f"{name}.{language}{end}").is_file()), None)
+
+
+def counted(path: Path | None) -> Iterator[int]:
+    """Words of every line.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if path is None:
+        return
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            for line in file:
+                yield len(line.split())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+
+
+# ---- what suits it
+
+
+def planned(found: Found, accelerated: bool) -> Plan:
+    """What suits that much text on a machine with an accelerator, or without."""
+    rule = next(row for row in rules()["sizes"] if found.pairs <= row["up_to"])
+    shape, widest = rule["model"], rules()["processor"]["widest"]
+    width = shape["d_model"] if accelerated else min(shape["d_model"], widest)
+    share = width / shape["d_model"]
+    a_pass = found.words * rules()["pieces_a_word"] / (rules()["filled"] * rules()["tokens"])
+    updates = max(100, round(rule["passes"] * a_pass, -2))
+    several = len(found.sizes) > 1
+    method = rules()["several_pairs" if several else "one_pair"]["method"]
+    return Plan(found, rule, method, width, int(shape["ffn"] * share), shape["heads"], int(updates), max(a_pass, 1e-9))
+
+
+def written(plan: Plan, output: str, estimate: str = "") -> str:
+    """The recipe as YAML, with the reasons beside the fields.
+
+    Args:
+        plan: what suits the text.
+        output: the run's folder.
+        estimate: how long it will take.
+    """
+    found, rule = plan.found, plan.rule
+    sizes = ", ".join(f"{pair} {each['train']:,}" for pair, each in found.sizes.items())
+    splits = "".join(f"  {split}: {name}\n" for split, name in found.splits.items() if split != name)
+    tested = all("test" in each for each in found.sizes.values())
+    validated = max(20, plan.updates // 20)
+    several = len(found.sizes) > 1
+    lines = [
+        f"# {found.pairs:,} sentence pairs to train on: {sizes}."
+        if len(sizes) < 90
+        else f"# {found.pairs:,} sentence pairs to train on.",
+        *([f"# {estimate}"] if estimate else []),
+        f"method: {plan.method:<23} # one training, students of every depth; plain trains one model",
+        "data:",
+        f"  pairs: [{', '.join(map(str, found.sizes))}]",
+        f"  data_dir: {found.folder}",
+        *splits.splitlines(),
+        "tokenizer:",
+        f"  vocab_size: {rule['vocab_size']:<17} # for {found.pairs:,} pairs: {rule['source']}",
+        "model:",
+        "  encoder_layers: 6             # a deep encoder is cheap where it matters: it runs once a sentence",
+        "  decoder_layers: 6             # students with 2 are several times as fast",
+        f"  d_model: {plan.width}",
+        f"  encoder_ffn_dim: {plan.inner}",
+        f"  decoder_ffn_dim: {plan.inner}",
+        f"  encoder_attention_heads: {plan.heads}",
+        f"  decoder_attention_heads: {plan.heads}",
+        f"  dropout: {rule['dropout']:<20} # less text is seen more often and needs more",
+        "training:",
+        f"  output_dir: {output}",
+        f"  max_steps: {plan.updates:<18} # about {plan.updates / plan.updates_a_pass:.0f} passes",
+        f"  max_tokens: {rules()['tokens']:<17} # of an update; lower it if memory runs out, and train longer",
+        f"  learning_rate: {rule['learning_rate']}",
+        f"  warmup_steps: {plan.updates // 10}",
+        "  label_smoothing_factor: 0.1",
+        f"  eval_steps: {validated:<17} # the best by validation is kept",
+        f"  logging_steps: {max(10, validated // 4)}",
+    ]
+    if several:
+        shown = rules()["several_pairs"]
+        lines.append(f"  temperatures: {shown['temperatures']}             # {shown['source']}")
+    lines += ["evaluation:", f"  splits: [{'test' if tested else 'validation'}]"]
+    if not tested:
+        lines[-1] += "          # there is no test text"
+    return "\n".join(lines) + "\n"
+
+
+def save_recipe(text: str, path: Path) -> None:
+    """Writes a new recipe.
+
+    Raises:
+        RecipeError: something is there already.
+    """
+    if path.exists():
+        raise RecipeError(f"{path}: is there already; move it, or name another with --recipe")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")

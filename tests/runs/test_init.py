@@ -1,0 +1,120 @@
+"""A recipe for somebody's text: found, explained, and trained as it stands."""
+
+import gzip
+import re
+import shutil
+
+import pytest
+from commands import TINY, command
+
+from hf_paretokd import LanguagePair
+from hf_paretokd.bench.estimate import Estimate, estimated
+from hf_paretokd.bench.shapes import SHAPES
+from hf_paretokd.errors import DataError, RecipeError
+from hf_paretokd.runs.init import find_text, planned, rules, written
+from hf_paretokd.runs.recipe import load_recipe
+
+FR_EN, BS_EN = LanguagePair("fr", "en"), LanguagePair("bs", "en")
+
+
+@pytest.fixture
+def _known_speed(monkeypatch):
+    monkeypatch.setattr("hf_paretokd.bench.estimate.estimated", lambda *words: Estimate(1.5, 2.25))
+
+
+def test_text_is_found_as_people_keep_it(text_folder, tmp_path):
+    found = find_text(text_folder)
+    assert found.sizes == {pair: {"train": size, "validation": 40, "test": 40} for pair, size in ((BS_EN, 300), (FR_EN, 1500))}
+    assert found.splits == {"train": "train", "validation": "validation", "test": "test"}
+    assert found.pairs == 1800
+    lines = [line for pair in ("fr-en", "bs-en") for line in (text_folder / pair / "train.en").read_text("utf-8").splitlines()]
+    assert found.words == sum(len(line.split()) for line in lines)
+    assert find_text(text_folder, ["fr-en"]).pairs == 1500
+    for split, name in (("train", "train"), ("validation", "dev")):
+        for side in ("fr", "en"):
+            packed = gzip.compress((text_folder / "fr-en" / f"{split}.{side}").read_bytes())
+            (tmp_path / f"{name}.{side}.gz").write_bytes(packed)
+    found = find_text(tmp_path)
+    assert found.sizes == {FR_EN: {"train": 1500, "validation": 40}}, "into English, where it is one of two"
+    assert found.splits["validation"] == "dev"
+
+
+def test_what_cannot_be_told_is_said(text_folder, tmp_path):
+    place = tmp_path / "text"
+    for setting, message in (
+        (lambda: None, "text: is no folder; name one with text"),
+        (place.mkdir, r"text: has no text \(train\.LANG"),
+        (lambda: (place / "train.de").write_text("a\nb\n"), "training text in de only; its translation has to lie beside it"),
+        (lambda: (place / "train.en").write_text("a\n"), r"train\.de has 2 lines, train\.en 1; line n of one"),
+        (
+            lambda: (place / "train.en").write_text("a\nb\n"),
+            r"no validation text of de-en \(validation or valid or val or dev\.de",
+        ),
+        (
+            lambda: (place / "train.fr").write_text("a\n"),
+            "text in de, en, fr; say which pairs are meant, such as --pairs de-en",
+        ),
+    ):
+        setting()
+        with pytest.raises(DataError, match=message):
+            find_text(place)
+    with pytest.raises(RecipeError, match="language pair 'german'"):
+        find_text(place, ["german"])
+    shutil.copytree(text_folder, tmp_path / "several")
+    for side in ("bs", "en"):
+        (tmp_path / "several" / "bs-en" / f"validation.{side}").rename(tmp_path / "several" / "bs-en" / f"dev.{side}")
+    with pytest.raises(DataError, match="its validation text is called validation, that of others dev; call all alike"):
+        find_text(tmp_path / "several")
+    (tmp_path / "damaged").mkdir()
+    for side in ("de", "en"):
+        (tmp_path / "damaged" / f"train.{side}.gz").write_bytes(b"no archive")
+    with pytest.raises(DataError, match=r"train\.de\.gz: cannot be read"):
+        find_text(tmp_path / "damaged")
+
+
+def test_every_rule_names_its_source_and_what_is_not_measured_says_so():
+    bounds = [row["up_to"] for row in rules()["sizes"]]
+    assert bounds == sorted(bounds)
+    for row in [*rules()["sizes"], rules()["processor"], rules()["one_pair"], rules()["several_pairs"]]:
+        assert re.search(r"provisional|docs/results/|takes", row["source"]), row
+
+
+@pytest.mark.parametrize(("pairs", "width", "on_processor"), [(900, 256, 256), (50_000, 256, 256), (900_000, 512, 256)])
+def test_more_text_makes_larger_models_where_they_can_be_trained(text_folder, pairs, width, on_processor):
+    found = find_text(text_folder, ["fr-en"])
+    found.sizes[FR_EN]["train"], found.words = pairs, pairs * 10
+    assert (planned(found, True).width, planned(found, False).width) == (width, on_processor)
+    plan = planned(found, False)
+    words = pairs * 10 * rules()["pieces_a_word"] * plan.rule["passes"]
+    assert plan.updates == pytest.approx(words / (0.85 * 4096), rel=0.5, abs=100)
+
+
+@pytest.mark.usefixtures("_known_speed")
+def test_the_recipe_is_short_explained_and_trains_as_it_stands(text_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(text_folder, tmp_path / "text")
+    assert command("init", "text") == 0
+    shown = capsys.readouterr().out
+    assert "paretokd train recipe.yaml" in shown
+    text = (tmp_path / "recipe.yaml").read_text("utf-8")
+    assert len(text.splitlines()) <= 36
+    assert text.splitlines()[0] == "# 1,800 sentence pairs to train on: bs-en 300, fr-en 1,500."
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    length = re.search(r"About (.*) on this machine \(cpu, 1.5 s an update\), 2\.2 GB", text)[1]
+    assert length == f"{recipe.training.max_steps * 1.5:.0f} s" or length.endswith("min")
+    assert recipe.training.temperatures == [2.0]
+    assert recipe.model.d_model == 256
+    assert command("train", "recipe.yaml", *TINY, "--temperatures", "2", "--evaluation.depths", "2-2") == 0
+    assert command("init", "text") == 1
+    assert "--recipe: recipe.yaml is there already" in capsys.readouterr().err
+    one = find_text(tmp_path / "text", ["fr-en"])
+    del one.sizes[FR_EN]["test"]
+    alone = written(planned(one, False), "runs/x")
+    assert "temperatures" not in alone
+    assert "splits: [validation]" in alone
+
+
+def test_an_update_is_timed():
+    found = estimated(SHAPES["tiny"], 256, 1)
+    assert 0 < found.seconds < 60
+    assert found.gigabytes > 0.1
