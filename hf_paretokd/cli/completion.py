@@ -19,7 +19,7 @@ def completion(options: Namespace, _: list[str]) -> None:
     """`paretokd completion`."""
     import shtab
 
-    sys.stdout.write(f"{shtab.complete(whole_parser(), shell=options.shell)}\n")
+    sys.stdout.write(f"{shtab.complete(whole_parser(), options.shell)}\n")
 
 
 def whole_parser() -> argparse.ArgumentParser:

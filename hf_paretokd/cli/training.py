@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_paretokd.cli.parser import Parser
 from hf_paretokd.errors import RecipeError, TrainingInterrupted
+from hf_paretokd.layout import RunLayout
 
 if TYPE_CHECKING:
     from hf_paretokd.evaluation.results import ResultRow
@@ -60,7 +61,7 @@ def init_options(parser: Parser) -> None:
     """Of `paretokd init`."""
     parser.option("what", "text", type=Path, help="a folder with PAIR/SPLIT.LANG[.gz], or SPLIT.LANG[.gz] of one pair")
     parser.option("what", "--pairs", nargs="+", default=[], metavar="PAIR", help="such as de-en (default: all that are there)")
-    parser.option("where", "--recipe", type=Path, default=Path("recipe.yaml"), metavar="FILE", help="that is written")
+    parser.option("where", "--recipe", type=Path, default=RunLayout(Path()).recipe, metavar="FILE", help="that is written")
     parser.option("where", "--output", default="runs/first", metavar="DIR", help="the run's folder")
 
 
@@ -100,7 +101,6 @@ def train_options(parser: Parser) -> None:
 
 def train(options: Namespace, fields: list[str]) -> None:
     """`paretokd train`."""
-    from hf_paretokd.layout import RunLayout
     from hf_paretokd.runs.recipe import load_recipe
     from hf_paretokd.runs.resolve import RECIPE, RUN, expect
 

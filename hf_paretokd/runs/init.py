@@ -14,6 +14,7 @@ import yaml
 
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import DataError, RecipeError
+from hf_paretokd.utils.files import write_whole
 
 NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 INTO = "en"  # a lone pair of files is taken to be translated into it, if it is one of them
@@ -236,5 +237,4 @@ def save_recipe(text: str, path: Path) -> None:
     """
     if path.exists():
         raise RecipeError(f"{path}: is there already; move it, or name another with --recipe")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
+    write_whole(path, text)

@@ -67,8 +67,8 @@ def test_a_method_of_ones_own_goes_all_the_way(recipe_file, tmp_path, monkeypatc
     monkeypatch.setattr(registry, "METHODS", (*registry.METHODS, ToyTrainer))
     raw = yaml.safe_load(recipe_file.read_text())
     recipe_file.write_text(yaml.safe_dump({**raw, "method": "toy", "toy": {"toy_weight": 2.0}}))
-    assert command("train", recipe_file, "--help") == 0
-    assert "--toy_weight (default: 1.0) factor on the cross-entropy." in capsys.readouterr().out
+    assert command("train", recipe_file, "--help-all") == 0
+    assert "  --toy_weight 2.0\n      factor on the cross-entropy." in capsys.readouterr().out
     assert command("train", recipe_file, *TINY) == 0
     run = tmp_path / "run"
     log = (run / "trainer_state.json").read_text()
@@ -84,8 +84,8 @@ def test_a_method_of_ones_own_goes_all_the_way(recipe_file, tmp_path, monkeypatc
     assert command("report", run) == 0
     assert command("push", run, "--to", "anna/toy", "--dry-run") == 0
     assert "Trained as a toy." in capsys.readouterr().out
-    assert command("train", recipe_file, *TINY, "--toy_weigth", "3") == 1
-    assert "did you mean 'toy_weight'" in capsys.readouterr().err
+    assert command("train", recipe_file, *TINY, "--toy_weigth", "3") == 2
+    assert "did you mean --toy_weight?" in capsys.readouterr().err
 
 
 def test_every_method_says_what_it_is():

@@ -191,8 +191,10 @@ def test_the_command_exits_with_a_code_of_its_own(text_folder, tmp_path):
     command = [sys.executable, "-m", "hf_paretokd.cli", "train", str(recipe), *words]
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        deadline = time.monotonic() + PATIENCE
-        while "'loss'" not in log.read_text() and process.poll() is None and time.monotonic() < deadline:
+        deadline, figures = time.monotonic() + PATIENCE, tmp_path / "run" / "log.jsonl"
+        while process.poll() is None and time.monotonic() < deadline:
+            if figures.is_file() and '"loss"' in figures.read_text():
+                break
             time.sleep(0.1)
         process.terminate()
         assert process.wait(30) == INTERRUPTED == 75, log.read_text()[-2000:]
