@@ -233,8 +233,12 @@ def save_recipe(text: str, path: Path) -> None:
     """Writes a new recipe.
 
     Raises:
-        RecipeError: something is there already.
+        RecipeError: something is there already, or it cannot be written.
     """
     if path.exists():
         raise RecipeError(f"{path}: is there already; move it, or name another with --recipe")
-    write_whole(path, text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
+    except OSError as error:
+        raise RecipeError(f"--recipe: {path} cannot be written ({error.strerror or error})") from error

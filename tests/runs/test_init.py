@@ -11,7 +11,7 @@ from hf_paretokd import LanguagePair
 from hf_paretokd.bench.estimate import Estimate, estimated
 from hf_paretokd.bench.shapes import SHAPES
 from hf_paretokd.errors import DataError, RecipeError
-from hf_paretokd.runs.init import find_text, planned, rules, written
+from hf_paretokd.runs.init import find_text, planned, rules, save_recipe, written
 from hf_paretokd.runs.recipe import load_recipe
 
 FR_EN, BS_EN = LanguagePair("fr", "en"), LanguagePair("bs", "en")
@@ -112,6 +112,18 @@ def test_the_recipe_is_short_explained_and_trains_as_it_stands(text_folder, tmp_
     alone = written(planned(one, False), "runs/x")
     assert "temperatures" not in alone
     assert "splits: [validation]" in alone
+
+
+def test_a_recipe_that_cannot_be_written(tmp_path):
+    save_recipe("a: 1\n", tmp_path / "new" / "recipe.yaml")
+    for path, message in (
+        (tmp_path / "new" / "recipe.yaml", "is there already"),
+        (tmp_path / "file" / "x", "cannot be written"),
+    ):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(RecipeError, match=message):
+            save_recipe("b: 1\n", path)
+    assert (tmp_path / "new" / "recipe.yaml").read_text("utf-8") == "a: 1\n"
 
 
 def test_an_update_is_timed():
