@@ -1,6 +1,7 @@
 # The public names and where they live; `__init__.py` imports them from there when they are first used.
 from hf_paretokd.data.corpus import DataConfig as DataConfig
 from hf_paretokd.data.corpus import load_text as load_text
+from hf_paretokd.data.corpus import text_of as text_of
 from hf_paretokd.data.encoding import encode_split as encode_split
 from hf_paretokd.data.pairs import LanguagePair as LanguagePair
 from hf_paretokd.data.tokenizer import train_tokenizer as train_tokenizer

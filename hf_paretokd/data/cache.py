@@ -3,7 +3,8 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -45,11 +46,24 @@ def stored_dataset(folder: Path, build: Callable[[], datasets.Dataset]) -> datas
             folder.parent.mkdir(parents=True, exist_ok=True)
             beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
             with discarded_on_error(beside):
-                built.save_to_disk(beside)
+                with no_bars():  # tokenising, which takes longer, has its own
+                    built.save_to_disk(beside)
                 if problem or not folder.is_dir():
                     publish(beside, folder)
             shutil.rmtree(beside, ignore_errors=True)  # if another run was faster
         return datasets.load_from_disk(str(folder))
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Keeps `datasets` from showing bars inside the `with`."""
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def digest(*parts: str | Iterable[str]) -> str:

@@ -31,6 +31,7 @@ from hf_paretokd.data.readers import (
     read_jsonl,
     read_parquet,
     read_tsv,
+    record_row,
 )
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, RecipeError
@@ -226,6 +227,22 @@ def load_text(config: DataConfig, split: str) -> dict[LanguagePair, ParallelText
         folder, add = Path(config.distilled_dir), config.distilled == "add"
         return {pair: with_distilled(text, folder, add, limits.get(str(pair))) for pair, text in texts.items()}
     return texts
+
+
+def text_of(rows: Iterable[Mapping[str, Any]], pair: str | LanguagePair, split: str = "train") -> ParallelText:
+    """Text of one language pair that is in memory, such as a `datasets.Dataset`, by the same rules as text from files.
+
+    Args:
+        rows: with a field for each language, or a `translation` field that holds them.
+        pair: such as `fr-en`.
+        split: what it is for; duplicates are left out of `train`.
+
+    Raises:
+        RecipeError: `pair` is no language pair.
+        DataError: a row lacks a language or holds something else than text, or no row is left.
+    """
+    of = pair if isinstance(pair, LanguagePair) else LanguagePair.parse(pair)
+    return clean((record_row(dict(row), of, f"row {number}") for number, row in enumerate(rows, 1)), of, split)
 
 
 def with_distilled(text: ParallelText, folder: Path, add: bool, limit: int | None) -> ParallelText:

@@ -1,12 +1,13 @@
 import gzip
 import json
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from hf_paretokd import LanguagePair
-from hf_paretokd.data.corpus import DataConfig, load_text
+from hf_paretokd.data.corpus import DataConfig, load_text, text_of
 from hf_paretokd.errors import DataError, RecipeError
 
 DE_EN = LanguagePair("de", "en")
@@ -195,3 +196,17 @@ def test_one_tsv_for_several_pairs_needs_a_header(tmp_path):
     (tmp_path / "a.tsv").write_text("de\ten\neins\tone\n")
     found = load_text(config, "train")
     assert [(text.sources, text.targets) for text in found.values()] == [(["eins"], ["one"]), (["one"], ["eins"])]
+
+
+def test_text_in_memory_is_read_by_the_same_rules():
+    rows = [{"fr": "dans 3 heures", "en": "in 3 hours"}, {"fr": " ", "en": "x"}, {"fr": "dans 3 heures", "en": "in 3 hours"}]
+    text = text_of(datasets.Dataset.from_list(rows), "fr-en")
+    assert (text.sources, text.targets, text.split) == (["dans 3 heures"], ["in 3 hours"], "train")
+    assert dict(text.skipped) == {"empty side": 1, "duplicate pair": 1}
+    assert len(text_of(rows, LanguagePair("fr", "en"), "test")) == 2
+    assert text_of([{"translation": rows[0]}], "en-fr").sources == ["in 3 hours"]
+    for bad, message in (([{"fr": "a"}], "row 1: field 'en' is missing"), ([{"fr": "a", "en": 3}], "field 'en' is not text")):
+        with pytest.raises(DataError, match=message):
+            text_of(bad, "fr-en")
+    with pytest.raises(RecipeError, match="language pair 'french'"):
+        text_of(rows, "french")
