@@ -348,12 +348,22 @@ def distilled(found: Provenance, folder: Path) -> None:
     line(f"train on it: --data.distilled_dir {folder} --data.distilled replace, or add")
 
 
-def uploads(planned: Sequence[Upload], public: bool) -> None:
-    """What would be uploaded, with the cards."""
+def uploads(planned: Sequence[Upload], public: bool, cards: bool) -> None:
+    """What would be uploaded: repositories, files, sizes and totals; the cards in full if they are asked for."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("repository", overflow="fold")
+    for heading in ("files", "MB"):
+        table.add_column(heading, justify="right")
+    total = 0
     for upload in planned:
-        names = ", ".join(operation.path_in_repo for operation in upload.operations())
-        print(f"==== {upload.name}: {names}\n\n{upload.card}\n")
-    print(f"{len(planned)} uploads, {'public' if public else 'private'} where the repository is new; nothing was sent")
+        sizes = [operation.upload_info.size for operation in upload.operations()]
+        total += sum(sizes)
+        table.add_row(upload.name, str(len(sizes)), f"{sum(sizes) / 1e6:.1f}")
+        if cards:
+            print(f"==== {upload.name}\n\n{upload.card}\n")
+    console.print(table)
+    kind = "public" if public else "private"
+    line(f"{len(planned)} uploads, {total / 1e6:.1f} MB, {kind} where the repository is new; nothing was sent")
 
 
 # ---- benches

@@ -115,7 +115,8 @@ def push_options(parser: Parser) -> None:
     parser.option("where", "--to", required=True, metavar="user/name", help="models get user/name-6-2 and so on")
     parser.option("where", "--layout", choices=LAYOUTS, default="repositories", help="one a model, or one with folders")
     parser.option("where", "--public", action="store_true", help="make new repositories public (else they are private)")
-    parser.option("where", "--dry-run", action="store_true", help="print what would be uploaded")
+    parser.option("where", "--dry-run", action="store_true", help="print what would be uploaded, and upload nothing")
+    parser.option("where", "--cards", action="store_true", help="with --dry-run: the cards in full")
 
 
 def push(options: Namespace, _: list[str]) -> None:
@@ -128,7 +129,7 @@ def push(options: Namespace, _: list[str]) -> None:
     expect(options.run, RUN)
     planned = planned_uploads(options.run, options.to, options.layout, options.depths)
     if options.dry_run:
-        show.uploads(planned, options.public)
+        show.uploads(planned, options.public, options.cards)
     else:
         for address in upload(planned, not options.public):
             show.line(address)

@@ -82,7 +82,7 @@ def test_a_method_of_ones_own_goes_all_the_way(recipe_file, tmp_path, monkeypatc
     assert "Toy training" in (run / "report.html").read_text()
     capsys.readouterr()
     assert command("report", run) == 0
-    assert command("push", run, "--to", "anna/toy", "--dry-run") == 0
+    assert command("push", run, "--to", "anna/toy", "--dry-run", "--cards") == 0
     assert "Trained as a toy." in capsys.readouterr().out
     assert command("train", recipe_file, *TINY, "--toy_weigth", "3") == 2
     assert "did you mean --toy_weight?" in capsys.readouterr().err

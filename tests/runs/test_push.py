@@ -136,10 +136,14 @@ def test_a_name_the_hub_would_refuse_is_refused_before_the_training(folder, tmp_
 
 
 def test_a_dry_run_prints_the_cards(folder, capsys):
-    assert command("push", folder, "--to", "anna/x", "--dry-run", "--depths", "2-2") == 0
+    assert command("push", folder, "--to", "anna/x", "--dry-run", "--cards", "--depths", "2-2") == 0
     output = capsys.readouterr().out
-    assert "==== anna/x-2-2: config.json, generation_config.json, model.safetensors" in output
+    assert "==== anna/x-2-2\n" in output
+    assert re.search(r"^ anna/x-2-2 +8 +0\.\d ", output, re.MULTILINE), "files and megabytes"
+    assert re.search(r"^1 uploads?, 0\.\d MB, private where", output, re.MULTILINE)
     assert "base_model: anna/x-3-2" in output
     assert "nothing was sent" in output
+    assert command("push", folder, "--to", "anna/x", "--dry-run") == 0
+    assert "base_model" not in capsys.readouterr().out, "cards are long"
     assert command("push", folder, "--to", "anna/x", "--dry-run", "--depths", "9-2") == 1
     assert "has no model 9-2" in capsys.readouterr().err
