@@ -100,6 +100,10 @@ class Watching(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Takes the bar away."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Takes the bar away, also where the training failed: the terminal would stay without a cursor."""
         if self.bar:
             self.bar.stop()
             self.bar = None

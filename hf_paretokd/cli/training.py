@@ -143,10 +143,10 @@ def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False
             show.shrunk(typed_json(Shrunk, StartLayout.of(recipe.run_folder).record))
     prepared = prepare(recipe, resume, overwrite or bool(extend))
     start, main_process = prepared.start, recipe.training.process_index == 0
+    watching = Watching(show.console, prepared)
     try:
         if main_process:
             show.left_out(prepared.texts)
-        watching = Watching(show.console, prepared)
         try:
             trainer = watching.trainer = prepared.trainer([watching, show.SamplingTable()])
             for kind in (ProgressCallback, PrinterCallback):  # a bar, and raw dictionaries
@@ -162,6 +162,7 @@ def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False
         start.begin()  # if there was nothing left to train
         return finish_run(recipe, trainer) if main_process else None
     finally:
+        watching.stop()
         start.release()
 
 

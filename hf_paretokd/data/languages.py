@@ -250,7 +250,11 @@ def encode(
 
 def target_token(tokenizer: PreTrainedTokenizerBase, direction: Direction) -> int | None:
     """The id with which the output begins; None for models that are told languages otherwise."""
-    return language_codes(tokenizer)[direction.tgt_lang] if direction.tgt_lang else None
+    if not direction.tgt_lang:
+        return None
+    coded: Any = tokenizer
+    token = coded.get_lang_token(direction.tgt_lang) if hasattr(coded, "get_lang_token") else direction.tgt_lang
+    return coded.convert_tokens_to_ids(token)
 
 
 def generation_arguments(tokenizer: PreTrainedTokenizerBase, direction: Direction) -> dict[str, int]:
@@ -286,9 +290,9 @@ def tell(model: PreTrainedModel, tokenizer: Any, found: Mapping[LanguagePair, Di
     targets = {each.tgt_lang for each in known}
     if None in targets:
         config: Any = model.config
-        words = {pair: each.before for pair, each in found.items() if not known_tags(tokenizer)}
-        tasks = {f"translation_{pair.source}_to_{pair.target}": {"prefix": text} for pair, text in words.items() if text}
-        if tasks:
+        words = {pair: each.before for pair, each in found.items() if each.before}
+        tasks = {f"translation_{pair.source}_to_{pair.target}": {"prefix": text} for pair, text in words.items()}
+        if tasks and not known_tags(tokenizer):
             config.task_specific_params = {**(getattr(config, "task_specific_params", None) or {}), **tasks}
         return
     if len(targets) == 1 and model.generation_config is not None:

@@ -152,15 +152,14 @@ def beginning(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, direct
 
 
 def bare(ids: Sequence[int], start: Sequence[int], model: PreTrainedModel) -> list[int]:
-    """Target ids without what they start with, all of it or the language alone, padding, and what follows the last word."""
+    """Target ids without what they start with, all of it or the language alone, and what follows the last word."""
     words = list(ids)
     for first in (list(start), list(start[1:])):
         if words[: len(first)] == first:
             words = words[len(first) :]
             break
-    end, pad = model.config.eos_token_id, model.config.pad_token_id
-    words = words[: words.index(end)] if end in words else words
-    return [word for word in words if word != pad]  # which T5 may make, and nobody sees
+    end = model.config.eos_token_id
+    return words[: words.index(end)] if end in words else words
 
 
 @torch.inference_mode()

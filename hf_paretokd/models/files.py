@@ -143,8 +143,8 @@ def missing_part(folder: Path) -> str | None:
             json.loads(path.read_text("utf-8"))
         except (OSError, ValueError):
             return f"{path.name} is damaged"
-    config = folder / CONFIG
-    marian = config.is_file() and json.loads(config.read_text("utf-8")).get("model_type") == "marian"
+    config = json.loads((folder / CONFIG).read_text("utf-8")) if (folder / CONFIG).is_file() else None
+    marian = isinstance(config, dict) and config.get("model_type") == "marian"
     for name in (SOURCE_PIECES, TARGET_PIECES, VOCABULARY) if marian else ():
         if not (folder / name).is_file():
             return f"{name} is missing"

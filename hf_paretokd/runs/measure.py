@@ -42,7 +42,8 @@ def measure_run(run: Run, engine: str = "transformers", quantization: str = "flo
         TrainingError: nothing was scored.
     """
     check_engine(engine, quantization)
-    rows = spaced_by_length(run.source_ids())
+    own_sources = run.source_ids()
+    rows = spaced_by_length(own_sources)
     members = distinct(member for member in run.members if member in run.scored)
     originals = [member for member in run.scored if member.kind == ORIGINAL]
     beams = run.recipe.evaluation.num_beams
@@ -57,7 +58,7 @@ def measure_run(run: Run, engine: str = "transformers", quantization: str = "flo
     megabytes: dict[Member, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for member in members:
-            loaded, sources = run.loaded(member), run.source_ids(member)
+            loaded, sources = run.loaded(member), run.source_ids(member) if member.kind == ORIGINAL else own_sources
             folder = run.members.get(member, Path(temporary) / ORIGINAL)
             if member.kind == ORIGINAL:  # which may lie in a cache, in other files
                 save_model(loaded.model, loaded.tokenizer, folder)

@@ -25,7 +25,6 @@ from hf_paretokd.hub.card import license_of
 from hf_paretokd.layout import (
     CARD,
     CONFIG,
-    LOCK,
     PICKLED_WEIGHTS,
     PLAIN_CHECKPOINT,
     WEIGHTS,
@@ -53,7 +52,6 @@ from hf_paretokd.utils.files import check_apart, checksum, load_json, save_json,
 
 PROVED = 1000  # sentences
 UNKNOWN = 0.1  # share of a text's pieces that are <unk>, above which it is hardly in the model's language
-STARTED = {"original", "distilled"}  # what there is before a plan
 LATER = {"shrink.vocab_size": ("model", "record"), "shrink.held_out": ("text",)}  # options of later steps, and what they make
 logger = logging.getLogger(__name__)
 
@@ -122,7 +120,8 @@ def check_plan(plan: Mapping[str, Any], start: StartLayout, run: Path) -> None:
         DataError: it was begun with another model or text, or the training has begun since, or it was not begun here.
     """
     if not start.plan.is_file():
-        if start.folder.exists() and {path.name for path in start.folder.iterdir()} - {LOCK} - STARTED:
+        there = [path for path in start.folder.glob("*") if not path.name.startswith(".")]  # of which some may be unfinished
+        if set(there) - {start.original, start.distilled}:
             raise DataError(f"{start.folder}: is there already and was not begun here; choose another output")
         return
     known, now = load_json(start.plan), json.loads(json.dumps(plan))

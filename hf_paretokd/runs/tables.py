@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hf_paretokd.evaluation.frontier import unbeaten
 from hf_paretokd.evaluation.latency import Cost
 from hf_paretokd.evaluation.results import AVERAGE, MISSING, shown, with_spread
 from hf_paretokd.layout import PEER, TEACHER
@@ -35,7 +34,6 @@ def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:
     single, first = len(run.pairs) == 1, run.scored[0]
     pair = run.pairs[0] if single else AVERAGE
     comet = any(metric == "comet" for _, _, metric in run.table)
-    best = unbeaten(list(costs), lambda member: (-costs[member].milliseconds, run.quality(member) or 0.0))
     headings = ["model", "BLEU" if single else "BLEU, mean", "ms", "MB"]
     small = run.int8_costs[1] if run.int8_costs else {}
     headings += ["int8 ms", "int8 MB"] * bool(small)
@@ -61,7 +59,7 @@ def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:
         if len(headings) > len(cells):
             tests = {row[0]: row[1] for row in paired_tests(run, member)}
             cells.append(tests.get(first.stem, MISSING))
-        rows.append(Row(cells, standing.get(member, 1) == 1 if standing else member in best))
+        rows.append(Row(cells, standing.get(member) == 1))
     equal = "Models of a group are equal within noise: paired bootstrap, Holm" if len(standing) > 1 else ""
     spread = "± is half the 95 % bootstrap interval, p that of a paired bootstrap test" if single else ""
     return Table(headings, rows, ". ".join(text for text in (spread, equal) if text))
