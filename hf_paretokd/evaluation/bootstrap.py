@@ -4,7 +4,7 @@ The sentences of a language pair are drawn once and serve all models, so that mo
 on the same draw; different language pairs are drawn independently.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,19 @@ def draws(sentences: int, seed: int = SEED) -> NDArray[np.int32]:
     chosen = np.random.default_rng(seed).choice(sentences, size=(RESAMPLES, sentences), replace=True)
     counts = [np.bincount(row, minlength=sentences) for row in chosen]
     return np.stack([np.ones(sentences, np.int64), *counts]).astype(np.int32)
+
+
+def joint_draws(texts: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> dict[str, NDArray[np.int32]]:
+    """The draws of several texts: alike for those that share a side, as text that is aligned in several languages does.
+
+    Args:
+        texts: sources and references by name.
+    """
+    known, found = list(texts.values()), {}
+    for name, (source, reference) in texts.items():
+        number = next(at for at, other in enumerate(known) if source == other[0] or reference == other[1])
+        found[name] = draws(len(reference), SEED + number)
+    return found
 
 
 def resampled(lines: Sequence[str], references: Sequence[str], language: str, metric: str, counts: NDArray[np.int32]) -> Scores:

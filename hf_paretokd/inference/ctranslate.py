@@ -71,7 +71,7 @@ def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_
 
     config = load_json(folder / CONFIG)
     ends, forced = config.get("add_source_eos", False), config.get(FORCED_END) is not None  # those of others do not say
-    uncounted = (config["decoder_start_token"] is not None) + forced  # tokens, when it counts how long an output is
+    uncounted = (config.get("decoder_start_token", "") is not None) + forced  # tokens, when it counts how long an output is
     threads = torch.get_num_threads()
     workers = 1 if one_by_one else threads
     translator = ctranslate2.Translator(

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import AutoModelForSeq2SeqLM, Pipeline
 
-from hf_paretokd.data.languages import asked, encode, generation_arguments, known_tags, language_codes
+from hf_paretokd.data.languages import Direction, asked, encode, generation_arguments, known_tags
 from hf_paretokd.inference.targets import Targets
 from hf_paretokd.models.files import usable_length
 
@@ -36,6 +36,7 @@ class TranslationPipeline(Pipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.targets: dict[str | None, Targets] = {}  # by language asked for
+        self.directions: dict[tuple[str | None, str | None], Direction] = {}  # by languages asked for
 
     def _sanitize_parameters(
         self,
@@ -64,15 +65,24 @@ class TranslationPipeline(Pipeline):
             if tgt_lang not in self.targets:
                 self.targets[tgt_lang] = Targets.of(tokenizer, tgt_lang if known_tags(tokenizer) else None)
             return tokenizer(self.targets[tgt_lang].tagged(text), **options)
-        direction = asked(tokenizer, config.to_dict(), src_lang, tgt_lang)
-        return encode(tokenizer, direction, [text], return_attention_mask=True, **options)
+        return encode(tokenizer, self.direction(src_lang, tgt_lang), [text], return_attention_mask=True, **options)
+
+    def direction(self, src_lang: str | None, tgt_lang: str | None) -> Direction:
+        """What the model is told of languages, found out once for those that are named or that the tokenizer has now."""
+        asked_for = (
+            src_lang or getattr(self.tokenizer, "src_lang", None),
+            tgt_lang or getattr(self.tokenizer, "tgt_lang", None),
+        )
+        if asked_for not in self.directions:
+            self.directions[asked_for] = asked(self.tokenizer, self.model.config.to_dict(), *asked_for)
+        return self.directions[asked_for]
 
     def _forward(  # type: ignore[override]
         self, model_inputs: Any, src_lang: str | None = None, tgt_lang: str | None = None, **generate_kwargs: Any
     ) -> Any:
-        if language_codes(self.tokenizer):
-            direction = asked(self.tokenizer, {}, src_lang, tgt_lang)
-            generate_kwargs = {**generation_arguments(self.tokenizer, direction), **generate_kwargs}
+        if not hasattr(self.tokenizer, "supported_language_codes"):
+            told = generation_arguments(self.tokenizer, self.direction(src_lang, tgt_lang))
+            generate_kwargs = {**told, **generate_kwargs}
         if hasattr(self, "generation_config"):
             generate_kwargs.setdefault("generation_config", self.generation_config)
         return {"output_ids": self.model.generate(**model_inputs, **generate_kwargs)}

@@ -17,7 +17,7 @@ from hf_paretokd.data.distilled import Provenance
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import FolderReadOnly, ModelError, ParetoKDError, RecipeError, TokenizerError, TrainingError
-from hf_paretokd.evaluation.bootstrap import SEED, Scores, draws, mean, resampled
+from hf_paretokd.evaluation.bootstrap import Scores, joint_draws, mean, resampled
 from hf_paretokd.evaluation.contamination import Contamination
 from hf_paretokd.evaluation.groups import grouped, numbered
 from hf_paretokd.evaluation.latency import Cost, Protocol, read_costs
@@ -354,12 +354,15 @@ class Run:
         if pair not in self._resampled:
             found: dict[Member, list[Scores]] = {}
             pairs = [pair] if pair else self.pairs
-            for number, name in enumerate(pairs):
-                lines = self.translations(name)
-                references = lines.get(REFERENCE, [])
-                counts, language = draws(len(references), SEED + number), LanguagePair.parse(name).target
-                for member in (each for each in distinct(self.scored) if references and each.stem in lines):
-                    found.setdefault(member, []).append(resampled(lines[member.stem], references, language, "bleu", counts))
+            texts = {name: self.translations(name) for name in pairs}
+            kept = {
+                name: (lines[SOURCE], lines[REFERENCE]) for name, lines in texts.items() if {SOURCE, REFERENCE} <= set(lines)
+            }
+            for name, counts in joint_draws(kept).items():
+                references, language = kept[name][1], LanguagePair.parse(name).target
+                for member in (each for each in distinct(self.scored) if each.stem in texts[name]):
+                    lines = texts[name][member.stem]
+                    found.setdefault(member, []).append(resampled(lines, references, language, "bleu", counts))
             self._resampled[pair] = {member: mean(each) for member, each in found.items() if len(each) == len(pairs)}
         return self._resampled[pair]
 

@@ -10,13 +10,12 @@ from typing import Any
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import RecipeError, TrainingError
 from hf_paretokd.evaluation.bootstrap import (
-    SEED,
     Difference,
     Estimate,
     Scores,
-    draws,
     estimate,
     holm,
+    joint_draws,
     mean,
     paired_test,
     resampled,
@@ -337,16 +336,15 @@ def scores_of(system: System, texts: Mapping[str, ScoredText], metric: str) -> d
         RecipeError: a model was not scored on a pair.
     """
     found: dict[Member, dict[str, Scores]] = {}
+    drawn = joint_draws({pair: (text.source, text.reference) for pair, text in texts.items()})
     for place, models in system.models.items():
         if missing := [pair for pair in texts if pair not in models]:
             raise RecipeError(f"{system.name}: {place.title} was not scored on {missing[0]}, as others were")
         found[place] = {}
         for pair, text in texts.items():
-            known = enumerate(texts.values())
-            number = next(at for at, other in known if text.source == other.source or text.reference == other.reference)
-            counts, language = draws(len(text.reference), SEED + number), LanguagePair.parse(pair).target
+            language = LanguagePair.parse(pair).target
             lines = [run.translations(pair)[member.stem] for run, member in models[pair]]
-            found[place][pair] = mean([resampled(each, text.reference, language, metric, counts) for each in lines])
+            found[place][pair] = mean([resampled(each, text.reference, language, metric, drawn[pair]) for each in lines])
     return found
 
 
