@@ -358,6 +358,8 @@ BOOTSTRAP = [
     (") + 1\n", ")\n"),
     ("(len(p_values) - rank)", "len(p_values)"),
     ("max(largest, min(", "max(0.0, min("),
+    ("SEED + number)", "SEED + 1 + number)"),
+    ("if source == other[0] or reference == other[1])", "if source is other[0])"),
 ]
 LANGUAGES = [
     ("for each in (pair.source, pair.target)", "for each in (pair.target, pair.source)"),
@@ -378,7 +380,7 @@ LANGUAGES = [
     ('"forced_bos_token_id" if starts_as_usual(tokenizer) else "decoder_start_token_id"', '"forced_bos_token_id"'),
     ("if len(targets) == 1 and", "if"),
     ("    if len(known) == 1:", "    if True:"),
-    ("if not known_tags(tokenizer)}", "}"),
+    ("if tasks and not known_tags(tokenizer):", "if tasks:"),
 ]
 DISTILLED = [
     ("if record.of == TRAINING:", "if False:"),
@@ -397,8 +399,6 @@ DISTILL = [
     ("seconds=plan.seconds + seconds", "seconds=seconds"),
 ]
 SYSTEMS = [
-    ("SEED + number), Lang", "SEED + 1 + number), Lang"),
-    ("if text.source == other.source or text.reference == other.reference", "if text is other"),
     ("/ sum(bool(mine & others) for others in scored)", "/ len(scored)"),
     ("if len(known) == 2 else []\n    if changed", "if False else []\n    if changed"),
     ("[metric].value for run in runs.values()", "[metric].value * 2 for run in runs.values()"),

@@ -144,7 +144,11 @@ class Watching(TrainerCallback):
 
 
 def of_training(logged: Mapping[str, float]) -> float | None:
-    """Cross-entropy a target token of the whole models in training, the mean over peers; None before the first log line."""
+    """Loss a target token of the whole models in training, None before the first log line.
+
+    Label-smoothed cross-entropy as the trainings minimise it; of peers the mean of theirs without smoothing, beside which their
+    lessons are logged.
+    """
     found = {name: value for name, value in logged.items() if OF_TRAINING.fullmatch(name)}
     teachers = [value for name, value in found.items() if name.endswith("loss_teacher")]
     peers = [value for name, value in logged.items() if re.fullmatch(r"peer\d+_nll", name)]

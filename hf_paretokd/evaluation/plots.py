@@ -35,7 +35,8 @@ def plot_frontier(points: Sequence[FrontierPoint], metric: str, path: Path) -> N
             for point in mine:
                 axes.annotate(point.name, (point.high, point.low), textcoords="offset points", xytext=(5, 4), fontsize=8)
     corners = hull(points)
-    axes.plot([p.high for p in corners], [p.low for p in corners], color="0.85", linewidth=6, label="hull", zorder=1)
+    if len(corners) > 1:
+        axes.plot([p.high for p in corners], [p.low for p in corners], color="0.85", linewidth=6, label="hull", zorder=1)
     axes.set_xlabel(f"{label(metric)}, mean over high-resource pairs")
     axes.set_ylabel(f"{label(metric)}, mean over low-resource pairs")
     axes.legend(fontsize=8)
