@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quality chaos mutations versions clean
+.PHONY: demo test docs quality chaos mutations versions clean
 
 # torch comes first and by itself: named with its exact version, pip takes the build that is at hand
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -18,6 +18,10 @@ demo: $(VENV)/installed
 # two workers: a file of tests stays in one of them
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+docs: $(VENV)/installed
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build $(ARGS)
 
 quality: $(VENV)/installed
 	$(BIN)/pip install -q -c constraints.txt ruff mypy

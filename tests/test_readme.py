@@ -10,7 +10,7 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 def test_the_three_snippets_work(tmp_path, monkeypatch, text_folder, capsys):
     snippets = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.S)
     assert len(snippets) == 3
-    shutil.copytree(text_folder, tmp_path / "demo" / "text")
+    shutil.copytree(text_folder, tmp_path / "my" / "text")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     for snippet in snippets:

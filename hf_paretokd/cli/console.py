@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -95,7 +95,7 @@ class Watching(TrainerCallback):
         if better:
             self.best = value
         self.line(state, metrics, better)
-        for text in details(metrics):
+        for text in details(metrics, args.sampling_names()):
             self.console.print(Text(f"{'':9}{text}", style="dim"), soft_wrap=True)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -156,15 +156,23 @@ def of_training(logged: Mapping[str, float]) -> float | None:
     return sum(chosen) / len(chosen) if chosen else None
 
 
-def details(metrics: Mapping[str, float], most: int = 8) -> list[str]:
-    """Validation by depth, pair and peer, a line each, where there are several and they fit."""
+def details(metrics: Mapping[str, float], sampled: Sequence[str] = (), most: int = 8) -> list[str]:
+    """Validation by depth, pair and peer, a line each, where there are several and they fit; what peers sample by."""
     lines = []
     for pattern in (r"eval_loss_(\d+-\d+)", r"eval_loss_([a-zA-Z]\w*-\w+)", r"eval_(peer\d+)_loss", r"eval_(bleu|chrf)"):
         found = [(match[1], value) for name, value in metrics.items() if (match := re.fullmatch(pattern, name))]
         if len(found) > 1 or (found and "bleu" in pattern):
             shown = found if len(found) <= most else [found[0], found[len(found) // 2], found[-1]]
-            lines.append("  ".join(f"{name.replace('peer', 'peer ')} {value:.3f}" for name, value in shown))
+            lines.append("  ".join(f"{beside(name, sampled)} {value:.3f}" for name, value in shown))
     return lines
+
+
+def beside(name: str, sampled: Sequence[str]) -> str:
+    """`peer 2 (τ = 5)` of `peer2`; other names as they are."""
+    number = name.removeprefix("peer")
+    if number == name or not number.isdecimal():
+        return name
+    return f"peer {number} ({sampled[int(number) - 1]})" if int(number) <= len(sampled) else f"peer {number}"
 
 
 def decided(decision: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
     layout = Run(folder).layout
     run = Run(folder, load_recipe(layout.recipe, overrides, trainable=False))
     scores = score_run(run)
-    show.scores(scores)
+    show.scores(scores, run.sampled_by)
     old = read_results(layout.results) if layout.results.is_file() else []
     changed = [name for section, name in run.recipe.overridden if section != "evaluation" or name not in RESCORED]
     if old and changed:

@@ -116,22 +116,23 @@ def translations(rows: Sequence[tuple[str, str, str, str]], model: str) -> None:
 # ---- scores and reports
 
 
-def scores(found: Scores) -> None:
-    """A table for every split."""
+def scores(found: Scores, sampled: Sequence[str] = ()) -> None:
+    """A table for every split; what peers sampled by below it."""
     for split in dict.fromkeys(row.split for row in found.rows):
-        console.print(results_table(found.rows_of(split)))
+        console.print(results_table(found.rows_of(split), sampled))
 
 
 def results(run: Run) -> None:
     """The table of the split that reports quote."""
     if rows := [row for row in run.rows if row.split == run.split]:
-        console.print(results_table(rows))
+        console.print(results_table(rows, run.sampled_by))
 
 
-def results_table(rows: Sequence[ResultRow]) -> Table:
+def results_table(rows: Sequence[ResultRow], sampled: Sequence[str] = ()) -> Table:
     """BLEU of every pair and on average, chrF and speed of every model; 80 columns hold eight languages.
 
     Where pairs are grouped by size there are columns for HRL and LRL, and that of the models' sizes goes if all are equal.
+    Below it is what several peers sampled by.
     """
     pairs = list(dict.fromkeys(row.pair for row in rows if row.pair not in GROUPS))
     present = {row.pair for row in rows if row.metric == "bleu"}
@@ -145,6 +146,8 @@ def results_table(rows: Sequence[ResultRow]) -> Table:
     for heading in (*sizes, *short_names(pairs), *averaged.values(), "chrF", "sent.\n/s"):
         table.add_column(heading, justify="right")
     members = distinct(row.member for row in rows)
+    if len(sampled) > 1:
+        table.caption = ", ".join(f"peer {number}: {how}" for number, how in enumerate(sampled, 1))
     if hidden := [row.depth for row in rows if row.member not in members]:
         table.caption = f"{hidden[0]} is the teacher"
     for member in members:
@@ -311,13 +314,13 @@ def choice(run: Run, protocol: Protocol, candidates: Sequence[Candidate], budget
         misses = ", ".join(budget.misses(each))
         bleu = MISSING if each.bleu is None else f"{each.bleu:.1f}"
         mark = "← chosen" if each is found.chosen else Text(misses, style="dim")
-        table.add_row(each.member.title, f"{each.milliseconds:.1f}", f"{each.megabytes:.1f}", bleu, mark)
+        table.add_row(run.called(each.member), f"{each.milliseconds:.1f}", f"{each.megabytes:.1f}", bleu, mark)
     console.print(table)
     console.print(f"{protocol}; BLEU of the {run.split} text, float32", highlight=False)
     if found.chosen:
         member = found.chosen.member
         place = run.recipe.evaluation.original if member.kind == ORIGINAL else run.folder / member.folder
-        line(f"{member.title}: {place}")
+        line(f"{run.called(member)}: {place}")
         if found.best:
             best = found.best
             line(f"equal within noise to {best.member.title} ({best.bleu:.1f} BLEU, {best.megabytes:.1f} MB), and smaller")

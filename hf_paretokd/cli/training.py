@@ -175,7 +175,7 @@ def finish_run(recipe: "Recipe", trainer: "TranslationTrainer") -> "Run":
 
     run = keep_models(recipe, trainer)
     training, scores = training_rows(trainer), score_run(run)
-    show.scores(scores)
+    show.scores(scores, trainer.args.sampling_names())
     keep_and_report(run, scores, training)
     if scores.rows:
         show.go_on(run)
@@ -195,6 +195,8 @@ def keep_and_report(run: "Run", scores: "Scores", training: Sequence["ResultRow"
 
     show.kept_scores(keep_scores(run, scores, training))
     show.report(report_run(run))
+    if run.verdict:
+        show.line(run.verdict)
 
 
 # ---- shrink

@@ -123,6 +123,11 @@ class ParallelText:
         return len(self.sources)
 
 
+def by_pair(texts: Mapping[LanguagePair, ParallelText] | ParallelText) -> Mapping[LanguagePair, ParallelText]:
+    """Texts by their pairs; one may stand alone."""
+    return {texts.pair: texts} if isinstance(texts, ParallelText) else texts
+
+
 def filled(config: DataConfig, field_name: str, pair: LanguagePair) -> str:
     """A field, or nothing, with `{pair}`, `{source}` and `{target}` filled in.
 

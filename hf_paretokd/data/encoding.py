@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.data.cache import cached_dataset, digest, tokenizer_digest
-from hf_paretokd.data.corpus import SPECIAL, ParallelText
+from hf_paretokd.data.corpus import SPECIAL, ParallelText, by_pair
 from hf_paretokd.data.languages import Direction, directions, encode, takes_for_text
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import DataError
@@ -28,7 +28,7 @@ CHUNK = 1000
 
 
 def encode_split(
-    texts: Mapping[LanguagePair, ParallelText],
+    texts: Mapping[LanguagePair, ParallelText] | ParallelText,
     tokenizer: PreTrainedTokenizerBase,
     target_tags: str = "needed",
     max_length: int | None = None,
@@ -37,7 +37,7 @@ def encode_split(
     """Token ids of one split, languages told in the way of the tokenizer's family (see `hf_paretokd.data.languages`).
 
     Args:
-        texts: cleaned text of each pair; sentences longer than `max_length` are added to its `skipped` counts.
+        texts: cleaned text of each pair, or of one; sentences longer than `max_length` are added to its `skipped` counts.
         target_tags: `needed` puts `>>xx<<` before the source if there are several target languages, `always` in any case.
         max_length: longest side in tokens, tag and `</s>` included; default: what the tokenizer was made for.
         source_prefix: words before the source, as T5 has them; `{source}` and `{target}` are filled in.
@@ -50,6 +50,7 @@ def encode_split(
         TokenizerError: a language is unknown to the tokenizer, or its family is not supported.
         DataError: no sentence of a pair is short enough.
     """
+    texts = by_pair(texts)
     return encode_told(texts, tokenizer, directions(tokenizer, texts, target_tags, source_prefix), max_length)
 
 

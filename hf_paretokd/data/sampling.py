@@ -20,6 +20,12 @@ def temperature_probabilities(sizes: Mapping[str, int], temperature: float) -> d
     return dict(zip(sizes, (weights / weights.sum()).tolist(), strict=True))
 
 
+def sampling_names(temperatures: Sequence[float], epochs: Sequence[float] | None = None) -> list[str]:
+    """What every peer samples by, for tables: `τ = 5`, or `UniMax 4` where epochs are given."""
+    limits = epochs or [0.0] * len(temperatures)
+    return [f"UniMax {limit:g}" if limit else f"τ = {tau:g}" for tau, limit in zip(temperatures, limits, strict=True)]
+
+
 @dataclass
 class SamplerState:
     """Where a stream stands: the next micro-batch number and the draws made so far from each pair."""

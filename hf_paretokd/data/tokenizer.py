@@ -14,7 +14,7 @@ from typing import Any
 import sentencepiece
 from transformers import MarianTokenizer
 
-from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.corpus import ParallelText, by_pair
 from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.errors import TokenizerError
 from hf_paretokd.layout import SOURCE_PIECES, TARGET_PIECES, VOCABULARY
@@ -44,7 +44,7 @@ class TokenizerConfig:
 
 
 def train_tokenizer(
-    texts: Mapping[LanguagePair, ParallelText],
+    texts: Mapping[LanguagePair, ParallelText] | ParallelText,
     output_dir: str | Path,
     vocab_size: int = 8000,
     target_tags: str = "needed",
@@ -56,11 +56,13 @@ def train_tokenizer(
     """Builds a `MarianTokenizer` from raw text and saves it.
 
     Args:
-        texts: the training text of all pairs, from `load_text`.
+        texts: the training text of all pairs, from `load_text`, or of one, from `text_of`.
         output_dir: folder for `source.spm`, `target.spm`, `vocab.json` and the tokenizer's configuration.
         vocab_size: entries in all; the result may be smaller if the text does not fill it.
         target_tags: `needed` gives target languages a tag `>>xx<<` if there are several, `always` in any case.
-        joint, byte_fallback, character_coverage: see `TokenizerConfig`.
+        joint: one SentencePiece model for both sides, see `TokenizerConfig`.
+        byte_fallback: unknown characters are spelled as bytes.
+        character_coverage: the share of characters that become pieces.
         max_length: longest input in tokens; longer input is cut by `truncation=True`.
 
     Returns:
@@ -69,7 +71,7 @@ def train_tokenizer(
     Raises:
         TokenizerError: `vocab_size` does not fit the text.
     """
-    folder = Path(output_dir)
+    folder, texts = Path(output_dir), by_pair(texts)
     folder.mkdir(parents=True, exist_ok=True)
     sources = [line for text in texts.values() for line in text.sources]
     targets = [line for text in texts.values() for line in text.targets]

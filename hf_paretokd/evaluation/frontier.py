@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from hf_paretokd.evaluation.results import AVERAGE, HIGH, LOW, ResultRow
+from hf_paretokd.evaluation.results import AVERAGE, HIGH, LOW, ResultRow, called, sampled_by
 from hf_paretokd.layout import PEER
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.utils.files import save_json
@@ -26,15 +26,17 @@ class FrontierPoint:
 
 def frontier_points(family: str, rows: Iterable[ResultRow], split: str, metric: str = "bleu") -> list[FrontierPoint]:
     """A point for every model of a run whose pairs were grouped."""
+    rows = list(rows)
     found: dict[Member, dict[str, float]] = {}
     for row in rows:
         if row.split == split and row.metric == metric and row.pair in (AVERAGE, HIGH, LOW):
             found.setdefault(row.member, {})[row.pair] = row.value
-    points = []
+    points, sampled = [], sampled_by(rows)
     for member in distinct(found):
         values = found[member]
         if {HIGH, LOW, AVERAGE} <= set(values):
-            name = f"peer {member.peer}" if member.kind == PEER else member.title
+            name = called(member, sampled)
+            name = name.removeprefix(f"{member.depth} ") if member.kind == PEER else name  # peers are of one depth
             points.append(FrontierPoint(family, name, values[HIGH], values[LOW], values[AVERAGE]))
     return points
 

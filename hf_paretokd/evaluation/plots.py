@@ -13,6 +13,8 @@ from hf_paretokd.evaluation.frontier import FrontierPoint, hull
 from hf_paretokd.utils.files import write_whole
 
 TRAINING_LINES = re.compile(r"loss_teacher|loss_students|(peer\d+_)?nll")
+WIDTH, DPI, SMALL = 4.8, 220, 8  # inches, dots an inch, points of the smaller letters
+LETTERS = 60  # of a legend's line
 VALIDATION_LINES = re.compile(r"eval_((peer\d+_)?loss_\d+-\d+|peer\d+_loss)")  # of models; their mean has no number
 
 
@@ -33,14 +35,14 @@ def plot_frontier(points: Sequence[FrontierPoint], metric: str, path: Path) -> N
             corners = hull(mine)
             axes.plot([p.high for p in corners], [p.low for p in corners], color=colour, linewidth=1)
             for point in mine:
-                axes.annotate(point.name, (point.high, point.low), textcoords="offset points", xytext=(5, 4), fontsize=8)
+                axes.annotate(point.name, (point.high, point.low), textcoords="offset points", xytext=(5, 4), fontsize=SMALL)
     corners = hull(points)
     if len(corners) > 1:
         axes.plot([p.high for p in corners], [p.low for p in corners], color="0.85", linewidth=6, label="hull", zorder=1)
     axes.set_xlabel(f"{label(metric)}, mean over high-resource pairs")
     axes.set_ylabel(f"{label(metric)}, mean over low-resource pairs")
-    axes.legend(fontsize=8)
-    axes.margins(0.12)
+    legend_above(axes)
+    axes.margins(0.16, 0.12)
     finish(figure, path)
 
 
@@ -52,11 +54,18 @@ class Decision:
     weights: list[dict[str, float]]
 
 
-def plot_weights(history: Sequence[Decision], path: Path, last_update: int | None = None) -> None:
-    """α_i[ℓ] over updates, a panel for each peer and a line for each pair, drawn on to the end of the training."""
+def plot_weights(history: Sequence[Decision], path: Path, last_update: int | None = None, sampled: Sequence[str] = ()) -> None:
+    """α_i[ℓ] over updates, a panel for each peer and a line for each pair, drawn on to the end of the training.
+
+    Args:
+        history: all decisions.
+        path: where the picture goes.
+        last_update: of the training.
+        sampled: what every peer samples by.
+    """
     from matplotlib.ticker import MaxNLocator
 
-    figure, panels = new_figure(columns=len(history[0].weights))
+    figure, panels = new_figure(len(history[0].weights))
     updates = [entry.update for entry in history]
     end = max(updates[-1], last_update or 0)
     for peer, axes in enumerate(panels):
@@ -64,12 +73,12 @@ def plot_weights(history: Sequence[Decision], path: Path, last_update: int | Non
             values = [entry.weights[peer][pair] for entry in history]
             axes.step([*updates, end], [*values, values[-1]], where="post", color=f"C{number % 10}", label=pair)
             axes.plot(updates, values, ".", color=f"C{number % 10}")
-        axes.set_title(f"peer {peer + 1}")
-        axes.set_xlabel("update")
+        how = f" ({sampled[peer]})" if peer < len(sampled) else ""
+        axes.set_ylabel(f"α of peer {peer + 1}{how}")
         axes.set_ylim(-0.03, 1.03)
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    panels[0].set_ylabel("distillation weight α")
-    panels[-1].legend(fontsize=8)
+    panels[-1].set_xlabel("update")
+    legend_above(panels[0])
     finish(figure, path)
 
 
@@ -104,11 +113,11 @@ def plot_tradeoff(models: Sequence[Tradeoff], cost: str, path: Path) -> None:
             axes.errorbar(*places, yerr=spread, fmt="o", color=colour, label=text, capsize=2, linewidth=1, markersize=5)
     for number, each in enumerate(ranked):  # above and below in turns, at the ends of the bars
         place, end, side = ((0, 4), each.score.high, "bottom") if number % 2 == 0 else ((0, -4), each.score.low, "top")
-        style = {"textcoords": "offset points", "rotation": 90, "fontsize": 8, "color": "C0" if each.equal else "0.4"}
+        style = {"textcoords": "offset points", "rotation": 90, "fontsize": SMALL, "color": "C0" if each.equal else "0.4"}
         axes.annotate(each.name, (each.cost, end), xytext=place, ha="center", va=side, **style)
     axes.set_xlabel(cost)
     axes.set_ylabel("BLEU, 95 % interval")
-    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    legend_above(axes)
     axes.margins(0.12, 0.22)
     finish(figure, path)
 
@@ -128,7 +137,7 @@ def plot_systems(scored: Sequence[Scored], metric: str, unit: str, baseline: str
     """Scores against cost with 95 % intervals, one colour a system, and beside them the differences from the baseline."""
     names = list(dict.fromkeys(each.system for each in scored))
     compared = [each for each in scored if each.difference]
-    figure, panels = new_figure(columns=2 if compared else 1, shared=False)
+    figure, panels = new_figure(2 if compared else 1, shared=False)
     axes = panels[0]
     for number, name in enumerate(names):
         mine = [each for each in scored if each.system == name and each.cost is not None]
@@ -136,11 +145,11 @@ def plot_systems(scored: Sequence[Scored], metric: str, unit: str, baseline: str
         places = ([each.cost for each in mine], [each.score.value for each in mine])
         axes.errorbar(*places, yerr=spread, fmt="o", color=f"C{number % 10}", label=literal(name), capsize=2, linewidth=1)
         for each in mine:
-            style = {"textcoords": "offset points", "xytext": (5, 0), "va": "center", "fontsize": 8}
+            style = {"textcoords": "offset points", "xytext": (5, 0), "va": "center", "fontsize": SMALL}
             axes.annotate(each.model, (each.cost, each.score.value), color=f"C{number % 10}", **style)
     axes.set_xlabel(unit)
     axes.set_ylabel(metric)
-    axes.legend(fontsize=8)
+    legend_above(axes)
     axes.margins(0.15)
     if compared:
         draw_differences(panels[1], compared, names, f"{metric}, less that of {literal(baseline)}")
@@ -156,7 +165,7 @@ def draw_differences(axes: Any, compared: Sequence[Scored], names: Sequence[str]
             colour = f"C{names.index(each.system) % 10}"
             axes.errorbar([found.value], [row], xerr=spread, fmt="o", color=colour, capsize=2, linewidth=1)
     axes.axvline(0.0, color="0.5", linewidth=1)
-    axes.set_yticks(range(len(compared)), [literal(f"{each.system}: {each.model}") for each in compared], fontsize=8)
+    axes.set_yticks(range(len(compared)), [literal(f"{each.system}: {each.model}") for each in compared], fontsize=SMALL)
     axes.invert_yaxis()
     axes.set_xlabel(title)
 
@@ -172,7 +181,8 @@ def plot_losses(log: Sequence[Mapping[str, Any]], training: Path, validation: Pa
     plot_curves(trained, [name for name in last_names(trained) if TRAINING_LINES.fullmatch(name)], "training", training)
     validated = [line for line in log if "eval_loss" in line]
     several = [name for name in last_names(validated) if VALIDATION_LINES.fullmatch(name)]
-    plot_curves(validated, several or ["eval_loss"], "validation", validation)
+    best = min(validated, key=lambda line: line["eval_loss"], default={}).get("step")
+    plot_curves(validated, several or ["eval_loss"], "validation", validation, best)
 
 
 def last_names(lines: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -180,8 +190,10 @@ def last_names(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(lines[-1]) if lines else []
 
 
-def plot_curves(lines: Sequence[Mapping[str, Any]], names: Sequence[str], title: str, path: Path) -> None:
-    """Figures over updates, if there are any."""
+def plot_curves(
+    lines: Sequence[Mapping[str, Any]], names: Sequence[str], title: str, path: Path, best: float | None = None
+) -> None:
+    """Figures over updates, if there are any, and where the best was."""
     if not lines or not names:
         return
     figure, (axes,) = new_figure()
@@ -199,9 +211,11 @@ def plot_curves(lines: Sequence[Mapping[str, Any]], names: Sequence[str], title:
             label=name.removeprefix("eval_"),
             linewidth=1.3,
         )
+    if best is not None:
+        axes.axvline(best, color="0.6", linestyle=":", linewidth=1, label="best")
     axes.set_xlabel("update")
     axes.set_ylabel(f"{title}, nats a token")
-    axes.legend(fontsize=7, ncols=1 + len(names) // 9)
+    legend_above(axes)
     finish(figure, path)
 
 
@@ -222,14 +236,24 @@ def label(metric: str) -> str:
     return {"bleu": "BLEU", "chrf": "chrF"}.get(metric, metric)
 
 
-def new_figure(columns: int = 1, shared: bool = True) -> tuple[Any, Sequence[Any]]:
-    """A figure with one row of panels, drawn without a display; they have the same vertical axis if it is shared."""
+def new_figure(rows: int = 1, shared: bool = True) -> tuple[Any, Sequence[Any]]:
+    """A figure of panels below each other, drawn without a display; they have the same horizontal axis if it is shared.
+
+    It is as wide as a telephone shows it, so that the letters can be read there.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(2.0 + 4.4 * columns, 4.4), dpi=140, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.75 * WIDTH * rows**0.85), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, sharey=shared, squeeze=False)[0]
+    return figure, figure.subplots(rows, 1, sharex=shared, squeeze=False)[:, 0].tolist()
+
+
+def legend_above(axes: Any) -> None:
+    """The legend above the panel, where it covers nothing."""
+    _, names = axes.get_legend_handles_labels()
+    columns = max(1, min(len(names), LETTERS // (5 + max(map(len, names), default=0))))
+    axes.legend(fontsize=SMALL, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, columnspacing=1.2)
 
 
 def finish(figure: Any, path: Path) -> None:

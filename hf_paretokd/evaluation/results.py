@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.sampling import sampling_names
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap
 from hf_paretokd.inference.decoding import decoder_of, translate
@@ -127,6 +128,19 @@ def group_averages(values: Mapping[str, float], high_resource: Sequence[str]) ->
     if high_resource and low_resource:
         groups |= {HIGH: [pair for pair in values if pair in high_resource], LOW: low_resource}
     return {group: sum(values[pair] for pair in pairs) / len(pairs) for group, pairs in groups.items()}
+
+
+def sampled_by(rows: Iterable[ResultRow]) -> list[str]:
+    """What every peer of a training sampled by, such as `τ = 5`, from its signature; nothing where none says so."""
+    signature = next((row.signature for row in rows if row.split == "train" and row.metric == "updates" and row.signature), "")
+    fields = dict(part.split(":", 1) for part in signature.split("|") if ":" in part)
+    numbers = [[float(number) for number in fields.get(name, "").split(",") if number] for name in ("tau", "unimax_epochs")]
+    return sampling_names(*numbers)
+
+
+def called(member: Member, sampled: Sequence[str]) -> str:
+    """A model's title, and of peers and their students what the peer sampled by."""
+    return f"{member.title} ({sampled[member.peer - 1]})" if member.peer and member.peer <= len(sampled) else member.title
 
 
 def write_results(rows: Iterable[ResultRow], path: Path) -> None:

@@ -168,7 +168,7 @@ def family(run: Run, member: Member) -> CardTable | None:
     if costs is None or not run.scored or not set(distinct(run.scored)) <= set(costs[1]):
         return None  # not all of them were measured
     table = models_table(run, costs[1])
-    titles = (member.title, member.student().title)  # a teacher stands there as its deepest student
+    titles = (run.called(member), run.called(member.student()))  # a teacher stands there as its deepest student
     rows = [[f"**{cell}**" for cell in row.cells] if row.cells[0] in titles else list(row.cells) for row in table.rows]
     return CardTable(table.headings, rows)
 

@@ -151,7 +151,8 @@ def choose_student(
         min_bleu: BLEU of the float32 model in the run's results.
         pair: the language pair whose BLEU counts; default: the average over pairs.
         prefer: `best`, `smallest` or `fastest`, see `choose`.
-        engine, quantization: what runs the model, see `measure_run`.
+        engine: what runs the model, see `measure_run`.
+        quantization: its number format.
 
     Raises:
         TrainingError, RecipeError, ModelError: no finished run, an unknown pair or engine, a limit that is not positive.

@@ -216,16 +216,14 @@ def written(plan: Plan, output: str, estimate: str = "") -> str:
         f"  max_tokens: {rules()['tokens']:<17} # of an update; lower it if memory runs out, and train longer",
         f"  learning_rate: {rule['learning_rate']}",
         f"  warmup_steps: {plan.updates // 10}",
-        "  label_smoothing_factor: 0.1",
         f"  eval_steps: {validated:<17} # the best by validation is kept",
         f"  logging_steps: {max(10, validated // 4)}",
     ]
     if several:
         shown = rules()["several_pairs"]
         lines.append(f"  temperatures: {shown['temperatures']}             # {shown['source']}")
-    lines += ["evaluation:", f"  splits: [{'test' if tested else 'validation'}]"]
     if not tested:
-        lines[-1] += "          # there is no test text"
+        lines += ["evaluation:", "  splits: [validation]          # there is no test text"]
     return "\n".join(lines) + "\n"
 
 

@@ -62,7 +62,7 @@ def draw_run(run: Run) -> tuple[list[Path], bool]:
     wanted: list[tuple[Path, Callable[[Path], None]]] = []
     if history := run.weights_history:
         end = next((int(row.value) for row in run.rows if row.metric == "updates"), None)
-        wanted.append((run.layout.plot("weights"), lambda path: plot_weights(history, path, end)))
+        wanted.append((run.layout.plot("weights"), lambda path: plot_weights(history, path, end, run.sampled_by)))
     split = run.recipe.evaluation.splits[-1] if run.recipe.evaluation.splits else ""
     others = [name for name in run.recipe.evaluation.baselines if Path(name).resolve() != run.folder.resolve()]
     families: dict[str, list[ResultRow]] = {}
@@ -109,7 +109,7 @@ def draw_costs(run: Run, costs: dict[Member, Cost]) -> None:
             ("size", "megabytes", "megabytes on disk"),
         ):
             models = [
-                Tradeoff(member.title, getattr(costs[member], field), estimate(scores[member]), run.standing[member] == 1)
+                Tradeoff(run.called(member), getattr(costs[member], field), estimate(scores[member]), run.standing[member] == 1)
                 for member in costs
                 if member in scores
             ]
@@ -161,10 +161,10 @@ def tiles(run: Run, costs: dict[Member, Cost]) -> list[tuple[str, str]]:
         best = max(qualities, key=qualities.__getitem__)
         equals = sum(number == 1 for number in run.standing.values()) - 1
         noise = f", {equals} equal within noise" if equals > 0 else ""
-        found.append((f"BLEU, best: {best.title}{noise}" if len(costs) > 1 else "BLEU", f"{qualities[best]:.1f}"))
+        found.append((f"BLEU, best: {run.called(best)}{noise}" if len(costs) > 1 else "BLEU", f"{qualities[best]:.1f}"))
     for field, unit, most in (("milliseconds", "ms a sentence", "fastest"), ("megabytes", "MB", "smallest")):
         least, figure = min(((member, getattr(cost, field)) for member, cost in costs.items()), key=lambda pair: pair[1])
-        title = f"{unit}, {most}: {least.title}" if differ_in_size(costs) else unit
+        title = f"{unit}, {most}: {run.called(least)}" if differ_in_size(costs) else unit
         found.append((title, f"{figure:.1f}"))
     if row := run.training.get("training_seconds"):
         found.append(("minutes of training", f"{row.value / 60:.0f}"))
@@ -175,7 +175,7 @@ def pairs_table(run: Run) -> Table:
     """BLEU of every pair and model with the averages; no row for a teacher that is a student as well."""
     columns = [*run.pairs, *run.groups]
     rows = [
-        Row([member.title, *(with_spread(run.table.get((member, column, "bleu"))) for column in columns)])
+        Row([run.called(member), *(with_spread(run.table.get((member, column, "bleu"))) for column in columns)])
         for member in distinct(run.scored)
     ]
     return Table(["BLEU", *(("mean" if column == AVERAGE else column) for column in columns)], rows)
@@ -226,5 +226,5 @@ def samples(run: Run) -> list[list[tuple[str, str]]]:
         for number in range(count):
             row = (2 * number + 1) * total // (2 * count)
             cells = [(pair, lines[SOURCE][row]), ("reference", lines[REFERENCE][row])]
-            found.append([*cells, *((member.title, lines[member.stem][row]) for member in shown)])
+            found.append([*cells, *((run.called(member), lines[member.stem][row]) for member in shown)])
     return found

@@ -19,10 +19,11 @@ from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import FolderReadOnly, ModelError, ParetoKDError, RecipeError, TokenizerError, TrainingError
 from hf_paretokd.evaluation.bootstrap import Scores, joint_draws, mean, resampled
 from hf_paretokd.evaluation.contamination import Contamination
+from hf_paretokd.evaluation.curves import judged
 from hf_paretokd.evaluation.groups import grouped, numbered
 from hf_paretokd.evaluation.latency import Cost, Protocol, read_costs
 from hf_paretokd.evaluation.plots import Decision
-from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, read_results
+from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, ResultRow, called, read_results, sampled_by
 from hf_paretokd.evaluation.significance import Comparison
 from hf_paretokd.evaluation.translations import read_translations
 from hf_paretokd.inference.decoding import encode_sources
@@ -333,6 +334,21 @@ class Run:
     def training(self) -> dict[str, ResultRow]:
         """What the training took, by metric."""
         return {row.metric: row for row in self.rows if row.split == "train"}
+
+    @property
+    def verdict(self) -> str | None:
+        """Whether the training was long enough, by its validation curve; None where that cannot be told."""
+        passes = self.training.get("passes")
+        return judged(self.log, passes.value if passes else None)
+
+    @property
+    def sampled_by(self) -> list[str]:
+        """What every peer sampled by, such as `τ = 5`; nothing before there are results."""
+        return sampled_by(self.rows) if self.layout.results.is_file() else []
+
+    def called(self, member: Member) -> str:
+        """A model's title, and of peers and their students what the peer sampled by: `3-3 peer 2 (τ = 5)`."""
+        return called(member, self.sampled_by)
 
     @property
     def signature(self) -> str | None:

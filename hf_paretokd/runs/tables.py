@@ -40,11 +40,11 @@ def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:
     headings += ["chrF", "sentences/s", "million parameters"]
     standing = run.standing
     headings += ["group"] * (len(standing) > 1)
-    headings += ["COMET"] * comet + [f"against {first.title}"] * (single and len(run.scored) > 1)
+    headings += ["COMET"] * comet + [f"against {run.called(first)}"] * (single and len(run.scored) > 1)
     rows = []
     for member in distinct(run.scored):
         cells = [
-            member.title,
+            run.called(member),
             with_spread(run.table.get((member, pair, "bleu"))),
             *cost_cells(costs.get(member)),
             *(cost_cells(small.get(member)) if small else ()),
@@ -99,6 +99,8 @@ def training_cost(run: Run) -> list[tuple[str, str]]:
     for metric, title in (("updates", "updates"), ("best_update", "best update"), ("passes", "passes over the text")):
         if metric in training:
             found.append((title, f"{training[metric].value:,g}"))
+    if verdict := run.verdict:
+        found.append(("length", verdict))
     if row := training.get("training_seconds"):
         found.append(("wall time", f"{row.value / 60:.1f} minutes, {row.value / 60 / models:.1f} for each of {models} models"))
     if row := training.get("pairs_per_second"):

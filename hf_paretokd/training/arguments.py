@@ -13,6 +13,7 @@ from transformers import Seq2SeqTrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SchedulerType
 from transformers.utils import logging
 
+from hf_paretokd.data.sampling import sampling_names
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.training.checks import RANGES, check_ranges, check_types, settle_kinds
 from hf_paretokd.training.contract import check_refused, warn_of_idle
@@ -189,8 +190,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
 
     def sampling_names(self) -> list[str]:
         """What every peer samples by, for tables: `τ = 5` or `UniMax 4`."""
-        epochs = self.unimax_epochs or [0.0] * len(self.temperatures)
-        return [f"UniMax {n:g}" if n else f"τ = {tau:g}" for tau, n in zip(self.temperatures, epochs, strict=True)]
+        return sampling_names(self.temperatures, self.unimax_epochs)
 
     def signature_fields(self) -> dict[str, Any]:
         """What makes two trainings with these arguments equal: fields always named, and the method's own that were changed."""

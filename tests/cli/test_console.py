@@ -54,7 +54,7 @@ def test_a_training_is_a_box_and_a_line_for_every_validation(recipe_file, seen, 
         assert text in box
     lines = LINE.findall(shown)
     assert [int(update) for update, *_ in lines] == [2, 4, 6, 8]
-    assert shown.count("validation") == 1, "one heading"
+    assert len(re.findall(r"^ +update +pass ", shown, re.MULTILINE)) == 1, "one heading"
     assert "{'" not in shown
     values = [float(value) for _, _, value, _ in lines]
     marks = [mark for *_, mark in lines]
@@ -80,7 +80,7 @@ def test_decisions_about_peers_and_goings_on_have_a_line(recipe_file, seen, tmp_
         kept = seen()
         assert command("train", recipe_file, *SHORT, *words) != 0
     assert "decision after update 2; peer 1: α fr-en 0." in kept.getvalue()
-    assert re.search(r"^ {9}peer 1 \d\.\d{3}  peer 2 \d\.\d{3}$", kept.getvalue(), re.MULTILINE)
+    assert re.search(r"^ {9}peer 1 \(τ = 1\) \d\.\d{3}  peer 2 \(τ = 5\) \d\.\d{3}$", kept.getvalue(), re.MULTILINE)
     kept = seen(terminal=True)
     assert command("train", recipe_file, *SHORT, *words, "--disable_tqdm", "false", "--resume") == 0
     shown = re.sub(r"\x1b\[[\d;?]*\w", "", kept.getvalue())

@@ -19,6 +19,15 @@ def test_over_long_sentences_are_counted(texts, tokenizer):
         encode_split({pair: text}, tokenizer, max_length=2)
 
 
+def test_text_of_one_pair_may_stand_alone(texts, tokenizer, tmp_path):
+    (pair, text), *_ = texts["train"].items()
+    alone, named = encode_split(text, tokenizer), encode_split({pair: text}, tokenizer)
+    assert list(alone) == list(named) == [str(pair)]
+    assert alone[str(pair)][:] == named[str(pair)][:]
+    made = [train_tokenizer(each, tmp_path / name, vocab_size=600) for name, each in (("a", text), ("b", {pair: text}))]
+    assert made[0].get_vocab() == made[1].get_vocab()
+
+
 def test_several_targets_are_asked_for_by_tags(texts, tmp_path):
     """One-to-many and many-to-many: the tag is the first token of every source, at training as for a user."""
     text = next(iter(texts["train"].values()))

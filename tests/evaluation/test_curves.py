@@ -1,0 +1,31 @@
+"""Whether a training was long enough."""
+
+import pytest
+
+from hf_paretokd.evaluation.curves import judged
+
+
+def log(*losses: float) -> list[dict]:
+    return [{"step": 100 * number, "eval_loss": loss} for number, loss in enumerate(losses, 1)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "wanted"),
+    [
+        (
+            (4.0, 3.5, 3.2, 3.0, 2.9, 2.85, 2.75, 2.7),
+            "undertrained: the validation loss fell by 5.3% in the last quarter, after 2.5",
+        ),
+        ((4.0, 3.0, 2.5, 2.4, 2.39, 2.38, 2.379, 2.378), "long enough: the validation loss fell by 0.1% in the last quarter"),
+        ((4.0, 3.0, 2.5, 2.45, 2.46, 2.5, 2.55, 2.6), "over-fitted after update 400: the validation loss rose by 6.1% since"),
+        ((4.0, 3.0, 2.5, 2.45, 2.4, 2.38, 2.36, 2.37), "long enough"),  # a best in the first nine tenths, hardly left
+    ],
+)
+def test_curves_are_judged(losses, wanted):
+    assert judged(log(*losses), 2.5).startswith(wanted)
+
+
+def test_too_few_validations_say_nothing():
+    assert judged(log(4.0, 3.0, 2.5)) is None
+    assert judged([{"step": 1, "loss": 3.0}]) is None
+    assert "passes" not in judged(log(4.0, 3.0, 2.5, 2.2))
