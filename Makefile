@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs quality chaos mutations versions clean
+.PHONY: demo test docs quality chaos mutations guides versions clean
 
 # torch comes first and by itself: named with its exact version, pip takes the build that is at hand
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -35,8 +35,11 @@ chaos: $(VENV)/installed
 mutations: $(VENV)/installed
 	$(BIN)/python tests/mutations.py $(ARGS)
 
+guides: $(VENV)/installed
+	$(BIN)/python tests/other_packages.py --folder $(VENV)-guides $(ARGS)
+
 versions: $(VENV)/installed
 	$(BIN)/python tests/versions.py --folder $(VENV)-versions $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-versions build *.egg-info
+	rm -rf $(VENV) $(VENV)-versions $(VENV)-guides build *.egg-info

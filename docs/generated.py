@@ -67,7 +67,7 @@ def table(title: str, kind: type[Any], names: set[str]) -> Iterator[str]:
             continue
         shown = written(defaults[field.name])
         text = " ".join((texts.get(field.name) or str(field.metadata.get("help", ""))).split())
-        yield f"| `{field.name}` | {shown} | {text.replace('|', chr(92) + '|').replace('<', '&lt;')} |"
+        yield f"| `{field.name}` | {shown} | {text.replace('|', chr(92) + '|')} |"
 
 
 def written(default: Any) -> str:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"(?:<!-- (?:run: (?P<kind>[\w .]+)|(?P<made>[\w-]+)) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
+BLOCK = re.compile(
+    r"(?:<!-- (?:run: (?P<kind>[\w .]+)|(?P<made>[\w-]+)) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL
+)
 
 
 @dataclass(frozen=True)

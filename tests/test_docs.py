@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from commands import PATIENCE, command
@@ -77,9 +78,9 @@ def exported(place) -> str:
 
 
 def test_every_block_is_of_a_kind_that_is_run():
-    assert {kind for kind, _ in BLOCKS[SHARING]} == {"any", "transformers 4", "transformers 5", "shell"}
-    assert len(BLOCKS[SHARING]) == 8
-    assert [kind for kind, _ in BLOCKS[FINETUNING]] == ["recipe", "shell", "peft"]
+    kinds = {kind for kind, _ in BLOCKS[SHARING]}
+    assert kinds == {"any", "transformers 4", "transformers 5", "shell", "section", "command line", "other packages"}
+    assert [kind for kind, _ in BLOCKS[FINETUNING]] == ["recipe", "shell", "json", "other packages", "peft"]
 
 
 def test_lines_are_translated_by_the_shell_commands(place):
@@ -136,6 +137,13 @@ def test_models_are_trained_further_on_parallel_text(place, tuned):
             moved = run_folder.model(run_folder.main).state_dict()
             assert all((moved[name] - tensor).abs().max() < 0.01 for name, tensor in original.items()), "it began there"
             assert any(not torch.equal(moved[name], tensor) for name, tensor in original.items())
+
+
+def test_text_becomes_what_the_script_of_transformers_wants(place):
+    with contextlib.chdir(place):
+        exec(blocks("json", page=FINETUNING)[0], {})
+        rows = datasets.load_dataset("json", data_files={"train": "train.json"}, split="train")
+    assert set(rows[0]["translation"]) == {"fr", "en"}
 
 
 def test_a_student_is_adapted_by_peft(place):

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import shlex
 import shutil
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import TINY, command
-from pages import PAGES, blocks
+from pages import PAGES, ROOT, blocks
 
 from hf_paretokd.bench.estimate import Estimate
 from hf_paretokd.cli import main as cli
@@ -25,7 +26,7 @@ KINDS = {
     "tracking.md": {"trackers", "log", "trainer"},
     "onnx.md": {"onnx", "onnx file translate.py"},  # by other_packages.py
     "sharing.md": {"any", "transformers 4", "transformers 5", "shell", "section", "command line", "other packages"},
-    "finetuning.md": {"recipe", "shell", "peft"},
+    "finetuning.md": {"recipe", "shell", "peft", "json", "other packages"},
     "controls.md": {"command line"},
     "shrink.md": {"command line"},
 }
@@ -153,3 +154,22 @@ def test_a_trainer_is_followed_by_callbacks(text_folder, tmp_path, monkeypatch):
         code = code.replace(old, new)
     exec(code, {})
     assert (tmp_path / "my" / "followed" / "checkpoints").is_dir()
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
+    cells = json.loads((ROOT / "docs" / "first_hour.ipynb").read_text("utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    for old, new in {"UPDATES = 1300": "UPDATES = 4", "20_000": "600", "d_model=128": "d_model=16", "1500": "700"}.items():
+        assert old in code
+        code = code.replace(old, new)
+    monkeypatch.chdir(tmp_path)
+    exec(
+        code.replace("warmup_steps=UPDATES // 8", "warmup_steps=1").replace(
+            "logging_steps", "disable_tqdm=True, logging_steps"
+        ),
+        {},
+    )
+    assert "2-2 BLEU" in capsys.readouterr().out
+    assert all(cell["outputs"] or "import" in cell["source"][0] for cell in cells if cell["cell_type"] == "code"), (
+        "as it was run"
+    )

@@ -43,7 +43,7 @@ TRAINING, LOOKING, USING, COMPLETION, BENCHES = (
     f"hf_paretokd.cli.{name}" for name in ("training", "looking", "using", "completion", "benches")
 )
 COMMANDS = {
-    "init": Command("train", "FOLDER", "Write a recipe that suits your text and this machine.", TRAINING, "init"),
+    "init": Command("train", "FOLDER|FILES", "Write a recipe that suits your text and this machine.", TRAINING, "init"),
     "train": Command("train", "RECIPE|RUN", "Train a recipe: text to scored students and a report.", TRAINING, "train"),
     "demo": Command("train", "", "The same on an embedded corpus, with five minutes of training.", TRAINING, "demo"),
     "shrink": Command(

@@ -59,7 +59,13 @@ def start_of(options: Namespace) -> dict[str, Any]:
 
 def init_options(parser: Parser) -> None:
     """Of `paretokd init`."""
-    parser.option("what", "text", type=Path, help="a folder with PAIR/SPLIT.LANG[.gz], or SPLIT.LANG[.gz] of one pair")
+    parser.option(
+        "what",
+        "text",
+        type=Path,
+        nargs="+",
+        help="a folder with PAIR/SPLIT.LANG[.gz], or SPLIT.LANG[.gz] of one pair; or files, such as train.tsv dev.tsv",
+    )
     parser.option("what", "--pairs", nargs="+", default=[], metavar="PAIR", help="such as de-en (default: all that are there)")
     parser.option("where", "--recipe", type=Path, default=RunLayout(Path()).recipe, metavar="FILE", help="that is written")
     parser.option("where", "--output", default="runs/first", metavar="DIR", help="the run's folder")

@@ -1,6 +1,8 @@
 """A first recipe for somebody's text: what there is, what suits that much of it, and why."""
 
 import gzip
+import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +14,14 @@ from typing import Any
 
 import yaml
 
+from hf_paretokd.data.corpus import DataConfig, open_rows
 from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.readers import SUFFIXES, format_of, read_lines
 from hf_paretokd.errors import DataError, RecipeError
 from hf_paretokd.utils.files import write_whole
 
 NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+CODE = re.compile("[a-z]{2,3}([_-][A-Za-z]{2,8})?")  # of a language, as columns are called
 INTO = "en"  # a lone pair of files is taken to be translated into it, if it is one of them
 
 
@@ -25,13 +30,13 @@ class Found:
     """Text that was found.
 
     Args:
-        folder: where it is.
-        splits: the name of each split's files.
+        folder: where it is; None for files that hold both sides.
+        splits: the name of each split's files, or the files.
         sizes: lines of each split by language pair.
         words: words of the training text, target side.
     """
 
-    folder: Path
+    folder: Path | None
     splits: dict[str, str] = field(default_factory=dict)
     sizes: dict[LanguagePair, dict[str, int]] = field(default_factory=dict)
     words: int = 0
@@ -65,18 +70,26 @@ def rules() -> dict[str, Any]:
 # ---- what there is
 
 
-def find_text(place: Path, wanted: Sequence[str] = ()) -> Found:
-    """The line-aligned text in a folder: `PAIR/SPLIT.LANG[.gz]`, or `SPLIT.LANG[.gz]` of one pair.
+def find_text(places: Sequence[Path], wanted: Sequence[str] = ()) -> Found:
+    """The text in a folder, `PAIR/SPLIT.LANG[.gz]` or `SPLIT.LANG[.gz]` of one pair, or in files.
 
     Args:
-        place: the folder.
+        places: a folder; or files, line-aligned ones or such as hold both sides (TSV, JSON lines, parquet).
         wanted: language pairs; default: all that are there.
 
     Raises:
         DataError: there is none, a split is missing, or which languages are meant cannot be told; says what to do.
     """
+    place = places[0]
+    for each in places:
+        if not each.exists():
+            raise DataError(f"{each}: no such file or folder")
+        if each.is_dir() and len(places) > 1:
+            raise DataError(f"{each}: is a folder; name one folder, or files")
     if not place.is_dir():
-        raise DataError(f"{place}: is no folder; name one with text, PAIR/SPLIT.LANG[.gz]")
+        if any(format_of(each.name) for each in places):
+            return find_rows(places, wanted)
+        place, wanted = aligned_folder(places, wanted)
     found = Found(place)
     for pair in [LanguagePair.parse(text) for text in wanted] or pairs_in(place):
         folder = place / str(pair) if (place / str(pair)).is_dir() else place
@@ -88,6 +101,88 @@ def find_text(place: Path, wanted: Sequence[str] = ()) -> Found:
                 advice = "; hold some lines of the training text out" if split == "validation" else ""
                 raise DataError(f"{folder}: has no {split} text of {pair} ({files_}){advice}")
     return found
+
+
+def aligned_folder(files_: Sequence[Path], wanted: Sequence[str]) -> tuple[Path, Sequence[str]]:
+    """The folder of line-aligned files, and the pair that they are of.
+
+    Raises:
+        DataError: they are not two sides of training text in one folder.
+    """
+    folder, plain = files_[0].parent, [each.name.removesuffix(".gz") for each in files_]
+    named = [name for name in plain if name.partition(".")[0] in NAMES["train"] and name.count(".") == 1]
+    languages = sorted({name.partition(".")[2] for name in named}, key=lambda each: (each == INTO, each))
+    if len(languages) != 2 or any(each.parent != folder for each in files_):
+        raise DataError(
+            f"{files_[0]}: name a folder with text, two files train.LANG[.gz] beside each other, or files that hold both sides "
+            f"({', '.join(SUFFIXES)})"
+        )
+    return folder, wanted or ["-".join(languages)]
+
+
+def find_rows(files_: Sequence[Path], wanted: Sequence[str]) -> Found:
+    """The text in files that hold both sides; which split a file is of is in its name.
+
+    Raises:
+        DataError: a file is of another kind, two are of one split, or there is none for validation.
+    """
+    found = Found(None)
+    for path in files_:
+        if not format_of(path.name):
+            raise DataError(f"{path}: holds one side; name line-aligned files, or files of {', '.join(SUFFIXES)}")
+        words = re.split(r"[^a-z]+", path.name.lower())
+        split = next((split for split, names in NAMES.items() if set(names) & set(words)), "train")
+        if split in found.splits:
+            raise DataError(f"{path}: is of the {split} text, as {found.splits[split]} is; put them into one file")
+        found.splits[split] = str(path)
+    for split in ("train", "validation"):
+        if split not in found.splits:
+            raise DataError(f"no {split} text: name a file with {' or '.join(NAMES[split])} in its name")
+    pairs = [LanguagePair.parse(text) for text in wanted] or [pair_of(Path(found.splits["train"]))]
+    where: dict[str, Any] = found.splits
+    data = DataConfig(pairs=list(map(str, pairs)), **where)
+    for split in found.splits:
+        for pair in pairs:
+            counts = [len(row.target.split()) for row in open_rows(data, split, pair)]
+            found.sizes.setdefault(pair, {})[split] = len(counts)
+            found.words += sum(counts) * (split == "train")
+    return found
+
+
+def pair_of(path: Path) -> LanguagePair:
+    """The languages that the first line, or the columns, of a file name.
+
+    Raises:
+        DataError: these are not two.
+    """
+    kind = format_of(path.name)
+    if kind == "parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            schema = pyarrow.parquet.read_schema(path)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{path}: not readable as parquet ({error})") from error
+        inside = schema.field("translation").type if "translation" in schema.names else schema
+        names = [inside.field(number).name for number in range(inside.num_fields)] if inside is not schema else schema.names
+    else:
+        first = next((line for _, line in read_lines(path) if line.strip()), "")
+        try:
+            names = first.split("\t") if kind == "tsv" else fields_of(json.loads(first))
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise DataError(f"{path}: its first line is no JSON object; one a line is expected") from error
+    languages = [name for name in names if CODE.fullmatch(name)]
+    if len(languages) != 2:
+        raise DataError(
+            f"{path}: says of no two columns which languages they are; say which pairs are meant, such as --pairs de-en"
+        )
+    return LanguagePair(*sorted(languages, key=lambda each: each == INTO))
+
+
+def fields_of(record: Any) -> list[str]:
+    """The names of a record's fields, or of those in its `translation`."""
+    return list(record.get("translation", record))
 
 
 def add_split(found: Found, folder: Path, pair: LanguagePair, split: str) -> None:
@@ -197,7 +292,7 @@ def written(plan: Plan, output: str, estimate: str = "") -> str:
         f"method: {plan.method:<23} # one training, students of every depth; plain trains one model",
         "data:",
         f"  pairs: [{', '.join(map(str, found.sizes))}]",
-        f"  data_dir: {found.folder}",
+        *([f"  data_dir: {found.folder}"] if found.folder else []),
         *splits.splitlines(),
         "tokenizer:",
         f"  vocab_size: {rule['vocab_size']:<17} # for {found.pairs:,} pairs: {rule['source']}",

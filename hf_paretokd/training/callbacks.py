@@ -1,5 +1,6 @@
 """What happens around updates: time, the figures since the last log line, stops."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -139,7 +140,8 @@ class LogWindow(TrainerCallback):
         self.saved = saved
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Starts with an empty window or the saved one."""
+        """Starts with an empty window or the saved one; passes are what notebooks show as epochs of a stream without an end."""
+        state.num_train_epochs = math.ceil(args.max_steps / self.trainer.updates_per_pass)
         if state.global_step == 0:
             state.log_history.append({"sampling": [asdict(row) for row in self.trainer.expected_sampling()], "step": 0})
         self.tallies, saved, self.saved = {}, self.saved, None

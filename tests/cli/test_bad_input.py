@@ -932,7 +932,11 @@ CASES |= {
         ("init", "{place}/run", "--recipe", "new.yaml"),
         ("run: has no text (train.LANG[.gz] of two languages",),
     ),
-    "a file to begin with": (None, ("init", "{place}/recipe.yaml", "--recipe", "new.yaml"), ("recipe.yaml: is no folder",)),
+    "a file to begin with": (
+        None,
+        ("init", "{place}/recipe.yaml", "--recipe", "new.yaml"),
+        ("recipe.yaml: name a folder with text",),
+    ),
     "a recipe that is there": (None, ("init", "{place}/text"), ("--recipe: recipe.yaml is there already",)),
     "a pair that is not there": (
         None,
