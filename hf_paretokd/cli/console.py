@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hf_paretokd.training.trainer import TranslationTrainer
 
 FIRST = 10  # updates after which the time that is left can be told
+WORTH = 20  # seconds that are worth a line
 WIDTHS = {"update": 9, "pass": 7, "training": 10, "validation": 12, "rate": 10, "tokens/s": 10, "time": 8}
 OF_TRAINING = re.compile(r"(?:peer\d+_)?(?:loss_teacher|loss)")  # cross-entropy of whole models, smoothed as it is learnt
 
@@ -75,7 +76,8 @@ class Watching(TrainerCallback):
             self.bar.update(self.task, completed=state.global_step)
         elif state.global_step == self.first + FIRST:
             left = (time.monotonic() - self.begun) / FIRST * (args.max_steps - state.global_step)
-            self.say(f"about {duration(left)} to go, without validations")
+            if left > WORTH:
+                self.say(f"about {duration(left)} to go, without validations")
         for decision in self.weights_history[self.decisions :]:
             self.say(decided(decision))
         self.decisions = len(self.weights_history)

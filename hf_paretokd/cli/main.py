@@ -1,5 +1,6 @@
 """The command line `paretokd`: words to calls of the library, what they return to `show`, errors to exit codes."""
 
+import logging
 import os
 import shutil
 import signal
@@ -147,6 +148,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         sys.stdout.write(f"{version('hf_paretokd')}\n")
         return 0
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        logging.getLogger("hf_paretokd").setLevel(logging.ERROR)
     try:
         return run(words)
     except UsageError as error:

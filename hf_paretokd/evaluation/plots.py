@@ -30,7 +30,7 @@ def plot_frontier(points: Sequence[FrontierPoint], metric: str, path: Path) -> N
     for number, family in enumerate(families):
         mine = [point for point in points if point.family == family]
         colour = f"C{number % 10}"
-        axes.scatter([p.high for p in mine], [p.low for p in mine], color=colour, label=literal(family), zorder=3)
+        axes.scatter([p.high for p in mine], [p.low for p in mine], color=colour, label=literal(shortened(family)), zorder=3)
         if len(mine) > 1:
             corners = hull(mine)
             axes.plot([p.high for p in corners], [p.low for p in corners], color=colour, linewidth=1)
@@ -143,7 +143,9 @@ def plot_systems(scored: Sequence[Scored], metric: str, unit: str, baseline: str
         mine = [each for each in scored if each.system == name and each.cost is not None]
         spread = [[each.score.value - each.score.low for each in mine], [each.score.high - each.score.value for each in mine]]
         places = ([each.cost for each in mine], [each.score.value for each in mine])
-        axes.errorbar(*places, yerr=spread, fmt="o", color=f"C{number % 10}", label=literal(name), capsize=2, linewidth=1)
+        axes.errorbar(
+            *places, yerr=spread, fmt="o", color=f"C{number % 10}", label=literal(shortened(name)), capsize=2, linewidth=1
+        )
         for each in mine:
             style = {"textcoords": "offset points", "xytext": (5, 0), "va": "center", "fontsize": SMALL}
             axes.annotate(each.model, (each.cost, each.score.value), color=f"C{number % 10}", **style)
@@ -152,7 +154,7 @@ def plot_systems(scored: Sequence[Scored], metric: str, unit: str, baseline: str
     legend_above(axes)
     axes.margins(0.15)
     if compared:
-        draw_differences(panels[1], compared, names, f"{metric}, less that of {literal(baseline)}")
+        draw_differences(panels[1], compared, names, f"{metric}, less that of {literal(shortened(baseline))}")
     finish(figure, path)
 
 
@@ -165,7 +167,9 @@ def draw_differences(axes: Any, compared: Sequence[Scored], names: Sequence[str]
             colour = f"C{names.index(each.system) % 10}"
             axes.errorbar([found.value], [row], xerr=spread, fmt="o", color=colour, capsize=2, linewidth=1)
     axes.axvline(0.0, color="0.5", linewidth=1)
-    axes.set_yticks(range(len(compared)), [literal(f"{each.system}: {each.model}") for each in compared], fontsize=SMALL)
+    axes.set_yticks(
+        range(len(compared)), [literal(shortened(f"{each.system}: {each.model}")) for each in compared], fontsize=SMALL
+    )
     axes.invert_yaxis()
     axes.set_xlabel(title)
 
@@ -229,6 +233,11 @@ def gradient(share: float) -> Any:
 def literal(name: str) -> str:
     """A name as it is: dollars would begin a formula, and a legend leaves names out that begin with `_`."""
     return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
+def shortened(name: str, most: int = 26) -> str:
+    """The end of a long name, such as a path."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
 def label(metric: str) -> str:
