@@ -35,8 +35,9 @@ chaos: $(VENV)/installed
 mutations: $(VENV)/installed
 	$(BIN)/python tests/mutations.py $(ARGS)
 
-guides: $(VENV)/installed
-	$(BIN)/python tests/other_packages.py --folder $(VENV)-guides $(ARGS)
+guides:
+	$(MAKE) $(VENV)-guides/installed VENV=$(VENV)-guides
+	$(VENV)-guides/bin/python tests/other_packages.py --folder $(VENV)-guides/work $(ARGS)
 
 versions: $(VENV)/installed
 	$(BIN)/python tests/versions.py --folder $(VENV)-versions $(ARGS)

@@ -29,6 +29,8 @@ KINDS = {
     "finetuning.md": {"recipe", "shell", "peft", "json", "other packages"},
     "controls.md": {"command line"},
     "shrink.md": {"command line"},
+    "terminal.md": {"recording"},
+    "measured.md": {"demo"},
 }
 
 

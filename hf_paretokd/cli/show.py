@@ -293,8 +293,11 @@ def members(run: Run) -> None:
 
 
 def go_on(run: Run) -> None:
-    """Three commands to go on with."""
-    smallest = run.folder / list(run.members)[-1].folder
+    """Where the models are, and three commands to go on with."""
+    folders = [member.folder for member in run.members]
+    smallest = run.folder / folders[-1]
+    some = folders if len(folders) <= 3 else [folders[0], "…", folders[-1]]
+    line(f"models in {run.folder}: {', '.join(some)}; to go on:")
     for text in (
         f"choose {run.folder} --max-ms 30",
         f"translate {smallest} FILE",

@@ -144,8 +144,8 @@ def test_peers_run_through_the_same_code(recipe_file, text_folder, monkeypatch, 
     assert load_recipe(folder / "recipe.yaml").evaluation.high_resource == ["fr-en"], "the larger half, by default"
     frontier = json.loads((folder / "frontier.json").read_text())
     assert [(point["family"], point["name"]) for point in frontier["points"]] == [
-        ("run", "peer 1"),
-        ("run", "peer 2"),
+        ("run", "peer 1 (τ = 1)"),
+        ("run", "peer 2 (τ = 5)"),
         ("base", "2-2 model"),
     ]
     for name in ("frontier.png", "weights.png"):
@@ -170,7 +170,7 @@ def test_students_of_every_peer_come_out_of_one_training(recipe_file, monkeypatc
         (kind, depth, peer) for kind, depth in (("peer", "3-2"), ("student", "3-2"), ("student", "2-2")) for peer in (1, 2)
     }
     points = json.loads((folder / "frontier.json").read_text())["points"]
-    assert {point["name"] for point in points} >= {"2-2 of peer 1", "3-2 of peer 2"}
+    assert {point["name"] for point in points} >= {"2-2 of peer 1 (τ = 1)", "3-2 of peer 2 (τ = 5)"}
     for peer in "12":
         card = (folder / "peers" / peer / "students" / "2-2" / "README.md").read_text()
         assert "Pareto mutual distillation with All-in-One KD" in card or "pareto-all-in-one" in card
