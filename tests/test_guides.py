@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shlex
 import shutil
 import tempfile
@@ -30,7 +31,6 @@ KINDS = {
     "controls.md": {"command line"},
     "shrink.md": {"command line"},
     "terminal.md": {"recording"},
-    "measured.md": {"demo"},
 }
 
 
@@ -175,3 +175,12 @@ def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
     assert all(cell["outputs"] or "import" in cell["source"][0] for cell in cells if cell["cell_type"] == "code"), (
         "as it was run"
     )
+
+
+def test_every_error_of_the_page_can_come_up():
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "hf_paretokd").rglob("*.py"))
+    source = re.sub(r'"\s+f?"', "", source)  # texts over several lines
+    rows = re.findall(r"^\| `(.+?)` \|", (ROOT / "docs" / "errors.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) > 25
+    for row in rows:
+        assert row in source, row
