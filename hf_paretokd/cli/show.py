@@ -16,6 +16,7 @@ from hf_paretokd.data.distilled import Provenance
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import SamplingRow
 from hf_paretokd.evaluation.bootstrap import Difference
+from hf_paretokd.evaluation.curves import Verdict
 from hf_paretokd.evaluation.latency import Protocol
 from hf_paretokd.evaluation.plots import label
 from hf_paretokd.evaluation.proof import Proof
@@ -272,6 +273,11 @@ def report(found: Report) -> None:
         line(str(found.page))
     else:
         console.print("no report: nothing was scored (evaluation.splits)")
+
+
+def verdict(found: Verdict) -> None:
+    """Whether the training was long enough, and what helps."""
+    line("; ".join(text for text in (found.finding, found.advice) if text))
 
 
 # ---- students

@@ -202,7 +202,7 @@ def keep_and_report(run: "Run", scores: "Scores", training: Sequence["ResultRow"
     show.kept_scores(keep_scores(run, scores, training))
     show.report(report_run(run))
     if run.verdict:
-        show.line(run.verdict)
+        show.verdict(run.verdict)
 
 
 # ---- shrink

@@ -134,8 +134,11 @@ def sampled_by(rows: Iterable[ResultRow]) -> list[str]:
     """What every peer of a training sampled by, such as `τ = 5`, from its signature; nothing where none says so."""
     signature = next((row.signature for row in rows if row.split == "train" and row.metric == "updates" and row.signature), "")
     fields = dict(part.split(":", 1) for part in signature.split("|") if ":" in part)
-    numbers = [[float(number) for number in fields.get(name, "").split(",") if number] for name in ("tau", "unimax_epochs")]
-    return sampling_names(*numbers)
+    try:
+        numbers = [[float(number) for number in fields.get(name, "").split(",") if number] for name in ("tau", "unimax_epochs")]
+        return sampling_names(*numbers)
+    except ValueError:  # of another hand
+        return []
 
 
 def called(member: Member, sampled: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import FolderReadOnly, ModelError, ParetoKDError, RecipeError, TokenizerError, TrainingError
 from hf_paretokd.evaluation.bootstrap import Scores, joint_draws, mean, resampled
 from hf_paretokd.evaluation.contamination import Contamination
-from hf_paretokd.evaluation.curves import judged
+from hf_paretokd.evaluation.curves import Verdict, judged
 from hf_paretokd.evaluation.groups import grouped, numbered
 from hf_paretokd.evaluation.latency import Cost, Protocol, read_costs
 from hf_paretokd.evaluation.plots import Decision
@@ -336,7 +336,7 @@ class Run:
         return {row.metric: row for row in self.rows if row.split == "train"}
 
     @property
-    def verdict(self) -> str | None:
+    def verdict(self) -> Verdict | None:
         """Whether the training was long enough, by its validation curve; None where that cannot be told."""
         passes = self.training.get("passes")
         return judged(self.log, passes.value if passes else None)

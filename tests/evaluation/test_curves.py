@@ -22,10 +22,13 @@ def log(*losses: float) -> list[dict]:
     ],
 )
 def test_curves_are_judged(losses, wanted):
-    assert judged(log(*losses), 2.5).startswith(wanted)
+    found = judged(log(*losses), 2.5)
+    assert found.finding.startswith(wanted)
+    assert bool(found.advice) == (not wanted.startswith("long"))
 
 
 def test_too_few_validations_say_nothing():
     assert judged(log(4.0, 3.0, 2.5)) is None
     assert judged([{"step": 1, "loss": 3.0}]) is None
-    assert "passes" not in judged(log(4.0, 3.0, 2.5, 2.2))
+    assert judged(log(4.0, 3.0, float("nan"), 2.2)) is None
+    assert "passes" not in judged(log(4.0, 3.0, 2.5, 2.2)).finding

@@ -1,7 +1,9 @@
 import pytest
 
 from hf_paretokd.cli.show import results_table
-from hf_paretokd.evaluation.results import AVERAGE, ResultRow, group_averages, read_results, write_results
+from hf_paretokd.evaluation.results import AVERAGE, ResultRow, called, group_averages, read_results, sampled_by, write_results
+from hf_paretokd.models.depth import Depth
+from hf_paretokd.models.member import Member
 
 
 def test_results_round_trip_and_table(tmp_path):
@@ -31,3 +33,20 @@ def test_averages_over_groups_of_pairs():
     assert found["average"] == pytest.approx(22.392, abs=1e-3)
     assert (found["HRL"], found["LRL"]) == pytest.approx((25.637, 19.147), abs=1e-3)
     assert group_averages(auto, []) == {"average": found["average"]}
+
+
+@pytest.mark.parametrize(
+    ("signature", "names"),
+    [
+        ("method:pareto_mutual|tau:1,5|updates:3", ["τ = 1", "τ = 5"]),
+        ("method:plain|tau:1,5|unimax_epochs:0,4", ["τ = 1", "UniMax 4"]),
+        ("method:plain|tau:x", []),
+        ("method:plain|tau:1,2|unimax_epochs:3", []),
+        (None, []),
+    ],
+)
+def test_what_peers_sampled_by_is_in_the_signature(signature, names):
+    row = ResultRow("peer", "2-2", 1, "average", "train", "updates", 3, signature)
+    assert sampled_by([row]) == names
+    member = Member("student", Depth(2, 2), 2)
+    assert called(member, names) == ("2-2 of peer 2" + (f" ({names[1]})" if names else ""))
