@@ -6,6 +6,9 @@ from functools import partial
 from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow
+import pyarrow.compute
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -14,6 +17,7 @@ from hf_paretokd.data.cache import cached_dataset, digest, tokenizer_digest
 from hf_paretokd.data.corpus import SPECIAL, ParallelText, by_pair
 from hf_paretokd.data.languages import Direction, directions, encode, takes_for_text
 from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.pieces import BatchEncoder
 from hf_paretokd.errors import DataError
 
 Pairs = Mapping[str, datasets.Dataset]
@@ -24,7 +28,7 @@ FEATURES = datasets.Features(
     }
 )
 TOO_LONG = "more tokens than max_length"
-CHUNK = 1000
+CHUNK = 2000
 
 
 def encode_split(
@@ -94,27 +98,31 @@ def encode_pair(
     Raises:
         DataError: none is left.
     """
-    columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-    for source_ids, target_ids in encode_rows(text, tokenizer, direction):
-        if max(len(source_ids), len(target_ids)) <= max_length:
-            columns["input_ids"].append(source_ids)
-            columns["labels"].append(target_ids)
+    tables = []
+    for ids in encoded_columns(text, tokenizer, direction):
+        longest = np.maximum(*(pyarrow.compute.list_value_length(column).to_numpy() for column in ids.values()))
+        tables.append(pyarrow.table(ids).filter(longest <= max_length))
     if not text.sources:
         raise DataError(f"{text.pair}, split {text.split!r}: every sentence holds a special token of the tokenizer")
-    if not columns["labels"]:
+    whole = pyarrow.concat_tables(tables)
+    if not len(whole):
         raise DataError(f"{text.pair}, split {text.split!r}: every sentence has more than {max_length} tokens (max_length)")
-    return datasets.Dataset.from_dict(columns, features=FEATURES)
+    return datasets.Dataset(whole.cast(FEATURES.arrow_schema))
 
 
-def encode_rows(
+def encoded_columns(
     text: ParallelText, tokenizer: PreTrainedTokenizerBase, direction: Direction
-) -> Iterator[tuple[list[int], list[int]]]:
-    """Ids of each row as the tokenizer gives them at inference, with a progress bar on long texts."""
+) -> Iterator[dict[str, pyarrow.ListArray]]:
+    """`input_ids` and `labels` of rows as the tokenizer gives them at inference, with a progress bar on long texts."""
+    batches = BatchEncoder(tokenizer, direction.before) if BatchEncoder.suits(tokenizer) else None
     with tqdm(total=len(text), desc=f"tokenising {text.pair} {text.split}", disable=len(text) < 5000, leave=False) as bar:
         for start in range(0, len(text), CHUNK):
             sources, targets = (side[start : start + CHUNK] for side in (text.sources, text.targets))
-            batch = encode(tokenizer, direction, sources, targets, verbose=False)
-            yield from zip(batch["input_ids"], batch["labels"], strict=True)
+            if batches:
+                yield {"input_ids": batches.sources(sources), "labels": batches.targets(targets)}
+            else:
+                found = encode(tokenizer, direction, sources, targets, verbose=False)
+                yield {name: pyarrow.array(found[name], pyarrow.list_(pyarrow.int32())) for name in ("input_ids", "labels")}
             bar.update(len(sources))
 
 
