@@ -8,7 +8,7 @@ import torch
 from hf_paretokd.bench.tables import BenchTable
 from hf_paretokd.errors import ModelError
 from hf_paretokd.inference.ctranslate import convert, ctranslate_decoder
-from hf_paretokd.inference.decoding import decode_all, decoder_of
+from hf_paretokd.inference.decoding import check_beams, decode_all, decoder_of
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import usable_length
 from hf_paretokd.models.member import Member
@@ -31,8 +31,9 @@ def bench_serving(
         repeats: timed turns of each; medians are shown.
 
     Raises:
-        ModelError, TrainingError: the run has no such student, or kept no text.
+        RecipeError, ModelError, TrainingError: no such beam width, the run has no such student, or kept no text.
     """
+    check_beams(num_beams)
     member = Member("student", Depth.parse(student))
     if member not in run.members:
         raise ModelError(f"{run.folder}: has no student {student}")

@@ -19,7 +19,16 @@ from hf_paretokd.inference.ctranslate import Decoder, check_installed, convert, 
 from hf_paretokd.models.files import save_model, usable_length
 from hf_paretokd.utils.choices import ENGINES
 
+MOST_BEAMS = 100
 AHEAD = 2 * torch.get_num_threads()  # batches begun before the first is asked for: an engine may work on several
+
+
+def check_beams(num_beams: int, section: str = "--") -> None:
+    """Raises a RecipeError if so many hypotheses of every sentence cannot be kept, or would only take memory."""
+    if num_beams < 1:
+        raise RecipeError(f"{section}num_beams: {num_beams} is not 1 or more")
+    if num_beams > MOST_BEAMS:
+        raise RecipeError(f"{section}num_beams: {num_beams} is more than {MOST_BEAMS}; 4 or 5 is usual, more hardly helps")
 
 
 def check_engine(engine: str, quantization: str, section: str = "--") -> None:

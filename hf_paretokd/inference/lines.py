@@ -18,7 +18,7 @@ from hf_paretokd.data.languages import UNTOLD, Direction, asked, encode, reserve
 from hf_paretokd.errors import DataError, ModelError, RecipeError, TokenizerError
 from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.ctranslate import Decoder
-from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
+from hf_paretokd.inference.decoding import check_beams, decode_all, decoder_of, encode_sources
 from hf_paretokd.inference.streams import STANDARD, check_free, open_sink, open_source, source_name
 from hf_paretokd.inference.targets import NONE, Targets
 from hf_paretokd.layout import CONFIG, CONVERTED_WEIGHTS
@@ -228,6 +228,7 @@ def translate_file(
     for name, value in {"buffer": buffer, **options}.items():
         if isinstance(value, int) and value < 1:
             raise RecipeError(f"--{name}: {value} is not 1 or more")
+    check_beams(options.get("num_beams", 1))
     if output and output != STANDARD:
         check_apart(output, ("/dev/stdin" if source in (None, STANDARD) else source, model))
         check_free(output, overwrite)

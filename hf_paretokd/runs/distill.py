@@ -19,7 +19,7 @@ from hf_paretokd.data.pairs import LanguagePair, filled_in
 from hf_paretokd.data.readers import Row, read_lines
 from hf_paretokd.errors import DataError, ModelError, RecipeError
 from hf_paretokd.inference.ctranslate import Decoder
-from hf_paretokd.inference.decoding import check_engine, decoder_of, translate
+from hf_paretokd.inference.decoding import check_beams, check_engine, decoder_of, translate
 from hf_paretokd.layout import LOCK, PLAN, PROVENANCE, SHARDS, distilled_shard, distilled_sides
 from hf_paretokd.models.files import load_checkpoint, model_folders
 from hf_paretokd.runs.recipe import command_line_recipe
@@ -78,9 +78,9 @@ def distill(
         DataError: the text cannot be used, or another corpus is in the output.
     """
     check_engine(engine, quantization)
-    for name, value in {"num_beams": num_beams, "max_tokens": max_tokens}.items():
-        if value < 1:
-            raise RecipeError(f"--{name}: {value} is not 1 or more")
+    check_beams(num_beams)
+    if max_tokens < 1:
+        raise RecipeError(f"--max_tokens: {max_tokens} is not 1 or more")
     teacher, folder = one_model(model), Path(output)
     run = None if again else run_around(teacher, overrides)
     recipe = run.recipe if run else command_line_recipe(overrides)

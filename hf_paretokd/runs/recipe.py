@@ -21,7 +21,7 @@ from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.data.tokenizer import TokenizerConfig
 from hf_paretokd.errors import RecipeError
 from hf_paretokd.hub.card import card_languages
-from hf_paretokd.inference.decoding import check_engine
+from hf_paretokd.inference.decoding import check_beams, check_engine
 from hf_paretokd.methods import registry
 from hf_paretokd.models.building import ModelConfig
 from hf_paretokd.runs.fields import parse_section, read_yaml, suggestion, typed_fields, typed_words, write_yaml
@@ -62,8 +62,7 @@ class EvaluationConfig:
         for split in self.splits:
             if split not in SCORED_SPLITS:
                 raise RecipeError(f"evaluation.splits: {split!r} is not one of {', '.join(SCORED_SPLITS)}")
-        if self.num_beams < 1:
-            raise RecipeError(f"evaluation.num_beams: {self.num_beams} is not 1 or more")
+        check_beams(self.num_beams, "evaluation.")
 
 
 @dataclass
@@ -116,7 +115,8 @@ class ShrinkConfig:
 
     def __post_init__(self) -> None:
         check_engine(self.engine, self.quantization, "shrink.")
-        for name in ("vocab_size", "num_beams", "held_out"):
+        check_beams(self.num_beams, "shrink.")
+        for name in ("vocab_size", "held_out"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RecipeError(f"shrink.{name}: {value} is not 1 or more")

@@ -926,6 +926,22 @@ CASES |= {
         ("compare", "{place}/run", "--baseline", "best"),
         ("--baseline: 'best' is neither a run nor one of",),
     ),
+    # beams
+    "more beams than there is memory for": (
+        None,
+        ("translate", MODEL, "{place}/recipe.yaml", "--num_beams", "99999"),
+        ("--num_beams: 99999 is more than 100",),
+    ),
+    "a teacher with too many beams": (
+        None,
+        ("distill", MODEL, "--num_beams", "101", "--output", "{place}/made"),
+        ("--num_beams: 101 is more than 100",),
+    ),
+    "scores by too many beams": (
+        None,
+        (*NEW, "--evaluation.num_beams", "200"),
+        ("evaluation.num_beams: 200 is more than 100",),
+    ),
     # a first recipe
     "no text to begin with": (
         None,
