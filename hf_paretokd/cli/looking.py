@@ -51,11 +51,13 @@ def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
     from hf_paretokd.cli import show
     from hf_paretokd.evaluation.results import read_results
     from hf_paretokd.runs.recipe import load_recipe
-    from hf_paretokd.runs.run import Run
+    from hf_paretokd.runs.run import Run, read_baseline
     from hf_paretokd.runs.score import score_run
 
     layout = Run(folder).layout
     run = Run(folder, load_recipe(layout.recipe, overrides, trainable=False))
+    for baseline in run.recipe.evaluation.baselines:
+        read_baseline(baseline)  # before the work, and before it is kept
     scores = score_run(run)
     show.scores(scores, run.sampled_by)
     old = read_results(layout.results) if layout.results.is_file() else []

@@ -39,7 +39,9 @@ def judged(log: Sequence[Mapping[str, Any]], passes: float | None = None) -> Ver
     if steps[best] <= LATE * last and rise > RISE:
         finding = f"over-fitted after update {steps[best]:,}: the validation loss rose by {rise:.1%} since"
         return Verdict(finding, "more dropout or text helps")
-    fall = 1 - losses[best] / float(np.interp(0.75 * last, steps, losses))
+    late = losses[steps >= 0.75 * last].min()
+    fall = 1 - late / float(np.interp(0.75 * last, steps, losses))
+    fall = min(fall, 1 - late / losses[steps < 0.75 * last].min()) if (steps < 0.75 * last).any() else fall  # a new best
     what = f"the validation loss fell by {max(fall, 0.0):.1%} in the last quarter"
     seen = f", after {passes:.3g} passes" if passes else ""
     if fall >= FALL:

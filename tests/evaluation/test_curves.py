@@ -17,6 +17,7 @@ def log(*losses: float) -> list[dict]:
             "undertrained: the validation loss fell by 5.3% in the last quarter, after 2.5",
         ),
         ((4.0, 3.0, 2.5, 2.4, 2.39, 2.38, 2.379, 2.378), "long enough: the validation loss fell by 0.1% in the last quarter"),
+        ((5.0, 4.0, 3.0, 3.05, 3.06, 3.06, 3.04, 3.01), "long enough"),  # nothing new came of the last quarter
         ((4.0, 3.0, 2.5, 2.45, 2.46, 2.5, 2.55, 2.6), "over-fitted after update 400: the validation loss rose by 6.1% since"),
         ((4.0, 3.0, 2.5, 2.45, 2.4, 2.38, 2.36, 2.37), "long enough"),  # a best in the first nine tenths, hardly left
     ],
