@@ -23,7 +23,7 @@ def judged(log: Sequence[Mapping[str, Any]], passes: float | None = None) -> Ver
     """`undertrained`, `over-fitted` or `long enough`, and by what; None where there are too few validations.
 
     Over-fitted is a training whose validation loss is half a per cent above its best, which lies in the first nine tenths;
-    undertrained one whose best is one per cent or more below where it was after three quarters of the updates.
+    undertrained one whose last quarter brought a best that is one per cent or more below the one before.
 
     Args:
         log: lines of the training log.
@@ -39,9 +39,9 @@ def judged(log: Sequence[Mapping[str, Any]], passes: float | None = None) -> Ver
     if steps[best] <= LATE * last and rise > RISE:
         finding = f"over-fitted after update {steps[best]:,}: the validation loss rose by {rise:.1%} since"
         return Verdict(finding, "more dropout or text helps")
-    late = losses[steps >= 0.75 * last].min()
-    fall = 1 - late / float(np.interp(0.75 * last, steps, losses))
-    fall = min(fall, 1 - late / losses[steps < 0.75 * last].min()) if (steps < 0.75 * last).any() else fall  # a new best
+    three_quarters = 0.75 * last
+    before = np.append(losses[steps < three_quarters], np.interp(three_quarters, steps, losses)).min()
+    fall = 1 - losses[steps >= three_quarters].min() / before
     what = f"the validation loss fell by {max(fall, 0.0):.1%} in the last quarter"
     seen = f", after {passes:.3g} passes" if passes else ""
     if fall >= FALL:
