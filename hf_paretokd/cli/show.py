@@ -149,7 +149,7 @@ def results_table(rows: Sequence[ResultRow], sampled: Sequence[str] = ()) -> Tab
     members = distinct(row.member for row in rows)
     if len(sampled) > 1:
         table.caption = ", ".join(f"peer {number}: {how}" for number, how in enumerate(sampled, 1))
-    if hidden := [row.depth for row in rows if row.member not in members]:
+    elif hidden := [row.depth for row in rows if row.member not in members]:
         table.caption = f"{hidden[0]} is the teacher"
     for member in members:
         mine = {(row.pair, row.metric): row for row in rows if row.member == member}

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from hf_paretokd.cli.parser import Parser
+from hf_paretokd.cli.parser import Parser, UsageError
 from hf_paretokd.utils.choices import BAD_LINES, ENGINES, LAYOUTS, LONG, QUANTIZATIONS
 
 TEST_TEXT = """of a model outside a run, say where test text is:
@@ -126,6 +126,8 @@ def push(options: Namespace, _: list[str]) -> None:
     from hf_paretokd.runs.push import planned_uploads
     from hf_paretokd.runs.resolve import RUN, expect
 
+    if options.cards and not options.dry_run:
+        raise UsageError("--cards: prints what --dry-run would upload; give both, or neither")
     expect(options.run, RUN)
     planned = planned_uploads(options.run, options.to, options.layout, options.depths)
     if options.dry_run:

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import text_places
 from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.errors import ModelError
 from hf_paretokd.hub.students import write_students
 from hf_paretokd.methods.registry import DEFAULT, facts_of
 from hf_paretokd.models.depth import Depth
@@ -39,11 +40,15 @@ def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: 
 
     Raises:
         RecipeError: the output is, contains or lies inside the source.
-        ModelError: a depth does not fit, or a folder is in the way.
+        ModelError: a depth does not fit, a folder is in the way, or the run has several models that students are made of.
     """
     wanted = [Depth.parse(depth) for depth in depths]
     check_apart(output, [source])
-    main = next(iter(find_members(Path(source)).values()), source)
+    members = find_members(Path(source))
+    whole = [path for member, path in members.items() if member.whole]
+    if len(whole) > 1:
+        raise ModelError(f"{source}: has several models; name the one whose students are wanted: {', '.join(map(str, whole))}")
+    main = next(iter(members.values()), source)
     run = Run(source)
     recipe = optional(lambda: run.recipe) if run.layout.recipe.is_file() else None
     check_apart(output, text_places(recipe.data) if recipe else [])

@@ -942,6 +942,11 @@ CASES |= {
         (*NEW, "--evaluation.num_beams", "200"),
         ("evaluation.num_beams: 200 is more than 100",),
     ),
+    "cards of what would be uploaded at once": (
+        None,
+        ("push", "{place}/run", "--to", "anna/x", "--cards"),
+        ("--cards: prints what --dry-run would upload",),
+    ),
     # a first recipe
     "no text to begin with": (
         None,

@@ -55,6 +55,13 @@ def test_terminals_of_any_kind(trained_run, monkeypatch, kind):
     assert "3-2 peer 1" in kept.getvalue().replace("\n", " ") or "peer 1" in kept.getvalue()
 
 
+def test_students_of_several_peers_are_asked_for_by_the_peer(trained_run, tmp_path, capsys):
+    assert command("extract", trained_run, "2-2", "--output", tmp_path / "students") == 1
+    assert f"has several models; name the one whose students are wanted: {trained_run}/peers/1" in capsys.readouterr().err
+    assert not (tmp_path / "students").exists()
+    assert command("extract", trained_run / "peers" / "2", "2-2", "--output", tmp_path / "students") == 0
+
+
 def test_without_matplotlib_there_are_tables(trained_run, monkeypatch, capsys):
     kept = io.StringIO()
     monkeypatch.setattr(show, "console", Console(file=kept, width=80, markup=False))
