@@ -4,6 +4,8 @@ import resource
 import sys
 from dataclasses import dataclass
 
+import torch
+
 from hf_paretokd.bench.shapes import Shape
 from hf_paretokd.bench.steps import Options, all_in_one_step, micro_batches
 from hf_paretokd.models.depth import Depth
@@ -14,7 +16,7 @@ from hf_paretokd.utils.timing import interleaved_medians
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of an update, and gigabytes of memory that the process has had."""
+    """Seconds of an update, and gigabytes of memory: of the GPU where there is one, else of the process."""
 
     seconds: float
     gigabytes: float
@@ -33,5 +35,7 @@ def estimated(shape: Shape, max_tokens: int, repeats: int = 2) -> Estimate:
     students = [Depth(shape.layers, 2), Depth(2, 2)]
     step = all_in_one_step(shape, micro_batches(shape, max_tokens, 1), lambda: students, 0.5, options)
     seconds = interleaved_medians({"update": step}, repeats, progress=False)["update"]
+    if device.type == "cuda":
+        return Estimate(seconds, torch.cuda.max_memory_allocated() / 1e9)
     unit = 1e9 if sys.platform == "darwin" else 1e6
     return Estimate(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)

@@ -74,10 +74,9 @@ def init_options(parser: Parser) -> None:
 def init(options: Namespace, _: list[str]) -> None:
     """`paretokd init`."""
     from hf_paretokd.cli import show
-    from hf_paretokd.runs.init import find_text, planned, rules, save_recipe, written
+    from hf_paretokd.runs.init import check_recipe_place, find_text, planned, rules, save_recipe, written
 
-    if options.recipe.exists():
-        raise RecipeError(f"--recipe: {options.recipe} is there already; move it, or name another")
+    check_recipe_place(options.recipe)
     found = find_text(options.text, options.pairs)
     from hf_paretokd.bench.estimate import estimated
     from hf_paretokd.bench.shapes import Shape
@@ -113,11 +112,11 @@ def train(options: Namespace, fields: list[str]) -> None:
     expect(options.recipe, RECIPE, RUN)
     how = start_of(options)
     path, folder = Path(options.recipe), RunLayout(Path(options.recipe))
-    if folder.recipe.is_file():  # a run, wherever it lies by now
+    if path.is_dir():  # a run, wherever it lies by now
         path, fields = folder.recipe, [f"--output_dir={options.recipe}", *fields]  # another may be given
     recipe = load_recipe(path, fields)
     elsewhere = recipe.run_folder.resolve() != folder.folder.resolve()
-    if folder.recipe.is_file() and elsewhere and (how["resume"] or how["extend"]):
+    if folder.folder.is_dir() and elsewhere and (how["resume"] or how["extend"]):
         raise RecipeError(
             f"--output_dir: {options.recipe} goes on where it is; move or copy the folder, or leave --output_dir out"
         )

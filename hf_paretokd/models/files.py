@@ -54,7 +54,7 @@ def load_model(name: str | Path) -> PreTrainedModel:
         with quiet_files():
             return AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
     except Exception as error:  # transformers, safetensors and the Hub client raise many kinds for a bad checkpoint
-        raise ModelError(f"model {name}: no usable checkpoint ({first_line(error)})") from error
+        raise ModelError(f"model {name}: no usable checkpoint ({reason_of(name, error)})") from error
 
 
 def load_pickled(folder: Path) -> PreTrainedModel:
@@ -117,7 +117,7 @@ def load_config(name: str | Path) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(name)
     except Exception as error:  # as many kinds as below
-        raise ModelError(f"model {name}: no usable checkpoint ({first_line(error)})") from error
+        raise ModelError(f"model {name}: no usable checkpoint ({reason_of(name, error)})") from error
 
 
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
@@ -130,7 +130,7 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
         with quiet_files():
             return AutoTokenizer.from_pretrained(name)
     except Exception as error:  # as many kinds
-        reason = missing_part(Path(name)) or first_line(error)
+        reason = missing_part(Path(name)) or reason_of(name, error)
         raise TokenizerError(f"tokenizer {name}: cannot be loaded ({reason})") from error
 
 
@@ -201,6 +201,11 @@ def load_checkpoint(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokeni
 def first_line(error: Exception) -> str:
     """What an error says, without the advice below it."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def reason_of(name: str | Path, error: Exception) -> str:
+    """Why something cannot be loaded: what is no folder was looked for on the Hub."""
+    return first_line(error) if Path(name).exists() else f"no such folder here; on the Hub: {first_line(error)}"
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

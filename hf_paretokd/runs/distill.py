@@ -21,7 +21,7 @@ from hf_paretokd.errors import DataError, ModelError, RecipeError
 from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import check_beams, check_engine, decoder_of, translate
 from hf_paretokd.layout import LOCK, PLAN, PROVENANCE, SHARDS, distilled_shard, distilled_sides
-from hf_paretokd.models.files import load_checkpoint, model_folders
+from hf_paretokd.models.files import load_checkpoint, load_config, model_folders
 from hf_paretokd.runs.recipe import command_line_recipe
 from hf_paretokd.runs.run import run_around
 from hf_paretokd.training.identity import weights_hash
@@ -82,6 +82,7 @@ def distill(
     if max_tokens < 1:
         raise RecipeError(f"--max_tokens: {max_tokens} is not 1 or more")
     teacher, folder = one_model(model), Path(output)
+    load_config(teacher)  # whether it is there
     run = None if again else run_around(teacher, overrides)
     recipe = run.recipe if run else command_line_recipe(overrides)
     data = recipe.data

@@ -13,7 +13,7 @@ from hf_paretokd.errors import ExportError, ModelError, RecipeError
 from hf_paretokd.evaluation.proof import Proof, Sentences, prove
 from hf_paretokd.inference.ctranslate import convert
 from hf_paretokd.layout import CONVERTED_WEIGHTS, MANIFEST, PROOF
-from hf_paretokd.models.files import load_checkpoint, save_model, save_tokenizer
+from hf_paretokd.models.files import load_checkpoint, load_config, save_model, save_tokenizer
 from hf_paretokd.runs.recipe import command_line_recipe
 from hf_paretokd.runs.resolve import MODEL, expect
 from hf_paretokd.runs.run import run_around
@@ -30,6 +30,7 @@ def export_checkpoint(model: str, output: Path, quantization: str, overwrite: bo
     expect(model, MODEL)
     check_apart(output, [model])
     check_replaceable(output, overwrite)
+    load_config(model)  # whether it is there
     run = run_around(model, overrides)
     if run is None and not overrides:
         raise RecipeError(f"{model}: is in no run folder; say where test text is: --data.pairs de-en --data.data_dir …")

@@ -14,7 +14,7 @@ from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import load_checkpoint
 from hf_paretokd.models.member import Member
 from hf_paretokd.runs.cards import write_card
-from hf_paretokd.runs.run import Run, find_members, optional
+from hf_paretokd.runs.run import Run, find_members, is_run, optional
 from hf_paretokd.utils.files import check_apart
 
 
@@ -48,9 +48,9 @@ def extract_depths(source: str, depths: Sequence[str], output: Path, overwrite: 
     whole = [path for member, path in members.items() if member.whole]
     if len(whole) > 1:
         raise ModelError(f"{source}: has several models; name the one whose students are wanted: {', '.join(map(str, whole))}")
-    main = next(iter(members.values()), source)
     run = Run(source)
-    recipe = optional(lambda: run.recipe) if run.layout.recipe.is_file() else None
+    main = run.members[run.main] if is_run(run.folder) else next(iter(members.values()), source)
+    recipe = optional(lambda: run.recipe) if is_run(run.folder) else None
     check_apart(output, text_places(recipe.data) if recipe else [])
     teacher, tokenizer = load_checkpoint(main)
     method, pairs = (recipe.method, recipe.data.parsed_pairs) if recipe else ("", ())

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,9 @@ from hf_paretokd.utils.files import write_whole
 
 NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 CODE = re.compile("[a-z]{2,3}([_-][A-Za-z]{2,8})?")  # of a language, as columns are called
+SHORT = re.compile("[a-z]{2}([_-][A-Za-z]{2,8})?")  # in the first line of a TSV, which may be text as well
+PAIR = re.compile(r"([A-Za-z]\w*)-(?!\1$)[A-Za-z]\w*")  # of two languages, as folders are called
+NUMBER = "id"  # what records are numbered by, and the code of Indonesian
 INTO = "en"  # a lone pair of files is taken to be translated into it, if it is one of them
 
 
@@ -91,7 +95,7 @@ def find_text(places: Sequence[Path], wanted: Sequence[str] = ()) -> Found:
             return find_rows(places, wanted)
         place, wanted = aligned_folder(places, wanted)
     found = Found(place)
-    for pair in [LanguagePair.parse(text) for text in wanted] or pairs_in(place):
+    for pair in pairs_of(wanted) or pairs_in(place):
         folder = place / str(pair) if (place / str(pair)).is_dir() else place
         for split in NAMES:
             add_split(found, folder, pair, split)
@@ -100,6 +104,24 @@ def find_text(places: Sequence[Path], wanted: Sequence[str] = ()) -> Found:
                 files_ = f"{' or '.join(NAMES[split])}.{pair.source} and .{pair.target}, also .gz"
                 advice = "; hold some lines of the training text out" if split == "validation" else ""
                 raise DataError(f"{folder}: has no {split} text of {pair} ({files_}){advice}")
+    return checked(found)
+
+
+def pairs_of(wanted: Sequence[str]) -> list[LanguagePair]:
+    """The language pairs that are asked for, each once."""
+    return list(dict.fromkeys(map(LanguagePair.parse, wanted)))
+
+
+def checked(found: Found) -> Found:
+    """What was found, if there are lines in it.
+
+    Raises:
+        DataError: a split of a pair is empty.
+    """
+    for pair, sizes in found.sizes.items():
+        for split, lines in sizes.items():
+            if not lines:
+                raise DataError(f"{found.folder or found.splits[split]}: the {split} text of {pair} is empty")
     return found
 
 
@@ -138,7 +160,7 @@ def find_rows(files_: Sequence[Path], wanted: Sequence[str]) -> Found:
     for split in ("train", "validation"):
         if split not in found.splits:
             raise DataError(f"no {split} text: name a file with {' or '.join(NAMES[split])} in its name")
-    pairs = [LanguagePair.parse(text) for text in wanted] or [pair_of(Path(found.splits["train"]))]
+    pairs = pairs_of(wanted) or [pair_of(Path(found.splits["train"]))]
     where: dict[str, Any] = found.splits
     data = DataConfig(pairs=list(map(str, pairs)), **where)
     for split in found.splits:
@@ -146,7 +168,7 @@ def find_rows(files_: Sequence[Path], wanted: Sequence[str]) -> Found:
             counts = [len(row.target.split()) for row in open_rows(data, split, pair)]
             found.sizes.setdefault(pair, {})[split] = len(counts)
             found.words += sum(counts) * (split == "train")
-    return found
+    return checked(found)
 
 
 def pair_of(path: Path) -> LanguagePair:
@@ -172,7 +194,9 @@ def pair_of(path: Path) -> LanguagePair:
             names = first.split("\t") if kind == "tsv" else fields_of(json.loads(first))
         except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise DataError(f"{path}: its first line is no JSON object; one a line is expected") from error
-    languages = [name for name in names if CODE.fullmatch(name)]
+    languages = [name for name in names if (SHORT if kind == "tsv" else CODE).fullmatch(name)]
+    if len(languages) == 3 and NUMBER in languages:
+        languages.remove(NUMBER)
     if len(languages) != 2:
         raise DataError(
             f"{path}: says of no two columns which languages they are; say which pairs are meant, such as --pairs de-en"
@@ -214,10 +238,11 @@ def pairs_in(place: Path) -> list[LanguagePair]:
     Raises:
         DataError: there are none, or more than two languages side by side.
     """
-    inside = sorted(path.name for path in place.iterdir() if path.is_dir() and len(path.name.split("-")) == 2)
-    found = [LanguagePair.parse(name) for name in inside if all(part.isalnum() or "_" in part for part in name.split("-"))]
-    if found:
-        return found
+    inside = sorted(path.name for path in place.iterdir() if path.is_dir() and PAIR.fullmatch(path.name))
+    named = [LanguagePair.parse(name) for name in inside]
+    with_text = [pair for pair in named if any(side(place / str(pair), "train", each) for each in (pair.source, pair.target))]
+    if with_text:
+        return with_text
     training = (path.name.removesuffix(".gz") for path in place.iterdir() if path.is_file())
     languages = sorted({name.partition(".")[2] for name in training if name.startswith("train.") and name.count(".") == 1})
     if len(languages) == 2:
@@ -230,6 +255,8 @@ def pairs_in(place: Path) -> list[LanguagePair]:
         raise DataError(
             f"{place}: has training text in {', '.join(languages)}; say which pairs are meant, such as --pairs {some}"
         )
+    if named:
+        return named
     raise DataError(f"{place}: has no text (train.LANG[.gz] of two languages, or folders such as de-en with it)")
 
 
@@ -280,8 +307,8 @@ def written(plan: Plan, output: str, estimate: str = "") -> str:
     """
     found, rule = plan.found, plan.rule
     sizes = ", ".join(f"{pair} {each['train']:,}" for pair, each in found.sizes.items())
-    splits = "".join(f"  {split}: {name}\n" for split, name in found.splits.items() if split != name)
-    tested = all("test" in each for each in found.sizes.values())
+    splits = "".join(f"  {split}: {scalar(name)}\n" for split, name in found.splits.items() if split != name)
+    untested = [str(pair) for pair, each in found.sizes.items() if "test" not in each]
     validated = max(20, plan.updates // 20)
     several = len(found.sizes) > 1
     lines = [
@@ -292,7 +319,7 @@ def written(plan: Plan, output: str, estimate: str = "") -> str:
         f"method: {plan.method:<23} # one training, students of every depth; plain trains one model",
         "data:",
         f"  pairs: [{', '.join(map(str, found.sizes))}]",
-        *([f"  data_dir: {found.folder}"] if found.folder else []),
+        *([f"  data_dir: {scalar(str(found.folder))}"] if found.folder else []),
         *splits.splitlines(),
         "tokenizer:",
         f"  vocab_size: {rule['vocab_size']:<17} # for {found.pairs:,} pairs: {rule['source']}",
@@ -306,7 +333,7 @@ def written(plan: Plan, output: str, estimate: str = "") -> str:
         f"  decoder_attention_heads: {plan.heads}",
         f"  dropout: {rule['dropout']:<20} # less text is seen more often and needs more",
         "training:",
-        f"  output_dir: {output}",
+        f"  output_dir: {scalar(output)}",
         f"  max_steps: {plan.updates:<18} # about {plan.updates / plan.updates_a_pass:.0f} passes",
         f"  max_tokens: {rules()['tokens']:<17} # of an update; lower it if memory runs out, and train longer",
         f"  learning_rate: {rule['learning_rate']}",
@@ -317,9 +344,28 @@ def written(plan: Plan, output: str, estimate: str = "") -> str:
     if several:
         shown = rules()["several_pairs"]
         lines.append(f"  temperatures: {shown['temperatures']}             # {shown['source']}")
-    if not tested:
-        lines += ["evaluation:", "  splits: [validation]          # there is no test text"]
+    if untested:
+        of = f" of {', '.join(untested)}" if len(untested) < len(found.sizes) else ""
+        lines += ["evaluation:", f"  splits: [validation]          # there is no test text{of}"]
     return "\n".join(lines) + "\n"
+
+
+def scalar(text: str) -> str:
+    """A text as a value in YAML: as it is where that means the same, else in quotes."""
+    try:
+        plain = yaml.safe_load(f"- {text}") == [text]
+    except yaml.YAMLError:
+        plain = False
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def check_recipe_place(path: Path) -> None:
+    """Raises a RecipeError if no recipe can be written there; better known before the text is read."""
+    if path.exists():
+        raise RecipeError(f"--recipe: {path} is there already; move it, or name another")
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise RecipeError(f"--recipe: {path} cannot be written in {above}; name another place")
 
 
 def save_recipe(text: str, path: Path) -> None:
@@ -328,8 +374,7 @@ def save_recipe(text: str, path: Path) -> None:
     Raises:
         RecipeError: something is there already, or it cannot be written.
     """
-    if path.exists():
-        raise RecipeError(f"{path}: is there already; move it, or name another with --recipe")
+    check_recipe_place(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)

@@ -14,7 +14,7 @@ from hf_paretokd.layout import (
     StartLayout,
     checkpoint_step,
 )
-from hf_paretokd.runs.run import find_members
+from hf_paretokd.runs.run import find_members, is_run
 
 RECIPE, RUN, MODEL, EXPORT = "a recipe", "a run", "a model", "an export"  # what commands take
 HUB, OTHER = "a name on the Hub", "something else"
@@ -37,17 +37,19 @@ class Thing:
 def look(name: str) -> Thing:
     """What a name stands for, by what lies there; nothing is loaded."""
     path = Path(name)
+    if not name.strip():
+        return Thing(OTHER, "no name")
     if path.is_file():
         return Thing(RECIPE, RECIPE) if path.suffix in (".yaml", ".yml") else Thing(OTHER, "a file")
     if not path.is_dir():
         outside = name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name or path.suffix in (".yaml", ".yml")
-        return Thing(OTHER, "not there") if outside else Thing(HUB, f"no folder here, and {HUB} at best")
-    if RunLayout(path).recipe.is_file():
+        return Thing(OTHER, "not there") if outside else Thing(HUB, "no folder here")
+    if is_run(path):
         return Thing(RUN, described_run(path))
     if (path / CONVERTED_WEIGHTS).is_file():
         return Thing(EXPORT, "an export for CTranslate2")
     if (path / CONFIG).is_file():
-        around = next((each for each in list(path.resolve().parents)[:4] if RunLayout(each).recipe.is_file()), None)
+        around = next((each for each in list(path.resolve().parents)[:4] if is_run(each)), None)
         return Thing(MODEL, f"{MODEL} of the run {around}" if around else MODEL)
     if (path / IDENTITY).is_file() or ((path / TRAINER_STATE).is_file() and checkpoint_step(path.name) is not None):
         return Thing(OTHER, "a checkpoint of a training, which goes on with paretokd train RUN --resume")
@@ -55,8 +57,10 @@ def look(name: str) -> Thing:
         return Thing(OTHER, "a distilled corpus, for data.distilled_dir")
     if StartLayout(path).plan.is_file():
         return Thing(OTHER, "what paretokd shrink has made before its run")
-    if next(path.rglob(CONFIG), None):
-        return Thing(OTHER, f"a folder with models in it, such as {next(path.rglob(CONFIG)).parent}")
+    if RunLayout(path).recipe.is_file():
+        return Thing(OTHER, f"a folder with a recipe that has not been trained there, {RunLayout(path).recipe}")
+    if inside := next((each for depth in ("*", "*/*") for each in path.glob(f"{depth}/{CONFIG}")), None):
+        return Thing(OTHER, f"a folder with models in it, such as {inside.parent}")
     return Thing(OTHER, "a folder in which there is no run and no model")
 
 
@@ -67,7 +71,7 @@ def described_run(folder: Path) -> str:
     except ModelError:
         members = {}
     if not members:
-        return f"{RUN} that has no models yet"
+        return f"{RUN} that is not finished and has no models yet; paretokd train {folder} --resume goes on"
     students = [str(member.depth) for member in members if not member.whole and member.peer in (None, 1)]
     whole = ", ".join(member.folder for member in members if member.whole)
     some = ", ".join(students[:6]) + (" …" if len(students) > 6 else "")
@@ -85,4 +89,4 @@ def expect(name: str, *kinds: str) -> Thing:
     if thing.kind in kinds or (thing.kind == HUB and MODEL in kinds):
         return thing
     wanted = " or ".join(ALSO_ON_HUB.get(kind, kind) for kind in kinds)
-    raise RecipeError(f"{name}: is {thing.says}; give {wanted}")
+    raise RecipeError(f"{name or repr(name)}: is {thing.says}; give {wanted}")

@@ -124,10 +124,9 @@ class Run:
             TrainingError: there is no finished run in the folder.
         """
         if not self.layout.results.is_file():
-            raise TrainingError(
-                f"{self.folder}: no finished run ({self.layout.results.name} is missing); train it first, or paretokd evaluate "
-                f"{self.folder}"
-            )
+            trained = any(member.whole for member in find_members(self.folder))
+            further = f"evaluate {self.folder} scores its models" if trained else f"train {self.folder} --resume goes on"
+            raise TrainingError(f"{self.folder}: no finished run ({self.layout.results.name} is missing); paretokd {further}")
         return self
 
     @contextmanager
@@ -156,9 +155,7 @@ class Run:
         """
         found = find_members(self.folder)
         if not any(member.whole for member in found):
-            raise ModelError(
-                f"{self.folder}: has no teacher, model or peers yet; was the training finished? (paretokd train … --resume)"
-            )
+            raise ModelError(f"{self.folder}: has no models yet; paretokd train {self.folder} --resume goes on")
         return found
 
     @property
@@ -448,6 +445,13 @@ class Run:
             self.__dict__.pop(name, None)
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run: it holds a recipe, as many folders do, and something that a training has written."""
+    layout = RunLayout(folder)
+    written = (layout.log, layout.results, layout.trainer_state, layout.checkpoints)
+    return layout.recipe.is_file() and (any(path.exists() for path in written) or bool(find_members(folder)))
+
+
 def find_members(folder: Path) -> dict[Member, Path]:
     """The models in a run or checkpoint and their folders, as `Run.members` orders them; told by place and `config.json`."""
     found: dict[Member, Path] = {}
@@ -503,11 +507,12 @@ def run_around(path: str | Path, overrides: Sequence[str] = ()) -> Run | None:
         RecipeError: an override does not fit the recipe.
     """
     place = Path(path).resolve()
+    if not place.is_dir():  # a name on the Hub, which lies nowhere
+        return None
     kind, peer = member_place(place.parts)
     for folder in list(place.parents)[: 4 if kind == STUDENT and peer else 2]:
-        recipe = RunLayout(folder).recipe
-        if recipe.is_file():
-            return Run(folder, load_recipe(recipe, overrides, trainable=False))
+        if is_run(folder):
+            return Run(folder, load_recipe(RunLayout(folder).recipe, overrides, trainable=False))
     return None
 
 

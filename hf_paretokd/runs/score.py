@@ -22,12 +22,12 @@ from hf_paretokd.evaluation.significance import Comparison
 from hf_paretokd.evaluation.translations import write_translations
 from hf_paretokd.layout import MODEL, ORIGINAL, SOURCE
 from hf_paretokd.models.depth import Depth
-from hf_paretokd.models.files import load_checkpoint
+from hf_paretokd.models.files import load_checkpoint, load_config
 from hf_paretokd.models.member import Member
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.runs.compare import Contaminated, Unmatched, check_contamination, compare_with_baselines
 from hf_paretokd.runs.recipe import EvaluationConfig, command_line_recipe
-from hf_paretokd.runs.run import Loaded, Run
+from hf_paretokd.runs.run import Loaded, Run, run_around
 from hf_paretokd.training.callbacks import COUNTED
 from hf_paretokd.training.trainer import TranslationTrainer
 from hf_paretokd.utils.files import write_rows
@@ -90,12 +90,14 @@ def kept_outputs(run: Run, texts: Mapping[LanguagePair, ParallelText]) -> dict[M
 
 
 def score_model(name: str, overrides: Sequence[str]) -> Scores:
-    """Scores any plain checkpoint; data and evaluation fields come from the command line."""
-    recipe = command_line_recipe(overrides)
+    """Scores any plain checkpoint, on text of the command line's fields, or on that of the run in whose folder it lies."""
+    load_config(name)  # whether it is there
+    run = run_around(name, overrides)
+    recipe = run.recipe if run else command_line_recipe(overrides)
     model, tokenizer = load_checkpoint(name)
     found = recipe.directions(tokenizer, model.config)
     check_tagged(tokenizer, found.values())
-    texts = {split: load_text(recipe.data, split) for split in recipe.evaluation.splits}
+    texts = {split: run.text(split) if run else load_text(recipe.data, split) for split in recipe.evaluation.splits}
     models = {Member(MODEL, model_depth(model)): Loaded(model, tokenizer, found)}
     return score_models(models, texts, recipe.evaluation, fastest_device())
 

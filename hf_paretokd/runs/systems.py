@@ -25,6 +25,7 @@ from hf_paretokd.layout import REFERENCE, SOURCE, STUDENT, ComparisonLayout
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.prepare import described
+from hf_paretokd.runs.resolve import RUN, expect
 from hf_paretokd.runs.run import Run
 from hf_paretokd.training.identity import differences
 from hf_paretokd.utils.files import save_json
@@ -123,6 +124,7 @@ def systems_of(words: Sequence[str], baseline: str | None = None) -> tuple[list[
         system = found.setdefault(title, System(title))
         if any(same_folder(folder, run.folder) for run in system.runs):
             raise RecipeError(f"{folder}: is named twice")
+        expect(folder, RUN)
         system.runs.append(Run(folder).finished())
     for title, system in found.items():
         if baseline == title or (baseline and len(system.runs) == 1 and same_folder(baseline, system.runs[0].folder)):

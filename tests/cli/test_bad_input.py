@@ -912,7 +912,7 @@ CASES |= {
         ("text: is a folder in which there is no run and no model; give a run or a model",),
     ),
     "a comparison with nothing": (None, ("compare", "{place}/run", "{place}/nowhere"), ("nowhere' is no folder",)),
-    "a comparison of a folder": (None, ("compare", "{place}/text"), ("no finished run (results.json is missing)",)),
+    "a comparison of a folder": (None, ("compare", "{place}/text"), ("text: is a folder in which there is no run",)),
     "a comparison across texts": (
         other_test_text,
         ("compare", "{place}/run", "{place}/second"),
@@ -1004,7 +1004,7 @@ CASES |= {
         ("students: is a folder with models in it, such as", "students/2-2; give a run"),
     ),
     "a run that is not there": (None, ("report", "./nothing"), ("./nothing: is not there; give a run",)),
-    "a Hub id for a run": (None, ("report", "user/name"), ("user/name: is no folder here, and a name on the Hub at best",)),
+    "a Hub id for a run": (None, ("report", "user/name"), ("user/name: is no folder here; give a run",)),
     "shrinking what is not there": (
         None,
         shrunk("{place}/nowhere"),

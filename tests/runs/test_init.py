@@ -32,7 +32,7 @@ def test_text_is_found_as_people_keep_it(text_folder, tmp_path):
     assert found.pairs == 1800
     lines = [line for pair in ("fr-en", "bs-en") for line in (text_folder / pair / "train.en").read_text("utf-8").splitlines()]
     assert found.words == sum(len(line.split()) for line in lines)
-    assert find_text([text_folder], ["fr-en"]).pairs == 1500
+    assert find_text([text_folder], ["fr-en", "fr-en"]).pairs == 1500
     for split, name in (("train", "train"), ("validation", "dev")):
         for side in ("fr", "en"):
             packed = gzip.compress((text_folder / "fr-en" / f"{split}.{side}").read_bytes())
@@ -124,6 +124,9 @@ def test_files_are_text_too(text_folder, tmp_path, monkeypatch, kind):
         ({"train.tsv": "x\ty\n", "dev.tsv": "x\ty\n"}, r"train\.tsv: says of no two columns which languages"),
         ({"train.tsv": "de\ten\nx\ty\n", "b.tsv": "x\ty\n"}, r"b\.tsv: is of the train text, as .*train\.tsv is"),
         ({"train.tsv": "de\ten\nx\ty\n", "dev.de": "x\n"}, r"dev\.de: holds one side"),
+        ({"train.tsv": "oui\tyes\n", "dev.tsv": "non\tno\n"}, r"train\.tsv: says of no two columns which languages"),
+        ({"train.tsv": "de\ten\n", "dev.tsv": "x\ty\n"}, r"train\.tsv: the train text of de-en is empty"),
+        ({"train.de": "", "train.en": "", "dev.de": "x\n", "dev.en": "y\n"}, "the train text of de-en is empty"),
         ({"train.jsonl": "[]\n", "dev.jsonl": "[]\n"}, r"train\.jsonl: its first line is no JSON object"),
         ({"train.parquet": "x", "dev.parquet": "x"}, r"train\.parquet: not readable as parquet"),
         ({"train.de": "x\n"}, r"train\.de: name a folder with text, two files train\.LANG"),
@@ -136,6 +139,31 @@ def test_files_that_say_too_little(tmp_path, files, message):
         (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
         find_text([tmp_path / name for name in files])
+
+
+def test_columns_that_number_rows_are_no_language(tmp_path):
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.jsonl").write_text('{"id": 1, "fr": "un", "en": "one"}\n')
+    assert list(find_text([tmp_path / "train.jsonl", tmp_path / "dev.jsonl"]).sizes) == [FR_EN]
+
+
+@pytest.mark.usefixtures("_known_speed")
+def test_places_with_spaces_and_folders_without_text(text_folder, tmp_path, monkeypatch, capsys):
+    place = tmp_path / "sp ace #1: text"
+    shutil.copytree(text_folder, place)
+    for name in ("old-backup", "2-2"):
+        (place / name).mkdir()
+    for side in ("bs", "en"):
+        (place / "bs-en" / f"test.{side}").unlink()
+    monkeypatch.chdir(tmp_path)
+    assert command("init", place, "--output", "a #run") == 0
+    recipe = load_recipe("recipe.yaml")
+    assert recipe.data.pairs == ["bs-en", "fr-en"]
+    assert (recipe.data.data_dir, recipe.training_fields["output_dir"]) == (str(place), "a #run")
+    assert "there is no test text of bs-en" in (tmp_path / "recipe.yaml").read_text()
+    (tmp_path / "file").touch()
+    assert command("init", place, "--recipe", tmp_path / "file" / "recipe.yaml") == 1
+    assert "recipe.yaml cannot be written in" in capsys.readouterr().err
 
 
 def test_a_folder_stands_alone(text_folder):

@@ -194,7 +194,13 @@ def test_names_of_systems(runs, tmp_path, monkeypatch):
     systems, baseline = systems_of(["aio", "small"], "large")
     assert ([system.name for system in systems], baseline) == (["large", "aio", "small"], "large")
     (tmp_path / "a=b").mkdir()
-    with pytest.raises(TrainingError, match="no finished run"):
+    with pytest.raises(RecipeError, match="a=b: is a folder in which there is no run and no model; give a run"):
+        systems_of([str(tmp_path / "a=b")])
+    shutil.copy(tmp_path / "aio" / "recipe.yaml", tmp_path / "a=b")
+    with pytest.raises(RecipeError, match="a=b: is a folder with a recipe that has not been trained there"):
+        systems_of([str(tmp_path / "a=b")])
+    (tmp_path / "a=b" / "log.jsonl").touch()
+    with pytest.raises(TrainingError, match=r"no finished run .*; paretokd train .* --resume goes on"):
         systems_of([str(tmp_path / "a=b")])
 
 
