@@ -21,6 +21,11 @@ how it is translated (of a run: as its recipe says):
   --evaluation.baselines RUN …   to be compared with
 """
 
+CHOSEN = """without --prefer:
+  the smallest of those that are equal within noise to the best, or
+  the smallest of all if --min-bleu is the only limit
+"""
+
 # ---- evaluate
 
 
@@ -149,9 +154,10 @@ def choose_options(parser: Parser) -> None:
     parser.option("budget", "--max-mb", type=float, metavar="X", help="megabytes of weights on disk")
     parser.option("budget", "--min-bleu", type=float, metavar="X", help="BLEU in the run's results")
     parser.option("budget", "--pair", metavar="de-en", help="whose BLEU counts (default: the mean over pairs)")
-    parser.option("budget", "--prefer", choices=PREFERENCES, help="among those that fit (default: best)")
+    parser.option("budget", "--prefer", choices=PREFERENCES, help="of those that fit (default: see below)")
     parser.option("how it runs", "--engine", choices=ENGINES, default="transformers", help="that translates")
     parser.option("how it runs", "--quantization", choices=QUANTIZATIONS, default="float32", help="of CTranslate2")
+    parser.epilog = CHOSEN
 
 
 def choose(options: Namespace, _: list[str]) -> int:

@@ -15,6 +15,7 @@ from hf_paretokd.utils.files import write_whole
 TRAINING_LINES = re.compile(r"loss_teacher|loss_students|(peer\d+_)?nll")
 WIDTH, DPI, SMALL = 4.8, 220, 8  # inches, dots an inch, points of the smaller letters
 LETTERS = 60  # of a legend's line
+NAMED_LOSS = re.compile(r"(?:eval_)?(?:peer(?P<peer>\d+)_)?(?:nll|loss)(?:_(?P<what>.+))?")
 VALIDATION_LINES = re.compile(r"eval_((peer\d+_)?loss_\d+-\d+|peer\d+_loss)")  # of models; their mean has no number
 
 
@@ -174,19 +175,27 @@ def draw_differences(axes: Any, compared: Sequence[Scored], names: Sequence[str]
     axes.set_xlabel(title)
 
 
-def plot_losses(log: Sequence[Mapping[str, Any]], training: Path, validation: Path) -> None:
+def plot_losses(log: Sequence[Mapping[str, Any]], training: Path, validation: Path, best: float | None = None) -> None:
     """Cross-entropies over updates, a line for each model.
 
     Args:
         log: lines of the training log.
         training, validation: where the pictures go.
+        best: the update whose validation was best, by the figure that decided.
     """
     trained = [line for line in log if "loss" in line and "learning_rate" in line]
     plot_curves(trained, [name for name in last_names(trained) if TRAINING_LINES.fullmatch(name)], "training", training)
     validated = [line for line in log if "eval_loss" in line]
     several = [name for name in last_names(validated) if VALIDATION_LINES.fullmatch(name)]
-    best = min(validated, key=lambda line: line["eval_loss"], default={}).get("step")
     plot_curves(validated, several or ["eval_loss"], "validation", validation, best)
+
+
+def curve_name(figure: str) -> str:
+    """What a figure of the log is of: `teacher`, `students, mean`, `6-2`, `peer 1`, `peer 1, 6-2`; `model` if it says nothing."""
+    of = NAMED_LOSS.fullmatch(figure)
+    peer, what = (of["peer"], of["what"]) if of else (None, figure)
+    parts = [f"peer {peer}" if peer else "", {"students": "students, mean"}.get(what or "", what or "")]
+    return ", ".join(part for part in parts if part) or "model"
 
 
 def last_names(lines: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -212,7 +221,7 @@ def plot_curves(
             [step for step, _ in values],
             [value for _, value in values],
             color=colour,
-            label=name.removeprefix("eval_"),
+            label=curve_name(name),
             linewidth=1.3,
         )
     if best is not None:

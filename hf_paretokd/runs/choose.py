@@ -82,10 +82,9 @@ def choose(
     Args:
         candidates: at least one.
         budget: the limits.
-        prefer: `best` BLEU, `smallest` or `fastest`, ties going to the smaller and then the faster one; default: the best
-            under limits of time or size, the smallest under none but a limit of BLEU.
-        scores: on the text and its resamples, by which candidates are equal to the best within noise: of these the smallest
-            is the best choice.
+        prefer: `best` BLEU, `smallest` or `fastest`, ties going to the smaller and then the faster one; default: of those
+            equal to the best within noise the smallest, or of all the smallest under no limit but one of BLEU.
+        scores: on the text and its resamples, by which candidates are equal to the best within noise.
 
     Raises:
         ModelError: a limit is not positive, or there is no such preference.
@@ -94,6 +93,7 @@ def choose(
         limit = getattr(budget, name)
         if limit is not None and not limit > 0:
             raise ModelError(f"--{name.replace('_', '-')}: {limit} is not positive")
+    unsaid = prefer is None
     if prefer is None:
         prefer = "best" if budget.max_ms or budget.max_mb or not budget.min_bleu else "smallest"
     if prefer not in PREFERENCES:
@@ -109,7 +109,7 @@ def choose(
         return Choice(None, nearest, budget.misses(nearest))
     first = min(fitting, key=keys[prefer])
     known = {each.member: scores[each.member] for each in fitting if scores and each.member in scores}
-    if prefer != "best" or len(known) < len(fitting):
+    if not unsaid or prefer != "best" or len(known) < len(fitting):
         return Choice(first, nearest, budget.misses(nearest))
     equals = equal_to_best(known)
     chosen = min((each for each in fitting if each.member in equals), key=keys["smallest"])

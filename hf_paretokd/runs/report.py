@@ -116,7 +116,8 @@ def draw_costs(run: Run, costs: dict[Member, Cost]) -> None:
             if models:
                 plot_tradeoff(models, title, run.layout.plot(name))
     if run.log:
-        plot_losses(run.log, run.layout.plot("training"), run.layout.plot("validation"))
+        best = run.training.get("best_update")
+        plot_losses(run.log, run.layout.plot("training"), run.layout.plot("validation"), best.value if best else None)
 
 
 def differ_in_size(costs: dict[Member, Cost]) -> bool:

@@ -3,6 +3,7 @@
 import pytest
 
 from hf_paretokd.evaluation.curves import judged
+from hf_paretokd.evaluation.plots import curve_name
 
 
 def log(*losses: float) -> list[dict]:
@@ -33,3 +34,28 @@ def test_too_few_validations_say_nothing():
     assert judged([{"step": 1, "loss": 3.0}]) is None
     assert judged(log(4.0, 3.0, float("nan"), 2.2)) is None
     assert "passes" not in judged(log(4.0, 3.0, 2.5, 2.2)).finding
+
+
+def test_a_training_that_has_not_seen_all_of_its_text_was_not_long_enough():
+    flat = log(4.0, 3.0, 2.5, 2.4, 2.39, 2.38, 2.379, 2.378)
+    assert judged(flat, 0.12).finding == (
+        "undertrained: the validation loss fell by 0.1% in the last quarter, after 0.12 passes over the text"
+    )
+    assert judged(flat, 1.0).finding.startswith("long enough")
+
+
+@pytest.mark.parametrize(
+    ("figure", "name"),
+    [
+        ("loss_teacher", "teacher"),
+        ("loss_students", "students, mean"),
+        ("nll", "model"),
+        ("peer2_nll", "peer 2"),
+        ("eval_loss", "model"),
+        ("eval_loss_6-2", "6-2"),
+        ("eval_peer1_loss", "peer 1"),
+        ("eval_peer1_loss_6-2", "peer 1, 6-2"),
+    ],
+)
+def test_curves_are_called_by_what_they_are_of(figure, name):
+    assert curve_name(figure) == name

@@ -46,6 +46,7 @@ def test_of_models_that_are_equal_within_noise_the_smallest_is_the_best():
     found = choose(FAMILY, Budget(), scores=scores)
     assert (str(found.chosen.member.depth), str(found.best.member.depth)) == ("6-2", "6-6"), "1.5 ± 4 less is no difference"
     assert choose(FAMILY, Budget(max_ms=27), scores=scores).chosen.member.depth == Depth(4, 2)
+    assert choose(FAMILY, Budget(), "best", scores).chosen.member.depth == Depth(6, 6), "by BLEU alone, where that is said"
     for options in ({"prefer": "smallest"}, {"budget": Budget(min_bleu=36)}):
         found = choose(FAMILY, options.get("budget", Budget()), options.get("prefer"), scores)
         assert found.best is None
