@@ -17,6 +17,10 @@ class RecipeError(ParetoKDError):
     """A recipe file or an option has an unknown name or an impossible value."""
 
 
+class OptionError(RecipeError):
+    """A word of the command line says nothing, or has a value of the wrong type."""
+
+
 class ModelError(ParetoKDError):
     """A model, depth or checkpoint cannot be used."""
 

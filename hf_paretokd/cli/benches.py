@@ -3,17 +3,17 @@
 from argparse import Namespace
 from typing import Any
 
-from hf_paretokd.cli.parser import Parser
+from hf_paretokd.cli.parser import Parser, positive
 
-SHAPES = "iwslt, base, small or tiny"
-PARTS = "students, peers, validation, trainer, loss, memory"
+SHAPES = ("iwslt", "base", "small", "tiny")
+PARTS = ("students", "peers", "validation", "trainer", "loss", "memory")
 
 
 def step_options(parser: Parser, max_tokens: int, repeats: int) -> None:
     """What all benches of training steps share, with these defaults."""
-    parser.option("what", "--shape", default="iwslt", metavar="NAME", help=f"of the models: {SHAPES}")
-    parser.option("what", "--max_tokens", type=int, default=max_tokens, metavar="N", help="tokens of a micro-batch")
-    parser.option("what", "--repeats", type=int, default=repeats, metavar="N", help="timed turns of every step")
+    parser.option("what", "--shape", default="iwslt", choices=SHAPES, help="of the models")
+    parser.option("what", "--max_tokens", type=positive, default=max_tokens, metavar="N", help="tokens of a micro-batch")
+    parser.option("what", "--repeats", type=positive, default=repeats, metavar="N", help="timed turns of every step")
 
 
 def settings_of(options: Namespace) -> Any:
@@ -26,8 +26,8 @@ def settings_of(options: Namespace) -> Any:
 def training_options(parser: Parser) -> None:
     """Of `paretokd bench`."""
     step_options(parser, 512, 1)
-    parser.option("what", "--loss_tokens", type=int, default=4096, metavar="N", help="for the memory of the loss alone")
-    parser.option("what", "--parts", nargs="+", metavar="PART", help=f"of {PARTS} (default: all)")
+    parser.option("what", "--loss_tokens", type=positive, default=4096, metavar="N", help="for the memory of the loss alone")
+    parser.option("what", "--parts", nargs="+", choices=PARTS, help="what is measured (default: all)")
 
 
 def training(options: Namespace, _: list[str]) -> None:
@@ -55,7 +55,7 @@ def methods(options: Namespace, _: list[str]) -> None:
 def pareto_options(parser: Parser) -> None:
     """Of `paretokd bench pareto`."""
     step_options(parser, 1024, 7)
-    parser.option("what", "--updates", type=int, default=10, metavar="N", help="of an epoch, for the searches")
+    parser.option("what", "--updates", type=positive, default=10, metavar="N", help="of an epoch, for the searches")
 
 
 def pareto(options: Namespace, _: list[str]) -> None:
@@ -84,10 +84,12 @@ def serving_options(parser: Parser) -> None:
     """Of `paretokd bench serving`."""
     parser.option("what", "run", help="a finished run with students")
     parser.option("what", "--student", default="6-2", metavar="E-D", help="its depth")
-    parser.option("how", "--num_beams", type=int, default=5, metavar="N", help="beam width")
-    parser.option("how", "--sentences", type=int, default=200, metavar="N", help="of the scored text, from its start")
-    parser.option("how", "--max_tokens", type=int, default=1024, metavar="N", help="source tokens of a batch, the same for all")
-    parser.option("how", "--repeats", type=int, default=5, metavar="N", help="timed runs of each; medians are shown")
+    parser.option("how", "--num_beams", type=positive, default=5, metavar="N", help="beam width")
+    parser.option("how", "--sentences", type=positive, default=200, metavar="N", help="of the scored text, from its start")
+    parser.option(
+        "how", "--max_tokens", type=positive, default=1024, metavar="N", help="source tokens of a batch, the same for all"
+    )
+    parser.option("how", "--repeats", type=positive, default=5, metavar="N", help="timed runs of each; medians are shown")
 
 
 def serving(options: Namespace, _: list[str]) -> None:

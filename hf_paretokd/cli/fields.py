@@ -9,22 +9,26 @@ from hf_paretokd.runs.describe import described_fields
 from hf_paretokd.runs.recipe import SECTIONS
 
 
-def check_fields(words: Sequence[str], options: Iterable[str]) -> None:
+def check_fields(words: Sequence[str], options: Iterable[str], sections: Sequence[str] = ()) -> None:
     """Checks that every `--name` among some words is a field.
 
     Args:
         words: those that were no options of the command.
         options: the command's own, which may have been meant.
+        sections: whose fields mean something there; none for all.
 
     Raises:
         UsageError: one is none; says which was probably meant.
     """
-    methods = {name: registry.trainer_of(name).config_class for name in registry.method_names()}
-    training = {field.name for kind in methods.values() for field in dataclasses.fields(kind)}
-    known = {f"--{name}" for name in ("method", *training)}
-    for section, kind in {**SECTIONS, **methods}.items():
-        known |= {f"--{section}.{field.name}" for field in dataclasses.fields(kind)}
-    known |= {f"--training.{name}" for name in training}
+    kinds = {section: SECTIONS[section] for section in sections}
+    training: set[str] = set()
+    if not sections:
+        methods = {name: registry.trainer_of(name).config_class for name in registry.method_names()}
+        kinds = {**SECTIONS, **methods}
+        training = {field.name for kind in methods.values() for field in dataclasses.fields(kind)}
+    known = {f"--{section}.{field.name}" for section, kind in kinds.items() for field in dataclasses.fields(kind)}
+    known |= {f"--{prefix}{name}" for name in training for prefix in ("", "training.")}
+    known |= set() if sections else {"--method"}
     for word in words:
         name = word.partition("=")[0]
         if name.startswith("--") and name not in known:

@@ -1,22 +1,26 @@
 """The command line `paretokd`: words to calls of the library, what they return to `show`, errors to exit codes."""
 
+import io
 import logging
 import os
-import shutil
 import signal
 import sys
 import textwrap
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 
 from hf_paretokd.cli.parser import HELP, Parser, UsageError, unknown
-from hf_paretokd.errors import ParetoKDError, TrainingInterrupted
+from hf_paretokd.errors import OptionError, ParetoKDError, TrainingInterrupted
+from hf_paretokd.utils.text import screen_width
 
+VERSION = "--version"
 INTERRUPTED = 75  # the exit code of an interrupted training: EX_TEMPFAIL, try again
 MISUSED = 2  # as argparse has it
+CLOSED = 141  # as shells have it: 128 and the number of SIGPIPE
 CTRL_C = 130  # as shells have it: 128 and the number of SIGINT
 
 
@@ -81,14 +85,14 @@ COMMANDS = {
 
 def overview() -> str:
     """All commands, a line each."""
-    width = min(100, shutil.get_terminal_size().columns)
+    width = screen_width()
     lines = ["usage: paretokd COMMAND …", ""]
     for group in dict.fromkeys(command.group for command in COMMANDS.values()):
         lines.append(f"{group}:")
         for name, command in COMMANDS.items():
             if command.group == group:
                 head = f"  {name} {command.usage.partition(' --')[0]}".rstrip()
-                text = textwrap.wrap(command.summary, width - 30)
+                text = textwrap.wrap(command.summary, max(20, width - 30))
                 lines.append(f"{head:<30}{text[0]}" if len(head) < 30 else f"{head}\n{'':30}{text[0]}")
                 lines += [f"{'':30}{each}" for each in text[1:]]
         lines.append("")
@@ -109,7 +113,10 @@ def named(words: Sequence[str]) -> tuple[str, list[str]]:
     if both in COMMANDS:
         return both, list(words[2:])
     if words[0] not in COMMANDS:
-        raise UsageError(unknown("command", words[0], COMMANDS))
+        kind, known = ("option", (*HELP, VERSION)) if words[0].startswith("-") else ("command", COMMANDS)
+        raise UsageError(unknown(kind, words[0], known))
+    if any(name.startswith(f"{words[0]} ") for name in COMMANDS) and words[1:] and not words[1].startswith("-"):
+        raise UsageError(unknown("command", both, COMMANDS))
     return words[0], list(words[1:])
 
 
@@ -131,7 +138,7 @@ def run(words: Sequence[str]) -> int:
     if fields:
         from hf_paretokd.cli.fields import check_fields
 
-        check_fields(fields, parser.known)
+        check_fields(fields, parser.known, parser.sections)
     return act(options, fields) or 0
 
 
@@ -142,18 +149,52 @@ def main(words: Sequence[str] | None = None) -> int:
         words: the command and its words (default: those of the process).
     """
     words = list(sys.argv[1:] if words is None else words)
+    make_writable()
+    try:
+        code = mended(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output has had enough, such as `head`
+        silence()
+        return CLOSED
+    except OSError as error:  # of the disk: full, not to be written, a name that is too long
+        silence()
+        reason = error.strerror or str(error)
+        sys.stderr.write(f"error: {error.filename or 'the output'}: cannot be used ({reason})\n")
+        return 1
+
+
+def make_writable() -> None:
+    """Has what is printed go somewhere, also where a stream is closed or does not know a character."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (as long as the process)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def silence() -> None:
+    """What Python has not yet written of the output goes nowhere, or it would complain at the end."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def mended(words: Sequence[str]) -> int:
+    """Runs one command; its exit code, also where it ends in an error of ours."""
     if not words or words[0] in HELP:
         sys.stdout.write(f"{overview()}\n")
         return 0 if words else MISUSED
-    if words[0] == "--version":
+    if words[0] == VERSION:
         sys.stdout.write(f"{version('hf_paretokd')}\n")
         return 0
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         logging.getLogger("hf_paretokd").setLevel(logging.ERROR)
     try:
         return run(words)
-    except UsageError as error:
-        sys.stderr.write(f"error: {error} (paretokd {'' if words[0] not in COMMANDS else f'{words[0]} '}--help)\n")
+    except (UsageError, OptionError) as error:
+        asked = next((f"{name} " for name in (" ".join(words[:2]), words[0]) if name in COMMANDS), "")
+        sys.stderr.write(f"error: {error} (paretokd {asked}--help)\n")
         return MISUSED
     except ParetoKDError as error:
         from hf_paretokd.cli import show
@@ -162,9 +203,6 @@ def main(words: Sequence[str] | None = None) -> int:
         if isinstance(error, TrainingInterrupted):
             return CTRL_C if error.signal == signal.SIGINT else INTERRUPTED
         return 1
-    except BrokenPipeError:  # whoever read the output has had enough, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped by Ctrl-C\n")
         return CTRL_C

@@ -2,9 +2,10 @@
 
 import argparse
 import difflib
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
+
+from hf_paretokd.utils.text import screen_width
 
 HELP = ("-h", "--help", "--help-all")
 
@@ -17,7 +18,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
     """Help that fits the terminal, options in one column."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26, width=min(100, shutil.get_terminal_size().columns))
+        super().__init__(prog, max_help_position=26, width=screen_width())
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,6 +45,7 @@ class Parser(argparse.ArgumentParser):
         self.rare: dict[argparse.Action, str] = {}  # the help of options that --help leaves out
         self.groups: dict[str, Any] = {}
         self.known: list[str] = []  # the names of its options
+        self.greedy: list[str] = []  # those of them that take several words
 
     def option(self, group: str, *names: str, rare: bool = False, **options: Any) -> None:
         """Adds an option, or a positional argument, to a group; its default is shown where it has one, and what it may be."""
@@ -57,7 +59,9 @@ class Parser(argparse.ArgumentParser):
         if group not in self.groups:
             self.groups[group] = self.add_argument_group(group)
         action = self.groups[group].add_argument(*names, **options)
-        self.known += [name for name in names if name.startswith("-")]
+        optional = [name for name in names if name.startswith("-")]
+        self.known += optional
+        self.greedy += optional if options.get("nargs") == "+" else []
         if rare:
             self.rare[action] = action.help or ""
             action.help = argparse.SUPPRESS
@@ -79,17 +83,34 @@ class Parser(argparse.ArgumentParser):
             UsageError: a word is none of these.
         """
         if self.fields:
-            return self.parse_known_args(words)
-        options, rest = self.parse_known_intermixed_args(words)
+            return self.known_words(words, self.parse_known_args)
+        options, rest = self.known_words(words, self.parse_known_intermixed_args)
         if rest and rest[0].startswith("-"):
             raise UsageError(unknown("option", rest[0], self.known))
         if rest:
             raise UsageError(f"{rest[0]!r} is a word too many")
         return options, []
 
+    def known_words(self, words: Sequence[str], parse: Callable[..., Any]) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse parses; an option that takes all words after it is named where one of them is missing elsewhere."""
+        try:
+            return parse(words)
+        except UsageError as error:
+            greedy = [name for name in words if name in self.greedy]
+            if greedy and "required" in str(error):
+                raise UsageError(f"{error}; {greedy[0]} takes all words after it, so put it last") from error
+            raise
+
     def error(self, message: str) -> NoReturn:
         """Raises a UsageError with what argparse says."""
         raise UsageError(message)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, as the type of an option."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 1 or more")
+    return int(text)
 
 
 def unknown(kind: str, word: str, known: Iterable[str]) -> str:

@@ -1,6 +1,11 @@
 """Everything the command line prints: tables of what the library returned, and lines."""
 
-from collections.abc import Mapping, Sequence
+import io
+import shlex
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +27,7 @@ from hf_paretokd.evaluation.plots import label
 from hf_paretokd.evaluation.proof import Proof
 from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, MISSING, ResultRow, shown, with_spread
 from hf_paretokd.hub.upload import Upload
-from hf_paretokd.layout import CONVERTED_WEIGHTS, ORIGINAL
+from hf_paretokd.layout import CONVERTED_WEIGHTS, ORIGINAL, WEIGHTS
 from hf_paretokd.models.member import distinct
 from hf_paretokd.runs.choose import Budget, Candidate, Choice
 from hf_paretokd.runs.report import Report
@@ -33,7 +38,68 @@ from hf_paretokd.runs.systems import SystemComparison
 from hf_paretokd.runs.tables import models_table
 
 HEADINGS = {"sentences/s": "sent.\n/s", "million parameters": "param.\n(M)", "int8 ms": "int8\nms", "int8 MB": "int8\nMB"}
-console = Console(markup=False)  # paths and sentences may hold square brackets
+
+
+class Screen(Console):
+    """Where everything is printed; whoever reads it may have had enough, which `main` knows how to end."""
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the caller."""
+        raise BrokenPipeError
+
+
+class Unbreakable(io.TextIOBase):
+    """The output of a training, which goes on when nobody reads it any more, or there is no room left for it."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.broken = False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """That of the output."""
+        return self.file.encoding
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self.file.isatty()
+
+    def fileno(self) -> int:
+        """Its number."""
+        return self.file.fileno()
+
+    def write(self, text: str) -> int:
+        """Writes, if that can still be done."""
+        self.try_to(lambda: self.file.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Has it written now."""
+        self.try_to(self.file.flush)
+
+    def try_to(self, act: Callable[[], object]) -> None:
+        """Does something, or says once that nothing more is shown."""
+        if self.broken:
+            return
+        try:
+            act()
+        except (OSError, ValueError) as problem:
+            self.broken = True
+            warning(f"nothing more is shown: the output cannot be written ({problem}); the work goes on")
+
+
+console = Screen(markup=False)  # paths and sentences may hold square brackets
+
+
+@contextmanager
+def unbreakable() -> Iterator[None]:
+    """Work that is not stopped by an output that nobody reads: a training."""
+    before: Any = sys.stdout
+    sys.stdout = Unbreakable(before)
+    try:
+        yield
+    finally:
+        sys.stdout = before
 
 
 def line(text: str) -> None:
@@ -301,13 +367,16 @@ def members(run: Run) -> None:
 def go_on(run: Run) -> None:
     """Where the models are, and three commands to go on with."""
     folders = [member.folder for member in run.members]
-    smallest = run.folder / folders[-1]
+    smallest = min(reversed(run.members.values()), key=lambda place: (place / WEIGHTS).stat().st_size)
+    costs = run.costs[1].values() if run.costs else ()
+    budget = max(1, round(statistics.mean(cost.milliseconds for cost in costs))) if costs else 30
+    place = shlex.quote(str(run.folder))
     some = folders if len(folders) <= 3 else [folders[0], "…", folders[-1]]
     line(f"models in {run.folder}: {', '.join(some)}; to go on:")
     for text in (
-        f"choose {run.folder} --max-ms 30",
-        f"translate {smallest} FILE",
-        f"push {run.folder} --to user/name --dry-run",
+        f"choose {place} --max-ms {budget}",
+        f"translate {shlex.quote(str(smallest))} FILE",
+        f"push {place} --to user/name --dry-run",
     ):
         line(f"  paretokd {text}")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_paretokd.cli.parser import Parser
+from hf_paretokd.cli.parser import Parser, UsageError, positive
 from hf_paretokd.errors import RecipeError, TrainingInterrupted
 from hf_paretokd.layout import RunLayout
 
@@ -35,22 +35,20 @@ def start_options(parser: Parser) -> None:
     """How a training starts."""
     parser.option("start", "--resume", action="store_true", help="go on where the training was stopped")
     parser.option("start", "--overwrite", action="store_true", help="replace the run that is in the folder")
-    parser.option("start", "--extend", metavar="UPDATES", action="append", default=[], help="train a finished run longer")
+    parser.option(
+        "start", "--extend", type=positive, metavar="UPDATES", action="append", default=[], help="train a finished run longer"
+    )
 
 
 def start_of(options: Namespace) -> dict[str, Any]:
     """How a training starts, as `train_recipe` takes it.
 
     Raises:
-        RecipeError: two ways at once, or no number of updates.
+        UsageError: two ways at once.
     """
-    extend = 0
-    for number in options.extend:
-        if not number.isdecimal() or int(number) < 1:
-            raise RecipeError(f"--extend: {number!r} is not a number of further updates")
-        extend += int(number)
+    extend = sum(options.extend)
     if len(options.extend) + options.resume + options.overwrite > 1 + bool(extend and options.resume):
-        raise RecipeError("give one of --resume, --overwrite and --extend, once")
+        raise UsageError("give one of --resume, --overwrite and --extend, once")
     return {"resume": options.resume, "overwrite": options.overwrite, "extend": extend}
 
 
@@ -127,7 +125,15 @@ def train(options: Namespace, fields: list[str]) -> None:
 
 
 def train_recipe(recipe: "Recipe", resume: bool = False, overwrite: bool = False, extend: int = 0) -> "Run | None":
-    """A recipe from text to scored students; returns the run in the main process."""
+    """A recipe from text to scored students, whoever reads the output; returns the run in the main process."""
+    from hf_paretokd.cli import show
+
+    with show.unbreakable():
+        return trained(recipe, resume, overwrite, extend)
+
+
+def trained(recipe: "Recipe", resume: bool, overwrite: bool, extend: int) -> "Run | None":
+    """The same, if the output can be written."""
     from transformers import PrinterCallback, ProgressCallback
 
     from hf_paretokd.cli import show

@@ -44,7 +44,7 @@ def judged(log: Sequence[Mapping[str, Any]], passes: float | None = None) -> Ver
     before = np.append(losses[steps < three_quarters], np.interp(three_quarters, steps, losses)).min()
     fall = 1 - losses[steps >= three_quarters].min() / before
     what = f"the validation loss fell by {max(fall, 0.0):.1%} in the last quarter"
-    seen = f", after {passes:.3g} passes over the text" if passes else ""
+    seen = f", after {passes:.3g} passes" if passes else ""
     if fall >= FALL or (passes is not None and passes < 1):
         return Verdict(f"undertrained: {what}{seen}", "train longer (--extend)")
     return Verdict(f"long enough: {what}{seen}")

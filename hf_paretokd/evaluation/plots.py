@@ -191,7 +191,7 @@ def plot_losses(log: Sequence[Mapping[str, Any]], training: Path, validation: Pa
 
 
 def curve_name(figure: str) -> str:
-    """What a figure of the log is of: `teacher`, `students, mean`, `6-2`, `peer 1`, `peer 1, 6-2`; `model` if it says nothing."""
+    """What a figure of the log is of: `teacher`, `students, mean`, `6-2`, `peer 1, 6-2`; `model` if it says nothing."""
     of = NAMED_LOSS.fullmatch(figure)
     peer, what = (of["peer"], of["what"]) if of else (None, figure)
     parts = [f"peer {peer}" if peer else "", {"students": "students, mean"}.get(what or "", what or "")]

@@ -1,7 +1,6 @@
 """Every field that a recipe may have, in groups, with what it is here and what it is for."""
 
 import dataclasses
-import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from hf_paretokd.runs.fields import field_defaults
 from hf_paretokd.runs.recipe import SECTIONS, Recipe, load_recipe, method_section, override
 from hf_paretokd.training.contract import HONOURED
 from hf_paretokd.utils.docstrings import argument_texts
+from hf_paretokd.utils.text import screen_width
 
 
 def described_fields(path: str | Path | None, words: Sequence[str] = (), sections: Sequence[str] = ()) -> str:
@@ -54,7 +54,7 @@ def groups(raw: dict[str, Any], method: str, sections: Sequence[str]) -> Iterato
 def group(title: str, prefix: str, kind: type, given: dict[str, Any], names: set[str]) -> str:
     """One group: a line a field with its value, and its text below."""
     texts, defaults = argument_texts(kind), field_defaults(kind)
-    width, lines = min(100, shutil.get_terminal_size().columns), [title]
+    width, lines = screen_width(), [title]
     for field in dataclasses.fields(kind):
         if field.name not in names:
             continue

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from hf_paretokd.errors import ParetoKDError, RecipeError
+from hf_paretokd.errors import OptionError, ParetoKDError, RecipeError
 
 Section = TypeVar("Section")
 FLOAT = r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -103,7 +103,7 @@ def typed_fields(kind: type, fields: Mapping[str, Any], where: str) -> dict[str,
     for name in fields:
         if name not in hints:
             raise RecipeError(f"{where}: unknown field {name!r}{suggestion(str(name), list(hints))}")
-    return {name: typed(hints[name], name, value, where) for name, value in fields.items()}
+    return {name: typed(hints[name], name, value, f"{where}: field {name}") for name, value in fields.items()}
 
 
 @cache
@@ -122,8 +122,15 @@ def field_defaults(kind: type) -> dict[str, Any]:
     return found
 
 
-def typed(hint: Any, name: str, value: Any, where: str) -> Any:
+def typed(hint: Any, name: str, value: Any, place: str, kind: type[RecipeError] = RecipeError) -> Any:
     """A value of YAML as the type of its field; whole numbers are taken where text is expected, one value for a list of one.
+
+    Args:
+        hint: the type.
+        name: the field.
+        value: what is given.
+        place: what errors name.
+        kind: of error.
 
     Raises:
         RecipeError: it has another type.
@@ -133,9 +140,9 @@ def typed(hint: Any, name: str, value: Any, where: str) -> Any:
     for each in alternatives(hint):  # `OptimizerNames | str` and its like would take any text
         if isinstance(each, type) and issubclass(each, Enum) and isinstance(value, str) and value not in list(each):
             names = [member.value for member in each]
-            raise RecipeError(f"{where}: field {name}: {value!r} is not one of {', '.join(names)}")
+            raise kind(f"{place}: {value!r} is not one of {', '.join(names)}")
     if isinstance(value, str) and "\0" in value:
-        raise RecipeError(f"{where}: field {name}: holds a NUL character")
+        raise kind(f"{place}: holds a NUL character")
     adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     for strict, form in forms(value):
         try:
@@ -143,7 +150,7 @@ def typed(hint: Any, name: str, value: Any, where: str) -> Any:
         except ValidationError:
             continue
     quoted = "; put text in quotes" if str in alternatives(hint) and isinstance(value, bool | float) else ""
-    raise RecipeError(f"{where}: field {name}: invalid {type_name(hint)} value: {value!r}{quoted}")
+    raise kind(f"{place}: invalid {type_name(hint)} value: {value!r}{quoted}")
 
 
 def forms(value: Any) -> Iterator[tuple[bool, Any]]:
@@ -158,32 +165,33 @@ def forms(value: Any) -> Iterator[tuple[bool, Any]]:
             yield True, spelled if isinstance(form, list) else spelled[0]
 
 
-def typed_words(kind: type, name: str, words: Sequence[str], where: str) -> Any:
+def typed_words(kind: type, name: str, words: Sequence[str], option: str) -> Any:
     """The words of one command-line option as the type of its field: text where that is text, YAML where it is not.
 
     Args:
         kind: a dataclass.
         name: its field.
         words: several are a list, none stands for true.
+        option: what errors name, such as `--data.pairs`.
 
     Raises:
-        RecipeError: the field is unknown, the words do not fit its type, or there are none and it is no switch.
+        OptionError: the field is unknown, the words do not fit its type, or there are none and it is no switch.
     """
     hints = field_types(kind)
     if name not in hints:
-        raise RecipeError(f"{where}: unknown field {name!r}{suggestion(name, list(hints))}")
+        raise OptionError(f"{option}: unknown field {name!r}{suggestion(name, list(hints))}")
     types = alternatives(hints[name])
     if not words:
         if bool not in types:
-            raise RecipeError(f"{where}: field {name}: a value is missing")
+            raise OptionError(f"{option}: a value is missing")
         return True
     element = next((typing.get_args(each)[0] for each in types if typing.get_origin(each) is list), None)
     inside = element is not None and str in alternatives(element)
-    parsed = [parsed_word(word, types, str in types or inside, name) for word in words]
-    return typed(hints[name], name, parsed if len(parsed) > 1 else parsed[0], where)
+    parsed = [parsed_word(word, types, str in types or inside, option) for word in words]
+    return typed(hints[name], name, parsed if len(parsed) > 1 else parsed[0], option, OptionError)
 
 
-def parsed_word(word: str, types: Sequence[Any], text: bool, name: str) -> Any:
+def parsed_word(word: str, types: Sequence[Any], text: bool, option: str) -> Any:
     """One word: as it is where `text` is expected, but for `null` and for lists and mappings where these are possible."""
     containers = {"[": list, "{": dict}
     other = any((typing.get_origin(each) or each) is containers.get(word[:1]) for each in types)
@@ -192,7 +200,7 @@ def parsed_word(word: str, types: Sequence[Any], text: bool, name: str) -> Any:
     try:
         return read_yaml(word)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"--{name}: {word!r} is not a value in YAML or JSON") from error
+        raise OptionError(f"{option}: {word!r} is not a value in YAML or JSON") from error
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from hf_paretokd.data.languages import Direction, directions
 from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.data.tokenizer import TokenizerConfig
-from hf_paretokd.errors import RecipeError
+from hf_paretokd.errors import OptionError, RecipeError
 from hf_paretokd.hub.card import card_languages
 from hf_paretokd.inference.decoding import check_beams, check_engine
 from hf_paretokd.methods import registry
@@ -297,7 +297,7 @@ def split_overrides(words: Sequence[str]) -> list[tuple[str | None, str, list[st
     """(section, field, words) of every override; section None stands for the method.
 
     Raises:
-        RecipeError: a word belongs to none.
+        OptionError: a word belongs to none.
     """
     found: list[tuple[str | None, str, list[str]]] = []
     for word in words:
@@ -310,7 +310,7 @@ def split_overrides(words: Sequence[str]) -> list[tuple[str | None, str, list[st
         elif found and not closed:
             found[-1][2].append(word)
         else:
-            raise RecipeError(f"{word!r}: expected an override such as --max_steps 100 or --model.d_model 256")
+            raise OptionError(f"{word!r}: expected an override such as --max_steps 100 or --model.d_model 256")
     return found
 
 
@@ -318,21 +318,26 @@ def override(raw: dict[str, Any], words: Sequence[str], where: str) -> list[tupl
     """Puts command-line words into the sections of a recipe; returns (section, field) of each.
 
     Raises:
-        RecipeError: a section or a field is unknown, or a value does not fit it.
+        OptionError: a section or a field is unknown, or a value does not fit it.
+        RecipeError: the recipe's own method is unknown.
     """
     found = split_overrides(words)
-    known = ["training", *SECTIONS, *registry.method_names()]
+    methods = registry.method_names()
+    known = ["training", *SECTIONS, *methods]
     for section, _, values in found:
         if section is None:
             raw["method"] = values[0] if len(values) == 1 else values
+            if raw["method"] not in methods:
+                near = suggestion(str(raw["method"]), methods)
+                raise OptionError(f"--method: {raw['method']!r} is no method{near}")
     method = method_section(raw, where)
     for section, field, values in found:
         if section is None:
             continue
         if section not in known:
-            raise RecipeError(f"--{section}.{field}: unknown section{suggestion(section, known)}")
+            raise OptionError(f"--{section}.{field}: unknown section{suggestion(section, known)}")
         home = method if section == "training" and field in (raw.get(method) or {}) else section
         kind = SECTIONS.get(section) or registry.trainer_of(method if section == "training" else section).config_class
-        value = typed_words(kind, field, values, f"{where}: {section}")
+        value = typed_words(kind, field, values, f"--{field}" if section == "training" else f"--{section}.{field}")
         raw[home] = {**(raw.get(home) or {}), field: value}
     return [(section, field) for section, field, _ in found]

@@ -1,6 +1,12 @@
-"""Text as it is written to lines of a file."""
+"""Text as it is written to lines: of a file, of a screen."""
 
+import shutil
 import unicodedata
+
+
+def screen_width() -> int:
+    """Columns for text: those of the terminal, of which very narrow ones break lines themselves."""
+    return min(100, max(40, shutil.get_terminal_size().columns))
 
 
 def one_line(text: str) -> str:

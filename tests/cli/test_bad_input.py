@@ -265,17 +265,17 @@ CASES = {
         ("field run_name: invalid str | None value: 1.5; put text in quotes",),
     ),
     "a truth for a path": (add_training("run_name: true"), PLAIN, ("field run_name", "put text in quotes")),
-    "an optimizer that is none": (None, (*NEW, "--optim", "sgdx"), ("field optim: 'sgdx' is not one of adamw_torch",)),
+    "an optimizer that is none": (None, (*NEW, "--optim", "sgdx"), ("--optim: 'sgdx' is not one of adamw_torch",)),
     "no pairs": (write("recipe.yaml", "method: plain\n"), NEW, ("data.pairs: name at least one",)),
     "a pair twice": (None, (*NEW, "--data.pairs", "bs-en", "bs-en"), ("data.pairs: bs-en is named 2 times",)),
     "a pair that is a path": (None, (*NEW, "--data.pairs", "../../x-en"), ("language pair '../../x-en'",)),
     "a pair into itself": (None, (*NEW, "--data.pairs", "en-en"), ("language pair 'en-en'",)),
     # command line
     "a misspelt field": (None, (*NEW, "--max_stepz", "3"), ("no option or field --max_stepz; did you mean --max_steps?",)),
-    "a word for a number": (None, (*NEW, "--max_steps", "many"), ("field max_steps", "'many'")),
-    "an option without its number": (None, (*NEW, "--max_steps"), ("field max_steps: a value is missing",)),
-    "an option without its path": (None, (*NEW, "--output_dir"), ("field output_dir: a value is missing",)),
-    "a path of two words": (None, (*NEW, "--output_dir", "my", "run"), ("field output_dir: invalid str value: ['my', 'run']",)),
+    "a word for a number": (None, (*NEW, "--max_steps", "many"), ("--max_steps: invalid int value: 'many'",)),
+    "an option without its number": (None, (*NEW, "--max_steps"), ("--max_steps: a value is missing",)),
+    "an option without its path": (None, (*NEW, "--output_dir"), ("--output_dir: a value is missing",)),
+    "a path of two words": (None, (*NEW, "--output_dir", "my", "run"), ("--output_dir: invalid str value: ['my', 'run']",)),
     "an empty path": (None, (*NEW, "--output_dir", ""), ("output_dir: is empty; name a folder",)),
     "a misspelt section for a model": (
         None,
@@ -288,7 +288,7 @@ CASES = {
         ("--modle.d_model; did you mean --model.d_model?",),
     ),
     "a loose word": (None, (*NEW, "loose"), ("loose",)),
-    "an unknown method": (None, (*NEW, "--method", "magic"), ("method 'magic' is not one of",)),
+    "an unknown method": (None, (*NEW, "--method", "magic"), ("--method: 'magic' is no method (known: plain, all_in_one",)),
     "a negative weight": (None, (*NEW, "--kd_weight", "-1"), ("kd_weight: -1.0",)),
     "label smoothing of one": (None, (*NEW, "--label_smoothing_factor", "1"), ("label_smoothing_factor: 1.0 is out of range",)),
     "a temperature of zero": (None, (*NEW, "--temperatures", "0"), ("temperatures: 0 is not positive",)),
@@ -382,7 +382,7 @@ CASES = {
         ("no: is not there; give a run",),
     ),
     "evaluating nothing": (None, ("evaluate", "{place}/no", *EVALUATE[2:]), ("no: is not there; give a run or a model",)),
-    "an unknown bench shape": (None, ("bench", "--shape", "huge"), ("--shape: 'huge'",)),
+    "an unknown bench shape": (None, ("bench", "--shape", "huge"), ("--shape: invalid choice: 'huge'",)),
     # checkpoints, tokenizers, configurations
     "cut weights": (
         write("run/teacher/model.safetensors", lambda all_: all_[:900]),
@@ -685,9 +685,9 @@ CASES |= {
     "no further updates": (
         None,
         ("train", "{place}/run", "--extend", "0"),
-        ("--extend: '0' is not a number of further updates",),
+        ("--extend: '0' is not 1 or more",),
     ),
-    "fewer updates": (None, ("train", "{place}/run", "--extend=-2"), ("--extend: '-2' is not a number",)),
+    "fewer updates": (None, ("train", "{place}/run", "--extend=-2"), ("--extend: '-2' is not 1 or more",)),
     "a finished run": (None, ("train", "{place}/run", "--resume"), ("holds a finished run",)),
     "data skipped twice": (None, (*NEW, "--ignore_data_skip", "false"), ("ignore_data_skip: must stay on",)),
 }

@@ -203,7 +203,7 @@ def test_the_bench_of_peers_prints_ratios(monkeypatch, capsys):
     printed = capsys.readouterr().out
     for text in ("peer update, all α > 0 / plain step", "1.33", "trial updates / updates", "validations of one search"):
         assert text in printed
-    assert run(monkeypatch, "bench", "pareto", "--shape", "huge") == 1
+    assert run(monkeypatch, "bench", "pareto", "--shape", "huge") == 2
 
 
 def test_the_bench_of_options_prints_ratios(monkeypatch, capsys):

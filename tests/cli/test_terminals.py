@@ -1,8 +1,11 @@
 """Narrow terminals, dumb ones, no matplotlib, several processes: everything is still said, and nothing else."""
 
 import contextlib
+import errno
 import io
 import logging
+import re
+import sys
 
 import pytest
 from commands import TINY, command
@@ -79,3 +82,76 @@ def test_of_several_processes_the_first_one_speaks(monkeypatch, tmp_path):
     assert command("train", tmp_path / "none.yaml") == 1
     assert not logging.getLogger("hf_paretokd.training.arguments").isEnabledFor(logging.WARNING)
     ours.setLevel(logging.NOTSET)
+
+
+class Full(io.TextIOWrapper):
+    """An output that can be written for a while."""
+
+    def __init__(self, lines: int, problem: OSError) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8")
+        self.left, self.problem = lines, problem
+
+    def write(self, text):
+        if not self.left:
+            raise self.problem
+        self.left -= 1
+        return super().write(text)
+
+
+@pytest.mark.parametrize("problem", [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError(errno.ENOSPC, "No space left")])
+def test_a_training_goes_on_when_nobody_reads_it(trained_run, monkeypatch, tmp_path, capsys, problem):
+    words = ["--method", "plain", "--output_dir", str(tmp_path / "run"), "--data.pairs", "fr-en"]
+    monkeypatch.setattr(sys, "stdout", Full(2, problem))
+    assert command("train", trained_run.parent / "recipe.yaml", *TINY, *words) == 0
+    assert (tmp_path / "run" / "results.json").is_file()
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert capsys.readouterr().err.count("nothing more is shown: the output cannot be written") == 1
+    monkeypatch.setattr(sys, "stdout", Full(0, problem))
+    assert command("students", tmp_path / "run") == (141 if isinstance(problem, BrokenPipeError) else 1)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help-all"], ["choose", "--help"]])
+def test_help_on_any_screen(words, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "5")
+    assert command(*words) == 0
+    assert capsys.readouterr().out
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    assert command(*words) == 0
+    assert b"paretokd" in narrow.buffer.getvalue()
+    monkeypatch.setattr(sys, "stdout", None)
+    assert command(*words) == 0
+
+
+def test_what_the_disk_refuses_is_one_line(trained_run, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    student = trained_run / "peers" / "1" / "students" / "2-2"
+    for words in (
+        ("demo", "--folder", tmp_path / "file"),
+        ("extract", student, "2-2", "--output", tmp_path / "file" / "students"),
+        ("extract", student, "2-2", "--output", tmp_path / ("long" * 80)),
+    ):
+        assert command(*words) == 1
+        error = capsys.readouterr().err
+        assert re.search(r"error: .*: cannot be (used|written) \(", error), words
+        assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--versio"], "no option --versio; did you mean --version?"),
+        (["bench", "serv"], "no command bench serv; did you mean bench serving? (paretokd bench --help)"),
+        (
+            ["bench", "serving", "run", "--studnt", "2-2"],
+            "no option --studnt; did you mean --student? (paretokd bench serving",
+        ),
+        (["init", "--pairs", "fr-en", "train.tsv"], "--pairs takes all words after it, so put it last"),
+        (["evaluate", "run", "--model.d_model", "4"], "no option or field --model.d_model"),
+        (["bench", "methods", "--repeats", "0"], "--repeats: '0' is not 1 or more"),
+    ],
+)
+def test_words_that_say_nothing(words, message, capsys):
+    assert command(*words) == 2
+    assert message in capsys.readouterr().err

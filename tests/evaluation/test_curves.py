@@ -39,7 +39,7 @@ def test_too_few_validations_say_nothing():
 def test_a_training_that_has_not_seen_all_of_its_text_was_not_long_enough():
     flat = log(4.0, 3.0, 2.5, 2.4, 2.39, 2.38, 2.379, 2.378)
     assert judged(flat, 0.12).finding == (
-        "undertrained: the validation loss fell by 0.1% in the last quarter, after 0.12 passes over the text"
+        "undertrained: the validation loss fell by 0.1% in the last quarter, after 0.12 passes"
     )
     assert judged(flat, 1.0).finding.startswith("long enough")
 

@@ -154,11 +154,11 @@ def test_values_that_do_not_fit(name, text, message):
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
-        ("count", [], "field count: a value is missing"),
-        ("text", [], "field text: a value is missing"),
-        ("text", ["a", "b"], "field text: invalid str value"),
-        ("count", ["true"], "field count: invalid int value"),
-        ("names", ["[a"], r"--names: '\[a' is not a value in YAML or JSON"),
+        ("count", [], "recipe: a value is missing"),
+        ("text", [], "recipe: a value is missing"),
+        ("text", ["a", "b"], "recipe: invalid str value"),
+        ("count", ["true"], "recipe: invalid int value"),
+        ("names", ["[a"], r"recipe: '\[a' is not a value in YAML or JSON"),
     ],
 )
 def test_words_that_do_not_fit(name, words, message):

@@ -179,8 +179,8 @@ def test_an_extension_that_was_cut_off_goes_on_and_is_made_once(unfinished, tmp_
 
 @pytest.mark.parametrize("number", ["0", "-3", "two", "1.5", ""])
 def test_an_extension_is_a_number_of_updates(unfinished, monkeypatch, capsys, number):
-    assert run(monkeypatch, "train", unfinished / "run", f"--extend={number}") == 1
-    assert f"--extend: {number!r} is not a number of further updates" in capsys.readouterr().err.replace("\n", " ")
+    assert run(monkeypatch, "train", unfinished / "run", f"--extend={number}") == 2
+    assert f"--extend: {number!r} is not 1 or more" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_a_resume_without_a_checkpoint_says_where_it_starts(recipe_file, monkeypatch):

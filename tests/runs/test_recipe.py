@@ -124,11 +124,11 @@ def test_overrides_reach_every_section(recipe_file):
     ("words", "message"),
     [
         (["--max_stepz", "5"], r"unknown field 'max_stepz' \(did you mean 'max_steps'"),
-        (["--max_steps", "many"], "field max_steps: invalid int value"),
+        (["--max_steps", "many"], "--max_steps: invalid int value"),
         (["--modle.d_model", "5"], r"unknown section \(did you mean 'model'"),
         (["--model.width", "5"], "unknown field 'width'"),
         (["--model.d_model", "33"], "33 is not a multiple"),
-        (["--method", "magic"], "method 'magic' is not one of plain, all_in_one"),
+        (["--method", "magic"], "--method: 'magic' is no method"),
         (["--kd_weight", "-2"], "kd_weight: -2.0 is not 0 or more"),
         (["--candidates", "[unclosed"], "not a value in YAML"),
         (["loose"], "expected an override"),
