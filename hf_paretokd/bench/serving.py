@@ -36,7 +36,8 @@ def bench_serving(
     check_beams(num_beams)
     member = Member("student", Depth.parse(student))
     if member not in run.members:
-        raise ModelError(f"{run.folder}: has no student {student}")
+        there = [str(each.depth) for each in run.members if each.kind == "student" and not each.peer] or ["none"]
+        raise ModelError(f"{run.folder}: has no student {student}; there are {', '.join(there)}")
     (teacher, tokenizer), (model, _) = run.load(run.main), run.load(member)
     limit = usable_length(teacher.config, tokenizer)
     found = run.source_ids()

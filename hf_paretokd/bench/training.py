@@ -68,7 +68,7 @@ def mean_over_draws(draws: Draws, steps: dict[str, Step], plain: Step, repeats: 
     for step in (*steps.values(), plain):
         step()
     for _ in range(repeats):
-        for place in tqdm(range(len(draws.all)), desc="draws", leave=False):
+        for place in tqdm(range(len(draws.all)), desc="draws", leave=False, disable=None):
             draws.place = place
             for name, step in steps.items():
                 found[name][place].append(timed(step))

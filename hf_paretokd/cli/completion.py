@@ -12,7 +12,7 @@ SHELLS = ("bash", "zsh", "tcsh")
 
 def completion_options(parser: Parser) -> None:
     """Of `paretokd completion`."""
-    parser.option("what", "shell", choices=SHELLS, help='such as: eval "$(paretokd completion bash)"; one of')
+    parser.option("what", "shell", metavar="SHELL", choices=SHELLS, help='such as: eval "$(paretokd completion bash)"; one of')
 
 
 def completion(options: Namespace, _: list[str]) -> None:
@@ -24,13 +24,21 @@ def completion(options: Namespace, _: list[str]) -> None:
 
 def whole_parser() -> argparse.ArgumentParser:
     """All commands with all their options, as argparse knows them."""
+    from hf_paretokd.cli.fields import known_fields
     from hf_paretokd.cli.main import COMMANDS
 
     root: Any = argparse.ArgumentParser("paretokd")
-    commands = root.add_subparsers(parser_class=parser_of)  # its type wants a class
+    kinds: dict[str, Any] = {"": root.add_subparsers(parser_class=parser_of)}  # of commands; its type wants a class
+    parsers: dict[str, Any] = {}
     for name, command in COMMANDS.items():
-        if " " not in name:  # kinds of a command are words of it
-            command.load()[0](commands.add_parser(name, help=command.summary))
+        above, _, kind = name.rpartition(" ")
+        if above not in kinds:
+            kinds[above] = parsers[above].add_subparsers(parser_class=parser_of)
+        parsers[name] = kinds[above].add_parser(kind, help=command.summary)
+        command.load()[0](parsers[name])
+        for field in known_fields(parsers[name].sections) if parsers[name].fields else ():
+            if field not in parsers[name].known:
+                parsers[name].add_argument(field)
     return root
 
 

@@ -17,6 +17,7 @@ from hf_paretokd.data.corpus import ParallelText
 
 if TYPE_CHECKING:
     from hf_paretokd.runs.prepare import Prepared
+    from hf_paretokd.runs.recipe import Recipe
     from hf_paretokd.training.trainer import TranslationTrainer
 
 FIRST = 10  # updates after which the time that is left can be told
@@ -212,6 +213,7 @@ def opening_box(prepared: "Prepared", trainer: "TranslationTrainer") -> Panel:
     rows = {
         "models": models,
         "text": described_text(prepared.texts["train"]),
+        "pieces": described_vocabulary(len(prepared.tokenizer), recipe),
         "updates": f"{args.max_steps:,}, each of {tokens:,} tokens; {passes:.1f} passes{stages}",
         "on": f"{device}, {precision}{processes}",
         "folder": str(folder),
@@ -223,6 +225,14 @@ def opening_box(prepared: "Prepared", trainer: "TranslationTrainer") -> Panel:
     for name, text in rows.items():
         grid.add_row(name, Text(text))
     return Panel(grid, title=recipe.trainer_class.facts.title, title_align="left", expand=False)
+
+
+def described_vocabulary(entries: int, recipe: "Recipe") -> str:
+    """How many entries there are; of a new tokenizer also why these are fewer than were asked for."""
+    taken = recipe.tokenizer.from_pretrained or recipe.model.checkpoint or recipe.trainer_class.sources(recipe.training)
+    asked, made = recipe.tokenizer.vocab_size, not taken
+    fewer = f"; {asked:,} were asked for, and the text has no more pieces" if made and entries < asked else ""
+    return f"vocabulary of {entries:,}{fewer}"
 
 
 def cpu_threads() -> str:

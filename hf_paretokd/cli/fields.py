@@ -20,19 +20,24 @@ def check_fields(words: Sequence[str], options: Iterable[str], sections: Sequenc
     Raises:
         UsageError: one is none; says which was probably meant.
     """
+    known = known_fields(sections)
+    for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("--") and name not in known:
+            raise UsageError(unknown("option or field", name, [*options, *known]))
+
+
+def known_fields(sections: Sequence[str] = ()) -> list[str]:
+    """The fields of some sections as options, of all and of the training if none are named."""
     kinds = {section: SECTIONS[section] for section in sections}
     training: set[str] = set()
     if not sections:
         methods = {name: registry.trainer_of(name).config_class for name in registry.method_names()}
         kinds = {**SECTIONS, **methods}
         training = {field.name for kind in methods.values() for field in dataclasses.fields(kind)}
-    known = {f"--{section}.{field.name}" for section, kind in kinds.items() for field in dataclasses.fields(kind)}
-    known |= {f"--{prefix}{name}" for name in training for prefix in ("", "training.")}
-    known |= set() if sections else {"--method"}
-    for word in words:
-        name = word.partition("=")[0]
-        if name.startswith("--") and name not in known:
-            raise UsageError(unknown("option or field", name, [*options, *known]))
+    found = [f"--{section}.{field.name}" for section, kind in kinds.items() for field in dataclasses.fields(kind)]
+    found += [f"--{prefix}{name}" for prefix in ("", "training.") for name in sorted(training)]
+    return found if sections else ["--method", *found]
 
 
 def all_fields(words: Sequence[str], sections: Sequence[str] = ()) -> str:

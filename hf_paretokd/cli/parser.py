@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         text, default = options.get("help", ""), options.get("default")
         if choices := options.get("choices"):
             text = options["help"] = f"{text}: {', '.join(choices)}"
-            options["metavar"] = "NAME"
+            options.setdefault("metavar", "NAME")
         if default not in (None, False, [], ()) and "default" not in text:
             shown = " ".join(map(str, default)) if isinstance(default, list) else default
             options["help"] = f"{text} (default: {shown})"

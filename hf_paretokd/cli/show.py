@@ -23,9 +23,9 @@ from hf_paretokd.data.sampling import SamplingRow
 from hf_paretokd.evaluation.bootstrap import Difference
 from hf_paretokd.evaluation.curves import Verdict
 from hf_paretokd.evaluation.latency import Protocol
-from hf_paretokd.evaluation.plots import label
+from hf_paretokd.evaluation.plots import can_plot, label
 from hf_paretokd.evaluation.proof import Proof
-from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, MISSING, ResultRow, shown, with_spread
+from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, MISSING, ResultRow, shown, signed, with_spread
 from hf_paretokd.hub.upload import Upload
 from hf_paretokd.layout import CONVERTED_WEIGHTS, ORIGINAL, WEIGHTS
 from hf_paretokd.models.member import distinct
@@ -37,6 +37,7 @@ from hf_paretokd.runs.shrunk import Shrunk
 from hf_paretokd.runs.systems import SystemComparison
 from hf_paretokd.runs.tables import models_table
 
+NO_PLOTS = "no plots: matplotlib is missing (pip install 'hf_paretokd[plot]')"
 HEADINGS = {"sentences/s": "sent.\n/s", "million parameters": "param.\n(M)", "int8 ms": "int8\nms", "int8 MB": "int8\nMB"}
 
 
@@ -288,7 +289,7 @@ def comparison(found: SystemComparison, written: Sequence[Path]) -> None:
             each.system,
             each.model,
             f"{each.score.value:.1f} ± {(each.score.high - each.score.low) / 2:.1f}",
-            signed(test) if test else "",
+            with_interval(test) if test else "",
             MISSING if each.adjusted is None else f"{each.adjusted:.3f}",
             *([f"{won[0]}–{lost[0]} ({won[1]}–{lost[1]})" if each.by_pair else ""] if several else []),
             MISSING if each.cost is None else f"{each.cost:.3g}" if found.axis == "cost" else f"{each.cost:,.0f}",
@@ -308,13 +309,15 @@ def comparison(found: SystemComparison, written: Sequence[Path]) -> None:
         line(f"resolved here: differences of {found.resolution:.1f} {metric}; intervals are 95 %, by bootstrap over sentences")
     if len(set(found.machines)) > 1:
         line(f"trained on different machines or versions: {' | '.join(found.machines)}")
+    if not can_plot():
+        line(NO_PLOTS)
     for path in written:
         line(str(path))
 
 
-def signed(test: Difference) -> str:
+def with_interval(test: Difference) -> str:
     """`+0.8 [+0.3, +1.3]`."""
-    return f"{test.value:+.1f} [{test.low:+.1f}, {test.high:+.1f}]".replace("-", "−")
+    return f"{signed(test.value)} [{signed(test.low)}, {signed(test.high)}]"
 
 
 def pairs_of_systems(found: SystemComparison, pairs: Sequence[str]) -> Table:
@@ -332,7 +335,7 @@ def pairs_of_systems(found: SystemComparison, pairs: Sequence[str]) -> Table:
 def report(found: Report) -> None:
     """Where the report and its pictures are."""
     if found.without_plots:
-        console.print("no plots: matplotlib is missing (pip install 'hf_paretokd[plot]')")
+        line(NO_PLOTS)
     for path in found.pictures:
         line(str(path))
     if found.page:
@@ -355,7 +358,7 @@ def members(run: Run) -> None:
     found = models_table(run, costs[1] if costs else {})
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{run.split} text of {common_side(run.pairs)}")
     for number, heading in enumerate(found.headings):
-        table.add_column(HEADINGS.get(heading, heading), justify="right" if number else "left")
+        table.add_column(HEADINGS.get(heading, heading), justify="right" if number else "left", overflow="fold")
     for row in found.rows:
         table.add_row(*row.cells, style="bold" if row.best else None)
     console.print(table)

@@ -22,12 +22,13 @@ OFTEN = """fields of the recipe that are given most often:
   --output_dir DIR        the run's folder
   --data.pairs de-en …    language pairs
   --data.data_dir DIR     folder with PAIR/SPLIT.LANG[.gz]
-  --method NAME           all_in_one, plain, pareto_mutual, pareto_all_in_one …
-  --max_steps N           updates
-  --max_tokens N          tokens of a micro-batch; lower it if memory runs out
-  --learning_rate X       peak rate
-  --model.dropout X       share of activations that are dropped
-  --seed N                of everything random
+  --method NAME           all_in_one (default), plain, pareto_mutual …
+  --max_steps N           updates (default: as --num_train_epochs 3 needs)
+  --max_tokens N          tokens of a micro-batch (default: 4096); lower it if
+                          memory runs out
+  --learning_rate X       peak rate (default: 0.0005)
+  --model.dropout X       share of activations that are dropped (default: 0.1)
+  --seed N                of everything random (default: 42)
 """
 
 

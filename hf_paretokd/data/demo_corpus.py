@@ -56,7 +56,7 @@ def write_demo_corpus(
     phrases = Phrases([*sizes, target])
     taken: set[str] = set()
     kept = {split: phrases.draw(count, target, taken, seed, split) for split, count in held_out.items()}
-    with tqdm(total=sum(sizes.values()), desc="writing phrases", unit=" phrases", leave=False) as bar:
+    with tqdm(total=sum(sizes.values()), desc="writing phrases", unit=" phrases", leave=False, disable=None) as bar:
         for language, size in sizes.items():
             place = folder / f"{language}-{target}"
             place.mkdir(parents=True, exist_ok=True)

@@ -115,7 +115,9 @@ def encoded_columns(
 ) -> Iterator[dict[str, pyarrow.ListArray]]:
     """`input_ids` and `labels` of rows as the tokenizer gives them at inference, with a progress bar on long texts."""
     batches = BatchEncoder(tokenizer, direction.before) if BatchEncoder.suits(tokenizer) else None
-    with tqdm(total=len(text), desc=f"tokenising {text.pair} {text.split}", disable=len(text) < 5000, leave=False) as bar:
+    with tqdm(
+        total=len(text), desc=f"tokenising {text.pair} {text.split}", disable=True if len(text) < 5000 else None, leave=False
+    ) as bar:
         for start in range(0, len(text), CHUNK):
             sources, targets = (side[start : start + CHUNK] for side in (text.sources, text.targets))
             if batches:

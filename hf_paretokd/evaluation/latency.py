@@ -87,7 +87,7 @@ def measure_latencies(translators: Mapping[Member, Translator], num_beams: int) 
     """
     found: dict[Member, list[float]] = {member: [] for member in translators}
     sentences = min(len(each.sources) for each in translators.values())
-    for row in tqdm(range(sentences), desc="latency", unit=" sentences", leave=False):
+    for row in tqdm(range(sentences), desc="latency", unit=" sentences", leave=False, disable=None):
         actions = {member: partial(translate_one, each, row, num_beams) for member, each in translators.items()}
         for member, seconds in interleaved_medians(actions, TURNS, progress=False).items():
             found[member].append(1000 * seconds)

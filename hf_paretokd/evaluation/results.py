@@ -176,6 +176,11 @@ def shown(row: ResultRow | None, digits: int = 1, unit: float = 1.0) -> str:
     return MISSING if row is None else f"{row.value / unit:.{digits}f}"
 
 
+def signed(value: float) -> str:
+    """A difference with its sign, to a tenth: `+0.8`, `−1.2`, `+0.0`."""
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+
+
 def with_spread(row: ResultRow | None) -> str:
     """A score with half its 95 % interval: `35.7 ± 1.2`; a dash where there is none."""
     if row is None or row.low is None or row.high is None:

@@ -95,7 +95,7 @@ def push(
     api = HfApi(token=token)
     done: list[str] = []
     made: set[str] = set()
-    for upload in (bar := tqdm(uploads, desc="pushing", unit=" models")):
+    for upload in (bar := tqdm(uploads, desc="pushing", unit=" models", disable=None)):
         bar.set_postfix_str(upload.name)
         try:
             if upload.repository not in made:

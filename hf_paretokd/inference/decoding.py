@@ -111,7 +111,9 @@ def decode_all(
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     cuts = [*cut_sorted([len(ids[index]) for index in order], max_tokens), len(ids)]
     output: list[list[int]] = [[] for _ in ids]
-    with tqdm(total=len(ids), desc=description, disable=description is None, leave=False, unit=" sentences") as bar:
+    with tqdm(
+        total=len(ids), desc=description, disable=True if description is None else None, leave=False, unit=" sentences"
+    ) as bar:
 
         def finish(rows: Sequence[int], found: Iterable[Sequence[int]]) -> None:
             for row, tokens in zip(rows, found, strict=True):

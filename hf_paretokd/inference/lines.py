@@ -10,7 +10,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -25,6 +24,7 @@ from hf_paretokd.layout import CONFIG, CONVERTED_WEIGHTS
 from hf_paretokd.models.files import check_vocabulary, load_model, load_tokenizer, usable_length
 from hf_paretokd.utils.files import check_apart, load_json
 from hf_paretokd.utils.machine import fastest_device, moved
+from hf_paretokd.utils.progress import Progress
 from hf_paretokd.utils.text import cleaned, one_line
 
 NAMED = 20  # bad lines that are named; the others are counted
@@ -233,9 +233,11 @@ def translate_file(
         check_apart(output, ("/dev/stdin" if source in (None, STANDARD) else source, model))
         check_free(output, overwrite)
     with ExitStack() as stack:
+        if source in (None, STANDARD) and sys.stdin and sys.stdin.isatty():
+            sys.stderr.write("a line of text, then Enter; Ctrl-D ends\n")
         lines, total = open_source(source)
         translator = line_translator(model, **options)
-        bar = stack.enter_context(tqdm(total=total, unit=" lines", desc="translating", file=sys.stderr))
+        bar = stack.enter_context(Progress(total, unit=" lines", desc="translating"))
         made = translator.translate(lines, buffer, source_name(source))
         first = list(islice(made, 1))
         sink = stack.enter_context(open_sink(output))

@@ -1,6 +1,7 @@
 """Every field that a recipe may have, in groups, with what it is here and what it is for."""
 
 import dataclasses
+import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,7 +35,8 @@ def described_fields(path: str | Path | None, words: Sequence[str] = (), section
     else:
         recipe: Recipe = load_recipe(path, words, trainable=False)
         raw, method = recipe.raw, recipe.method
-    return "\n\n".join(text for text in groups(raw, method, sections) if text)
+    head = f"every field with what it is in {path}:" if path else "every field with its default, if it has one:"
+    return "\n\n".join((head, *(text for text in groups(raw, method, sections) if text)))
 
 
 def groups(raw: dict[str, Any], method: str, sections: Sequence[str]) -> Iterator[str]:
@@ -51,6 +53,13 @@ def groups(raw: dict[str, Any], method: str, sections: Sequence[str]) -> Iterato
     yield group("training, of the Trainer: --FIELD", "--", kind, given, theirs & set(HONOURED))
 
 
+def write_value(value: Any) -> str:
+    """A value as it is given on the command line."""
+    if isinstance(value, list):
+        return " ".join(map(write_value, value))
+    return str(value).lower() if isinstance(value, bool) else json.dumps(value) if isinstance(value, dict) else str(value)
+
+
 def group(title: str, prefix: str, kind: type, given: dict[str, Any], names: set[str]) -> str:
     """One group: a line a field with its value, and its text below."""
     texts, defaults = argument_texts(kind), field_defaults(kind)
@@ -59,7 +68,7 @@ def group(title: str, prefix: str, kind: type, given: dict[str, Any], names: set
         if field.name not in names:
             continue
         value = given.get(field.name, defaults[field.name])
-        shown = "" if value in (None, [], {}) else f" {value}"
+        shown = "" if value in (None, [], {}) else f" {write_value(value)}"
         text = " ".join((texts.get(field.name) or field.metadata.get("help", "")).split())
         lines.append(f"  {prefix}{field.name}{shown}")
         lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import DataConfig, clean, load_text, text_places
@@ -27,6 +26,7 @@ from hf_paretokd.runs.run import run_around
 from hf_paretokd.training.identity import weights_hash
 from hf_paretokd.utils.files import check_apart, checksum, claimed, save_json, typed_json, write_whole
 from hf_paretokd.utils.machine import described, fastest_device, moved
+from hf_paretokd.utils.progress import Progress
 from hf_paretokd.utils.text import one_line
 
 SHARD = 1000  # sentences that are translated together; a kill costs no more
@@ -255,18 +255,18 @@ def translate_shards(
     max_tokens: int,
 ) -> Iterator[float]:
     """Translates the shards that are not there yet, each into a file of its own; yields the seconds that each took."""
-    total = sum(len(found.lines) for found in sources.values())
-    with tqdm(total=total, unit=" sentences", desc="distilling", smoothing=0.05) as bar:
-        for pair, found in sources.items():
-            for number, start in enumerate(range(0, len(found.lines), SHARD)):
-                part, path = found.texts[start : start + SHARD], distilled_shard(folder, str(pair), number)
-                bar.set_postfix_str(str(pair), refresh=False)
-                if path.is_file():
-                    bar.initial += len(part)  # so that the estimate is of what was translated now
-                    bar.update(len(part))
-                    continue
+    shards = [
+        (found.direction, found.texts[start : start + SHARD], distilled_shard(folder, str(pair), number))
+        for pair, found in sources.items()
+        for number, start in enumerate(range(0, len(found.lines), SHARD))
+    ]
+    there = sum(len(part) for _, part, path in shards if path.is_file())
+    total = sum(len(part) for _, part, _ in shards)
+    with Progress(total, initial=there, unit=" sentences", desc="distilling", smoothing=0.05) as bar:
+        for direction, part, path in shards:
+            if not path.is_file():
                 begun = time.monotonic()
-                made = translate(model, tokenizer, part, num_beams, max_tokens, None, decoder, found.direction)
+                made = translate(model, tokenizer, part, num_beams, max_tokens, None, decoder, direction)
                 write_whole(path, "".join(f"{one_line(line)}\n" for line in made))
                 bar.update(len(part))
                 yield time.monotonic() - begun

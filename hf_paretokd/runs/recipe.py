@@ -242,6 +242,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), trainable: bool
             raise RecipeError(f"{path}: section {name!r} must be a mapping of fields")
     pairs = (raw.get("data") or {}).get("pairs") or ()
     overridden = override(raw, overrides, where or str(path))
+    if not trainable and ("data", "pairs") in overridden and isinstance(raw.get("evaluation"), dict):  # of other pairs
+        grouped = [pair for pair in raw["evaluation"].get("high_resource") or () if pair in raw["data"]["pairs"]]
+        if ("evaluation", "high_resource") not in overridden:
+            raw["evaluation"] = {**raw["evaluation"], "high_resource": grouped or None}
     recipe = build_recipe(raw, where or str(path), trainable)
     recipe.overridden = overridden
     if not trainable and isinstance(pairs, list):

@@ -73,7 +73,7 @@ def draw_run(run: Run) -> tuple[list[Path], bool]:
     if points:
         write_frontier(points, split, "bleu", run.layout.frontier)
         wanted.append((run.layout.plot("frontier"), lambda path: plot_frontier(points, "bleu", path)))
-    if wanted and not can_plot():
+    if not can_plot():
         return [], True
     for path, draw in wanted:
         draw(path)

@@ -148,7 +148,7 @@ def checked_model(recipe: Recipe, place: Path, start: StartLayout) -> str:
     """
     name = recipe.model.from_pretrained
     if not recipe.shrink.text and not recipe.data.data_dir:
-        raise RecipeError("shrink.text: name files of text in the source language (--text), or parallel text (data.data_dir)")
+        raise RecipeError("shrink.text: name files of text in the source language (--text), or parallel text (--parallel)")
     for field in ("hub", "hub_config", "max_sentence_pairs", "max_length", "distilled_dir", "source_prefix"):
         if getattr(recipe.data, field):
             raise RecipeError(f"data.{field}: is not for a model that is shrunk; give parallel text as data.data_dir")

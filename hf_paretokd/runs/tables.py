@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hf_paretokd.evaluation.latency import Cost
-from hf_paretokd.evaluation.results import AVERAGE, MISSING, shown, with_spread
+from hf_paretokd.evaluation.results import AVERAGE, MISSING, shown, signed, with_spread
 from hf_paretokd.layout import PEER, TEACHER
 from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.run import Run
@@ -61,7 +61,8 @@ def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:
             cells.append(tests.get(first.stem, MISSING))
         rows.append(Row(cells, standing.get(member) == 1))
     equal = "Models of a group are equal within noise: paired bootstrap, Holm" if len(standing) > 1 else ""
-    spread = "± is half the 95 % bootstrap interval, p that of a paired bootstrap test" if single else ""
+    tested = ", p that of a paired bootstrap test" if any("(p " in cell for row in rows for cell in row.cells) else ""
+    spread = f"± is half the 95 % bootstrap interval{tested}" if single else ""
     return Table(headings, rows, ". ".join(text for text in (spread, equal) if text))
 
 
@@ -81,14 +82,14 @@ def paired_tests(run: Run, member: Member) -> list[list[str]]:
             if test.against == twin:  # the student as deep as its teacher is the teacher
                 continue
             star = "*" if test.significant else ""
-            short = f"{test.difference:+.1f}{star}".replace("-", "−")
+            short = f"{signed(test.difference)}{star}"
             found.setdefault(test.against, {})[pair] = short if several else difference(test.difference, test.p_value)
     return [[against, *(cells.get(pair, "") for pair in run.pairs)] for against, cells in found.items()]
 
 
 def difference(value: float, p_value: float) -> str:
     """`−1.2 (p = 0.003)`."""
-    return f"{value:+.1f} ({'p < 0.001' if p_value < 0.001 else f'p = {p_value:.3f}'})".replace("-", "−")
+    return f"{signed(value)} ({'p < 0.001' if p_value < 0.001 else f'p = {p_value:.3f}'})"
 
 
 def training_cost(run: Run) -> list[tuple[str, str]]:

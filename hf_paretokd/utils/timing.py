@@ -14,7 +14,7 @@ Name = TypeVar("Name", bound=Hashable)
 def interleaved_medians(actions: Mapping[Name, Callable[[], object]], repeats: int, progress: bool = True) -> dict[Name, float]:
     """Median seconds of every action; all take turns, after one turn that does not count."""
     found: dict[Name, list[float]] = {name: [] for name in actions}
-    for turn in tqdm(range(repeats + 1), desc="timing", leave=False, disable=not progress):
+    for turn in tqdm(range(repeats + 1), desc="timing", leave=False, disable=None if progress else True):
         for name, action in actions.items():
             seconds = timed(action)
             if turn:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from hf_paretokd.cli import show
 from hf_paretokd.evaluation import plots
+from hf_paretokd.utils import progress
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +156,20 @@ def test_what_the_disk_refuses_is_one_line(trained_run, tmp_path, capsys):
 def test_words_that_say_nothing(words, message, capsys):
     assert command(*words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_progress_is_a_line_now_and_then_where_nobody_watches(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SELDOM", 0.0)
+    with progress.Progress(6, unit=" lines", desc="translating", initial=2) as bar:
+        bar.update(1)
+        bar.update(3)
+    shown = capsys.readouterr().err
+    assert re.findall(r"^translating: (\d) of 6 lines, \d\d:\d\d gone, .* to go$", shown, re.MULTILINE)[-1] == "6"
+    assert not re.search("[\r\x1b]", shown)
+
+
+def test_nothing_but_words_comes_out_of_a_pipe(trained_run, tmp_path, capfd):
+    for words in (("evaluate", trained_run, "--evaluation.splits", "validation"), ("choose", trained_run, "--max-ms", "9999")):
+        assert command(*words) == 0
+        captured = capfd.readouterr()
+        assert "\r" not in captured.out + captured.err, words
