@@ -109,7 +109,9 @@ def test_the_readme_shows_what_init_writes(first_hour):
 
 
 def test_the_guide_to_own_text_holds(first_hour):
-    _, _, looking, translating = blocks("first hour", page="own_text.md")
+    starting, training, looking, translating = blocks("first hour", page="own_text.md")
+    assert lines_of(starting.code) == lines_of(blocks("first hour", page="README.md")[0].code)[:1], "which has been run"
+    assert lines_of(training.code) == [["paretokd", "train", "recipe.yaml", "--max_steps", "2000"]], "but for its length"
     with contextlib.chdir(first_hour):
         assert "2-2" in run(looking)
         run(translating)

@@ -69,7 +69,7 @@ def group(title: str, prefix: str, kind: type, given: dict[str, Any], names: set
             continue
         value = given.get(field.name, defaults[field.name])
         shown = "" if value in (None, [], {}) else f" {write_value(value)}"
-        text = " ".join((texts.get(field.name) or field.metadata.get("help", "")).split())
+        text = " ".join((texts.get(field.name) or field.metadata.get("help", "")).replace("%%", "%").split())
         lines.append(f"  {prefix}{field.name}{shown}")
         lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines) if len(lines) > 1 else ""

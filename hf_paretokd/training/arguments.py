@@ -53,14 +53,21 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         lr_scheduler_type: schedule of the learning rate.
         warmup_steps: updates of linear warm-up, or a share of all if below 1.
         adam_beta2: Adam's β₂.
+        gradient_accumulation_steps: micro-batches of an update in every process.
         eval_strategy: when to validate: `steps` or `no`.
         eval_steps: updates between two validations.
+        save_strategy: when to save: `steps`, `best` or `no`.
         save_steps: updates between two checkpoints; default: `eval_steps`.
         save_total_limit: checkpoints that are kept; the best and the newest always are.
+        logging_strategy: when to log: `steps` or `no`.
         logging_steps: updates between two log lines.
         load_best_model_at_end: end with the best checkpoint.
         metric_for_best_model: validation figure that decides which is best.
         greater_is_better: whether larger figures are better; default: unless its name says loss or nll.
+        push_to_hub: upload every model with its card when it has been scored; nothing is uploaded during the training.
+        hub_model_id: user/name that models are uploaded under, each with its depth behind.
+        hub_private_repo: whether new repositories are private; default: they are.
+        hub_token: not in a recipe, which is kept in the run; log in with `hf auth login`, or set HF_TOKEN.
         torch_compile: compile the layers, with `torch_compile_backend` and `torch_compile_mode`.
         ddp_find_unused_parameters: left off: every parameter is used.
         ignore_data_skip: left on: the stream starts where it stopped.
