@@ -1,6 +1,7 @@
 """Pictures of a run; matplotlib comes with the extra `plot`."""
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -112,8 +113,11 @@ def plot_tradeoff(models: Sequence[Tradeoff], cost: str, path: Path) -> None:
             ]
             places = ([each.cost for each in mine], [each.score.value for each in mine])
             axes.errorbar(*places, yerr=spread, fmt="o", color=colour, label=text, capsize=2, linewidth=1, markersize=5)
-    for number, each in enumerate(ranked):  # above and below in turns, at the ends of the bars
-        place, end, side = ((0, 4), each.score.high, "bottom") if number % 2 == 0 else ((0, -4), each.score.low, "top")
+    above = labelled([each.cost for each in ranked])
+    for each, over in zip(ranked, above, strict=True):
+        if over is None:
+            continue
+        place, end, side = ((0, 4), each.score.high, "bottom") if over else ((0, -4), each.score.low, "top")
         style = {"textcoords": "offset points", "rotation": 90, "fontsize": SMALL, "color": "C0" if each.equal else "0.4"}
         axes.annotate(each.name, (each.cost, end), xytext=place, ha="center", va=side, **style)
     axes.set_xlabel(cost)
@@ -121,6 +125,24 @@ def plot_tradeoff(models: Sequence[Tradeoff], cost: str, path: Path) -> None:
     legend_above(axes)
     axes.margins(0.12, 0.22)
     finish(figure, path)
+
+
+def labelled(places: Sequence[float], near: float = 0.04) -> list[bool | None]:
+    """Where labels of points go that stand in order: above or below in turns; None for those that would cover another.
+
+    Args:
+        places: of the points, ascending.
+        near: share of the axis that a label takes.
+    """
+    room = near * (places[-1] - places[0]) if places else 0.0
+    last = {True: -math.inf, False: -math.inf}
+    found: list[bool | None] = []
+    for place in places:
+        free = [side for side in sorted(last, key=lambda each: (last[each], not each)) if place - last[side] >= room]
+        found.append(free[0] if free else None)
+        if free:
+            last[free[0]] = place
+    return found
 
 
 @dataclass(frozen=True)

@@ -184,11 +184,12 @@ def pairs_table(run: Run) -> Table:
 
 def comparisons_table(run: Run) -> Table:
     """The paired tests against models of other runs, and between the models of this one where there are several pairs."""
+    names = {member.stem: run.called(member) for member in run.scored}  # of other runs' models: as they are
     rows = [
-        Row([member.stem, *row])
+        Row([names[member.stem], names.get(against, against), *cells])
         for member in distinct(run.scored)
-        for row in paired_tests(run, member)
-        if ": " in row[0] or len(run.pairs) > 1  # else it stands in the table of models
+        for against, *cells in paired_tests(run, member)
+        if ": " in against or len(run.pairs) > 1  # else it stands in the table of models
     ]
     return Table(["model", "against", *run.pairs], rows, f"Differences in BLEU by paired bootstrap{STARRED}")
 

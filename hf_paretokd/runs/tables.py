@@ -101,7 +101,7 @@ def training_cost(run: Run) -> list[tuple[str, str]]:
         if metric in training:
             found.append((title, f"{training[metric].value:,g}"))
     if verdict := run.verdict:
-        found.append(("length", verdict.finding))
+        found.append(("verdict", verdict.finding))
     if row := training.get("training_seconds"):
         found.append(("wall time", f"{row.value / 60:.1f} minutes, {row.value / 60 / models:.1f} for each of {models} models"))
     if row := training.get("pairs_per_second"):

@@ -3,7 +3,7 @@
 import pytest
 
 from hf_paretokd.evaluation.curves import judged
-from hf_paretokd.evaluation.plots import curve_name
+from hf_paretokd.evaluation.plots import curve_name, labelled
 
 
 def log(*losses: float) -> list[dict]:
@@ -59,3 +59,11 @@ def test_a_training_that_has_not_seen_all_of_its_text_was_not_long_enough():
 )
 def test_curves_are_called_by_what_they_are_of(figure, name):
     assert curve_name(figure) == name
+
+
+def test_labels_do_not_cover_each_other():
+    assert labelled([1.0, 2.0, 3.0]) == [True, False, True]
+    crowd = labelled([0.0, 1.0, 1.1, 1.2, 1.3, 100.0])
+    assert crowd == [True, False, None, None, None, True]
+    assert labelled([]) == []
+    assert labelled([5.0, 5.0]) == [True, False]
