@@ -271,6 +271,53 @@ class StartLayout:
 
 
 @dataclass(frozen=True)
+class StoreLayout:
+    """The paths of token ids of one language pair and split: `folder` when they are whole, beside it what is in the making."""
+
+    folder: Path
+
+    @property
+    def counted(self) -> Path:
+        """What became of the rows."""
+        return self.folder / "counted.json"
+
+    @property
+    def parts(self) -> Path:
+        """Folder of shards in the making."""
+        return self.folder.with_name(f"{self.folder.name}.parts")
+
+    def ids(self, number: int, folder: Path | None = None) -> Path:
+        """Token ids of a shard, as Arrow streams."""
+        return (folder or self.parts) / f"{number:05d}.arrow"
+
+    def keys(self, number: int, folder: Path | None = None) -> Path:
+        """Keys of its rows."""
+        return (folder or self.parts) / f"{number:05d}.keys.npy"
+
+    def places(self, number: int) -> Path:
+        """Which rows of the text they are."""
+        return self.parts / f"{number:05d}.places.npy"
+
+    def record(self, number: int) -> Path:
+        """What is known of a shard; its presence says that it is finished."""
+        return self.parts / f"{number:05d}.json"
+
+    def lease(self, number: int | None = None) -> Path:
+        """Held by the process that makes a shard, or puts all together."""
+        return self.parts / ("whole.lease" if number is None else f"{number:05d}.lease")
+
+    @property
+    def leases(self) -> list[Path]:
+        """All that are held."""
+        return sorted(self.parts.glob("*.lease"))
+
+
+def leases_in(cache: Path) -> list[Path]:
+    """All leases of token ids in the making in a cache."""
+    return sorted(cache.glob("*.parts/*.lease"))
+
+
+@dataclass(frozen=True)
 class ComparisonLayout:
     """The paths of a comparison of several runs."""
 

@@ -336,10 +336,28 @@ SIGNIFICANCE = [
     ("scores[name].value - scores[first].value", "scores[first].value - scores[name].value"),
 ]
 CONTAMINATION = [
-    ("if (short := normalised(line)) and short in", "if (short := normalised(line)) in"),
-    ('category(character)[0] in "LMN"', 'category(character)[0] in "LN"'),
-    (").casefold()", ")"),
+    ("keys[number + 2]", "keys[number]"),
+    ("(pair.source, pair.target)):\n                if", "(pair.target, pair.source)):\n                if"),
     ("(left, right, left and right)", "(left, right, left or right)"),
+]
+NORMALISED = [
+    ('[0] in "LMN"', '[0] in "LN"'),
+    (".casefold()", ""),
+    ("if not chr(point).isalnum()", "if not chr(point).isalpha()"),
+    ("text.lower().encode()", "text.encode()"),
+]
+SHARDS = [
+    ("mask &= seen", "mask |= seen"),
+    ("chosen < start + len(places)", "chosen <= start + len(places)"),
+    ("<= job.max_length", "< job.max_length"),
+    ("keys[1:, mask]", "keys[:4, mask]"),
+    ("enumerate(chunk, count)", "enumerate(chunk)"),
+    ("number * SHARD + int", "int"),
+]
+KEYSET = [
+    ("key_of(text) if text else 0", "key_of(text)"),
+    ("new[pending[won]] = True", "new[pending] = True"),
+    ("free & (self.table[at] == wanted)", "free"),
 ]
 FRONTIER = [
     ("left >= right for left", "left > right for left"),
@@ -391,8 +409,8 @@ DISTILLED = [
     ('"of", "tags", "sources")', '"of", "sources")'),
 ]
 DISTILL = [
-    ("None, decoder, found.direction)", "None, decoder)"),
-    ("if path.is_file():\n                    bar.initial", "if False:\n                    bar.initial"),
+    ("None, decoder, direction)", "None, decoder)"),
+    ("            if not path.is_file():\n                begun", "            if True:\n                begun"),
     ('distilled_dir=None), "train"', 'distilled_dir=None), "validation"'),
     ("if begun and plan.same_work(begun)", "if begun"),
     ("range(-(-len(found.lines) // SHARD))", "range(len(found.lines) // SHARD)"),
@@ -475,6 +493,9 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     "runs/shrink.py": (SHRINK, "tests/runs/test_shrink.py"),
     "runs/systems.py": (SYSTEMS, "tests/runs/test_systems.py"),
     "evaluation/contamination.py": (CONTAMINATION, "tests/evaluation/test_contamination.py"),
+    "utils/text.py": (NORMALISED, "tests/evaluation/test_contamination.py"),
+    "data/shards.py": (SHARDS, "tests/data/test_shards.py"),
+    "data/hashing.py": (KEYSET, "tests/data/test_shards.py tests/evaluation/test_contamination.py"),
     "evaluation/frontier.py": (FRONTIER, "tests/evaluation/test_frontier.py"),
 }
 MUTATIONS = [

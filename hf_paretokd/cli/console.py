@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from transformers import TrainerCallback
 
-from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.shards import Counted
 
 if TYPE_CHECKING:
     from hf_paretokd.runs.prepare import Prepared
@@ -212,7 +212,7 @@ def opening_box(prepared: "Prepared", trainer: "TranslationTrainer") -> Panel:
     processes = f", {args.world_size} processes" if args.world_size > 1 else ""
     rows = {
         "models": models,
-        "text": described_text(prepared.texts["train"]),
+        "text": described_text(prepared.counted["train"]),
         "pieces": described_vocabulary(len(prepared.tokenizer), recipe),
         "updates": f"{args.max_steps:,}, each of {tokens:,} tokens; {passes:.1f} passes{stages}",
         "on": f"{device}, {precision}{processes}",
@@ -241,7 +241,7 @@ def cpu_threads() -> str:
     return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def described_text(texts: Mapping[Any, ParallelText], most: int = 6) -> str:
+def described_text(texts: Mapping[Any, Counted], most: int = 6) -> str:
     """Language pairs with their sizes, the largest first."""
     ranked = sorted(texts.items(), key=lambda item: -len(item[1]))
     shown = ", ".join(f"{pair} {len(text):,}" for pair, text in ranked[:most])

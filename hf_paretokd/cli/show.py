@@ -16,10 +16,10 @@ from rich.text import Text
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from hf_paretokd.bench.tables import BenchTable
-from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.distilled import Provenance
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import SamplingRow
+from hf_paretokd.data.shards import Counted
 from hf_paretokd.evaluation.bootstrap import Difference
 from hf_paretokd.evaluation.curves import Verdict
 from hf_paretokd.evaluation.latency import Protocol
@@ -121,12 +121,12 @@ def warning(text: str) -> None:
 # ---- trainings
 
 
-def left_out(texts: Mapping[str, Mapping[LanguagePair, ParallelText]]) -> None:
+def left_out(counted: Mapping[str, Mapping[LanguagePair, Counted]]) -> None:
     """What was left out of every split, and where it first stood; nothing if nothing was."""
     table = Table(title="Left out", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("pair", "split", "rows", "kept", "because"):
         table.add_column(heading, justify="right" if heading in ("rows", "kept") else "left", overflow="fold")
-    for split, pairs in texts.items():
+    for split, pairs in counted.items():
         for pair, each in pairs.items():
             for reason, count in each.skipped.items():
                 place = f" (first: {each.examples[reason]})" if reason in each.examples else ""

@@ -158,7 +158,7 @@ def trained(recipe: "Recipe", resume: bool, overwrite: bool, extend: int) -> "Ru
     watching = Watching(show.console, prepared)
     try:
         if main_process:
-            show.left_out(prepared.texts)
+            show.left_out(prepared.counted)
         try:
             trainer = watching.trainer = prepared.trainer([watching, show.SamplingTable()])
             for kind in (ProgressCallback, PrinterCallback):  # a bar, and raw dictionaries

@@ -12,15 +12,19 @@ Rules, in the order they are applied to a row:
 | more tokens than `max_length` | skipped, counted | kept out of the loss, counted; the source is cut for translation |
 """
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_paretokd.data.distilled import distilled_rows
+from hf_paretokd.data.hashing import KeySet, keys_of
 from hf_paretokd.data.pairs import LanguagePair, filled_in, like_a_tag, source_tags
 from hf_paretokd.data.readers import (
     Row,
@@ -36,7 +40,8 @@ from hf_paretokd.data.readers import (
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, RecipeError
 
-SPECIAL = "special token in the text"  # the reason for a skip
+CHUNK = 2000  # rows at a time
+SPECIAL, DUPLICATE, CAPPED = "special token in the text", "duplicate pair", "more than max_sentence_pairs"  # why rows go
 DISTILLED = ("replace", "add")
 SPECIAL_TOKENS = ("</s>", "<unk>", "<pad>", "\u2581")  # of tokenizers made here; `▁` is their space
 
@@ -139,24 +144,37 @@ def filled(config: DataConfig, field_name: str, pair: LanguagePair) -> str:
 
 def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Row]:
     """The raw rows of one pair and split (`train`, `validation` or `test`)."""
+    if config.hub and not format_of(filled(config, split, pair)):
+        return read_hub(*hub_set(config, split, pair), pair)
+    files = row_files(config, split, pair)
+    kind = format_of(files[0].name)
+    if kind == "tsv":
+        others = [filled(config, split, each) for each in config.parsed_pairs if each != pair]
+        return read_tsv(files[0], pair, filled(config, split, pair) in others)
+    if kind == "jsonl":
+        return read_jsonl(files[0], pair)
+    return read_parquet(files[0], pair) if kind else read_aligned(files[0], files[1])
+
+
+def hub_set(config: DataConfig, split: str, pair: LanguagePair) -> tuple[str, str | None, str]:
+    """Id, configuration and split of the Hub data set with the text of a pair."""
+    name = config.hub[str(pair)] if isinstance(config.hub, Mapping) else str(config.hub)
+    return name, filled(config, "hub_config", pair) or None, filled(config, split, pair)
+
+
+def row_files(config: DataConfig, split: str, pair: LanguagePair) -> list[Path]:
+    """The file with the text of a pair, or the two that are line-aligned.
+
+    Raises:
+        DataError: these are missing.
+        RecipeError: no folder is named for them.
+    """
     name = filled(config, split, pair)
-    path = Path(name)
-    kind = format_of(name)
-    if kind:
-        path = Path(config.data_dir or ".") / path
-        shared = any(filled(config, split, other) == name for other in config.parsed_pairs if other != pair)
-        readers = {
-            "tsv": lambda: read_tsv(path, pair, shared),
-            "jsonl": lambda: read_jsonl(path, pair),
-            "parquet": lambda: read_parquet(path, pair),
-        }
-        return readers[kind]()
-    if config.hub:
-        name_of_set = config.hub[str(pair)] if isinstance(config.hub, Mapping) else config.hub
-        return read_hub(name_of_set, filled(config, "hub_config", pair) or None, name, pair)
+    if format_of(name):
+        return [Path(config.data_dir or ".") / name]
     if not config.data_dir:
         raise RecipeError(f"data.{split}: {name!r} is no .tsv, .jsonl or .parquet file; give data.data_dir or data.hub")
-    return read_aligned(*find_aligned(Path(config.data_dir), name, pair))
+    return [*find_aligned(Path(config.data_dir), name, pair)]
 
 
 def text_places(config: DataConfig) -> list[Path]:
@@ -181,13 +199,27 @@ def check_pair_values(
 
 def capped(text: ParallelText, limit: int | None) -> ParallelText:
     """At most `limit` rows, a choice that depends on the pair and the number of rows alone, in their old order."""
-    surplus = len(text) - limit if limit else 0
-    if surplus > 0:
-        generator = np.random.default_rng(derive_seed("max_sentence_pairs", str(text.pair), len(text)))
-        kept = np.sort(generator.choice(len(text), limit, replace=False))
+    if limit and len(text) > limit:
+        kept = chosen_rows(text.pair, len(text), limit)
+        text.skipped[CAPPED] += len(text) - limit
         text.sources, text.targets = [text.sources[row] for row in kept], [text.targets[row] for row in kept]
-        text.skipped["more than max_sentence_pairs"] += surplus
     return text
+
+
+def chosen_rows(pair: LanguagePair, rows: int, limit: int) -> NDArray[np.int64]:
+    """Which of the rows of a pair are kept under a limit, ascending."""
+    generator = np.random.default_rng(derive_seed("max_sentence_pairs", str(pair), rows))
+    return np.sort(generator.choice(rows, limit, replace=False))
+
+
+def refused(source: str, target: str) -> str | None:
+    """Why a row, its sides stripped, is nothing to learn from by itself; None if it may be."""
+    if not source or not target:
+        return "empty side"
+    for side in (source, target):
+        if like_a_tag(side) or any(token in side for token in SPECIAL_TOKENS):
+            return SPECIAL
+    return None
 
 
 def clean(rows: Iterable[Row], pair: LanguagePair, split: str) -> ParallelText:
@@ -200,13 +232,10 @@ def clean(rows: Iterable[Row], pair: LanguagePair, split: str) -> ParallelText:
     seen: set[tuple[str, str]] = set()
     for row in rows:
         source, target = row.source.strip(), row.target.strip()
-        if not source or not target:
-            reason = "empty side"
-        elif any(like_a_tag(side) or any(token in side for token in SPECIAL_TOKENS) for side in (source, target)):
-            reason = SPECIAL
-        elif split == "train" and (source, target) in seen:
-            reason = "duplicate pair"
-        else:
+        reason = refused(source, target)
+        if not reason and split == "train" and (source, target) in seen:
+            reason = DUPLICATE
+        if not reason:
             seen.add((source, target))
             text.sources.append(source)
             text.targets.append(target)
@@ -232,6 +261,62 @@ def load_text(config: DataConfig, split: str) -> dict[LanguagePair, ParallelText
         folder, add = Path(config.distilled_dir), config.distilled == "add"
         return {pair: with_distilled(text, folder, add, limits.get(str(pair))) for pair, text in texts.items()}
     return texts
+
+
+@dataclass(frozen=True)
+class StreamedText:
+    """Cleaned training text of one pair that is read anew whenever it is asked for, and never held.
+
+    Args:
+        config: where it is.
+        pair: of languages.
+    """
+
+    config: DataConfig
+    pair: LanguagePair
+
+    @property
+    def sources(self) -> Iterator[str]:
+        """One side, without tags."""
+        return (source for source, _ in self.rows())
+
+    @property
+    def targets(self) -> Iterator[str]:
+        """The other."""
+        return (target for _, target in self.rows())
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Both sides, as `load_text` would have them."""
+        limit = self.config.max_sentence_pairs.get(str(self.pair))
+        if not limit:
+            return self.every()
+        rows = sum(1 for _ in self.every())
+        if rows <= limit:
+            return self.every()
+        chosen = np.zeros(rows, bool)
+        chosen[chosen_rows(self.pair, rows, limit)] = True
+        return compress(self.every(), chosen)
+
+    def every(self) -> Iterator[tuple[str, str]]:
+        """All of them, each pair of texts once, by its key.
+
+        Raises:
+            DataError: there are none.
+        """
+        rows = open_rows(self.config, "train", self.pair)
+        with tempfile.TemporaryDirectory() as folder:
+            seen = KeySet(Path(folder) / "seen")
+            while chunk := list(islice(rows, CHUNK)):
+                sides = ((row.source.strip(), row.target.strip()) for row in chunk)
+                good = [each for each in sides if not refused(*each)]
+                yield from compress(good, seen.add(keys_of(f"{source}\0{target}" for source, target in good)))
+            if not seen.count:
+                raise DataError(f"{self.pair}, split 'train': no usable sentence pair")
+
+
+def stream_text(config: DataConfig) -> dict[LanguagePair, StreamedText]:
+    """The training text of all pairs, which is read whenever it is asked for."""
+    return {pair: StreamedText(config, pair) for pair in config.parsed_pairs}
 
 
 def text_of(rows: Iterable[Mapping[str, Any]], pair: str | LanguagePair, split: str = "train") -> ParallelText:

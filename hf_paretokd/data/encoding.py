@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.data.cache import cached_dataset, digest, tokenizer_digest
-from hf_paretokd.data.corpus import SPECIAL, ParallelText, by_pair
+from hf_paretokd.data.corpus import CHUNK, SPECIAL, ParallelText, by_pair
 from hf_paretokd.data.languages import Direction, directions, encode, takes_for_text
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.pieces import BatchEncoder
@@ -28,7 +28,6 @@ FEATURES = datasets.Features(
     }
 )
 TOO_LONG = "more tokens than max_length"
-CHUNK = 2000
 
 
 def encode_split(
@@ -110,21 +109,53 @@ def encode_pair(
     return datasets.Dataset(whole.cast(FEATURES.arrow_schema))
 
 
+class Encoder:
+    """Token ids of many rows of a pair at once, as the tokenizer gives them at inference.
+
+    Args:
+        tokenizer: the tokenizer.
+        direction: what the model is told of the languages.
+        threads: of SentencePiece, for tokenizers it can batch for.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, direction: Direction, threads: int = 1) -> None:
+        self.tokenizer, self.direction = tokenizer, direction
+        self.fits = takes_for_text(tokenizer)
+        self.batches = BatchEncoder(tokenizer, direction.before, threads) if BatchEncoder.suits(tokenizer) else None
+
+    def columns(self, sources: Sequence[str], targets: Sequence[str]) -> dict[str, pyarrow.ListArray]:
+        """`input_ids` and `labels` of rows that are text to the tokenizer."""
+        if self.batches:
+            return {"input_ids": self.batches.sources(sources), "labels": self.batches.targets(targets)}
+        found = encode(self.tokenizer, self.direction, list(sources), list(targets), verbose=False)
+        return {name: pyarrow.array(found[name], pyarrow.list_(pyarrow.int32())) for name in ("input_ids", "labels")}
+
+    def batch(self, sources: Sequence[str], targets: Sequence[str]) -> pyarrow.RecordBatch:
+        """The same of any rows, as `FEATURES` has it; those that are no text to the tokenizer get no ids."""
+        fit = [self.fits(source) and self.fits(target) for source, target in zip(sources, targets, strict=True)]
+        if all(fit):
+            columns = self.columns(sources, targets)
+        else:
+            some = [[text for text, good in zip(side, fit, strict=True) if good] for side in (sources, targets)]
+            made = {name: iter(column.to_pylist()) for name, column in self.columns(*some).items()} if some[0] else {}
+            columns = {
+                name: pyarrow.array([next(made[name]) if good else [] for good in fit], pyarrow.list_(pyarrow.int32()))
+                for name in ("input_ids", "labels")
+            }
+        return pyarrow.RecordBatch.from_pydict(columns).cast(FEATURES.arrow_schema)
+
+
 def encoded_columns(
     text: ParallelText, tokenizer: PreTrainedTokenizerBase, direction: Direction
 ) -> Iterator[dict[str, pyarrow.ListArray]]:
     """`input_ids` and `labels` of rows as the tokenizer gives them at inference, with a progress bar on long texts."""
-    batches = BatchEncoder(tokenizer, direction.before) if BatchEncoder.suits(tokenizer) else None
+    encoder = Encoder(tokenizer, direction)
     with tqdm(
         total=len(text), desc=f"tokenising {text.pair} {text.split}", disable=True if len(text) < 5000 else None, leave=False
     ) as bar:
         for start in range(0, len(text), CHUNK):
             sources, targets = (side[start : start + CHUNK] for side in (text.sources, text.targets))
-            if batches:
-                yield {"input_ids": batches.sources(sources), "labels": batches.targets(targets)}
-            else:
-                found = encode(tokenizer, direction, sources, targets, verbose=False)
-                yield {name: pyarrow.array(found[name], pyarrow.list_(pyarrow.int32())) for name in ("input_ids", "labels")}
+            yield encoder.columns(sources, targets)
             bar.update(len(sources))
 
 

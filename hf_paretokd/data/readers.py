@@ -10,10 +10,13 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
 
 SUFFIXES = {".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 
@@ -158,16 +161,24 @@ def read_parquet(path: Path, pair: LanguagePair) -> Iterator[Row]:
 
 
 def read_hub(name: str, config: str | None, split: str, pair: LanguagePair) -> Iterator[Row]:
-    """Rows of one split of a Hub data set, streamed through `datasets`."""
+    """Rows of one split of a Hub data set."""
+    for number, record in enumerate(load_hub(name, config, split), 1):
+        yield record_row(record, pair, f"{name}/{split}: row {number}")
+
+
+def load_hub(name: str, config: str | None, split: str) -> "datasets.Dataset":
+    """One split of a Hub data set, memory-mapped.
+
+    Raises:
+        DataError: it cannot be had.
+    """
     import datasets
 
     try:
-        rows = datasets.load_dataset(name, config, split=split)
+        return datasets.load_dataset(name, config, split=split)
     except Exception as error:  # the Hub client raises many kinds; the user needs the name and the reason
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"Hub data set {name!r} (config {config}, split {split}): {reason}") from error
-    for number, record in enumerate(rows, 1):
-        yield record_row(record, pair, f"{name}/{split}: row {number}")
 
 
 def record_row(record: object, pair: LanguagePair, place: str) -> Row:

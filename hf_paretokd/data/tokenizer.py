@@ -14,7 +14,7 @@ from typing import Any
 import sentencepiece
 from transformers import MarianTokenizer
 
-from hf_paretokd.data.corpus import ParallelText, by_pair
+from hf_paretokd.data.corpus import ParallelText, StreamedText, by_pair
 from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.errors import TokenizerError
 from hf_paretokd.layout import SOURCE_PIECES, TARGET_PIECES, VOCABULARY
@@ -44,7 +44,7 @@ class TokenizerConfig:
 
 
 def train_tokenizer(
-    texts: Mapping[LanguagePair, ParallelText] | ParallelText,
+    texts: Mapping[LanguagePair, ParallelText] | Mapping[LanguagePair, StreamedText] | ParallelText,
     output_dir: str | Path,
     vocab_size: int = 8000,
     target_tags: str = "needed",
@@ -56,7 +56,7 @@ def train_tokenizer(
     """Builds a `MarianTokenizer` from raw text and saves it.
 
     Args:
-        texts: the training text of all pairs, from `load_text`, or of one, from `text_of`.
+        texts: the training text of all pairs, from `load_text` or `stream_text`, or of one, from `text_of`.
         output_dir: folder for `source.spm`, `target.spm`, `vocab.json` and the tokenizer's configuration.
         vocab_size: entries in all; the result may be smaller if the text does not fill it.
         target_tags: `needed` gives target languages a tag `>>xx<<` if there are several, `always` in any case.
@@ -71,11 +71,12 @@ def train_tokenizer(
     Raises:
         TokenizerError: `vocab_size` does not fit the text.
     """
-    folder, texts = Path(output_dir), by_pair(texts)
+    folder = Path(output_dir)
+    text: Mapping[LanguagePair, ParallelText | StreamedText] = by_pair(texts) if isinstance(texts, ParallelText) else texts
     folder.mkdir(parents=True, exist_ok=True)
-    sources = [line for text in texts.values() for line in text.sources]
-    targets = [line for text in texts.values() for line in text.targets]
-    tags = sorted({tag.strip() for tag in source_tags(texts, target_tags).values() if tag})
+    sources = chain.from_iterable(each.sources for each in text.values())
+    targets = chain.from_iterable(each.targets for each in text.values())
+    tags = sorted({tag.strip() for tag in source_tags(text, target_tags).values() if tag})
     budget = vocab_size - len(tags) - 2  # </s> and <pad> are ours, SentencePiece counts <unk> itself
     options: dict[str, Any] = {"byte_fallback": byte_fallback, "character_coverage": character_coverage}
     if joint:

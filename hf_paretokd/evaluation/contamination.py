@@ -1,11 +1,14 @@
 """Test sentences that occur in training text: they make scores look better than the model is."""
 
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.hashing import Keys, keys_of
 from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.utils.text import normalised
 
 
 @dataclass(frozen=True)
@@ -29,31 +32,47 @@ class Contamination:
     example: str | None = None
 
 
-def normalised(text: str) -> str:
-    """`text` in NFKC, case-folded, letters, marks and digits only."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(character for character in folded if unicodedata.category(character)[0] in "LMN")
-
-
 def contamination(
-    training: Mapping[LanguagePair, ParallelText], test: Mapping[LanguagePair, ParallelText]
+    training: Mapping[LanguagePair, Iterable[Keys]], tests: Sequence[Mapping[LanguagePair, ParallelText]]
 ) -> list[Contamination]:
-    """Looks for the sentences of `test` in all of `training`; takes memory for the test text only."""
+    """Looks for test sentences in all of the training text, by keys of 64 bits; takes memory for the test text only.
+
+    Args:
+        training: keys of the text of every pair, some rows at a time: `row_keys` but for the first line.
+        tests: the texts that are looked for.
+    """
     wanted: dict[str, set[str]] = {}
-    for pair, text in test.items():
-        wanted.setdefault(pair.source, set()).update(text.sources)
-        wanted.setdefault(pair.target, set()).update(text.targets)
-    plain = {language: {normalised(text) for text in texts} for language, texts in wanted.items()}
-    exact: dict[str, set[str]] = {language: set() for language in wanted}
-    loose: dict[str, set[str]] = {language: set() for language in wanted}
-    for pair, text in training.items():
-        for language, lines in ((pair.source, text.sources), (pair.target, text.targets)):
-            for line in lines if language in wanted else ():
-                if line in wanted[language]:
-                    exact[language].add(line)
-                if (short := normalised(line)) and short in plain[language]:
-                    loose[language].add(short)
-    return [compared(pair, text, exact, loose) for pair, text in test.items()]
+    for test in tests:
+        for pair, text in test.items():
+            wanted.setdefault(pair.source, set()).update(text.sources)
+            wanted.setdefault(pair.target, set()).update(text.targets)
+    exact = {language: Sought(texts) for language, texts in wanted.items()}
+    loose = {language: Sought(set(map(normalised, texts))) for language, texts in wanted.items()}
+    for pair, shards in training.items():
+        for keys in shards:
+            for number, language in enumerate((pair.source, pair.target)):
+                if language in wanted:
+                    exact[language].look_in(keys[number])
+                    loose[language].look_in(keys[number + 2])
+    found = [{language: each.found() for language, each in sought.items()} for sought in (exact, loose)]
+    return [compared(pair, text, *found) for test in tests for pair, text in test.items()]
+
+
+class Sought:
+    """Texts that are looked for, by their keys."""
+
+    def __init__(self, texts: set[str]) -> None:
+        self.texts = sorted(texts)
+        self.keys = keys_of(self.texts)
+        self.there = np.zeros(len(self.texts), bool)
+
+    def look_in(self, keys: Keys) -> None:
+        """Looks for all of them in some text."""
+        self.there |= np.isin(self.keys, keys)
+
+    def found(self) -> set[str]:
+        """Those that were there."""
+        return {text for text, there in zip(self.texts, self.there, strict=True) if there}
 
 
 def compared(

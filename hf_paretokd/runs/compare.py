@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hf_paretokd.data.corpus import ParallelText, load_text
+from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.stores import training_keys
 from hf_paretokd.errors import DataError
 from hf_paretokd.evaluation.contamination import contamination
 from hf_paretokd.evaluation.results import Outputs
 from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap
 from hf_paretokd.evaluation.translations import read_translations
 from hf_paretokd.layout import REFERENCE, RunLayout
+from hf_paretokd.models.files import usable_length
 from hf_paretokd.models.member import Member
 from hf_paretokd.runs.run import Run, read_baseline
 from hf_paretokd.utils.files import write_rows
@@ -62,10 +64,10 @@ class Contaminated:
 
 def check_contamination(run: Run, scored: Sequence[Mapping[LanguagePair, ParallelText]]) -> Contaminated:
     """Writes which scored sentences the training text holds; where that text is gone, says so and writes nothing."""
+    limit = run.recipe.data.max_length or usable_length(run.config(run.main), run.tokenizer)
     try:
-        training = load_text(run.recipe.data, "train")
+        found = contamination(training_keys(run.recipe.data, run.tokenizer, run.directions, limit), scored)
     except DataError as error:
         return Contaminated(problem=str(error))
-    found = [row for texts in scored for row in contamination(training, texts)]
     write_rows(found, run.layout.contamination)
     return Contaminated(sum(row.normalised_both for row in found), sum(row.sentences for row in found))

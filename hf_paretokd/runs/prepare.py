@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from datasets import DatasetDict
+from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainerCallback
 
-from hf_paretokd.data.corpus import ParallelText, load_text, text_places
+from hf_paretokd.data.corpus import load_text, stream_text, text_places
 from hf_paretokd.data.distilled import read_provenance
 from hf_paretokd.data.encoding import encode_told
 from hf_paretokd.data.languages import Direction, tell
 from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.shards import Counted
+from hf_paretokd.data.stores import stored_split
 from hf_paretokd.data.tokenizer import train_tokenizer
 from hf_paretokd.errors import ModelError, RecipeError, TrainingError
 from hf_paretokd.hub.card import check_card_languages
@@ -34,14 +36,19 @@ from hf_paretokd.training.identity import deciding_arguments, differences, read_
 from hf_paretokd.training.trainer import TranslationTrainer
 from hf_paretokd.utils.files import check_apart, claimed, save_json, write_whole
 
+SPLITS = ("train", "validation")  # that a training reads
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a training needs but its models: text and token ids of `train` and `validation`, what is told of languages."""
+    """All that a training needs but its models: token ids of `train` and `validation`, what is told of languages.
+
+    Of the text there are only counts: what was read, kept and left out.
+    """
 
     recipe: Recipe
-    texts: dict[str, dict[LanguagePair, ParallelText]]
-    encoded: dict[str, DatasetDict]
+    counted: dict[str, dict[LanguagePair, Counted]]
+    encoded: dict[str, dict[str, Dataset]]
     tokenizer: PreTrainedTokenizerBase
     start: "StartOfRun"
     directions: dict[LanguagePair, Direction]
@@ -147,9 +154,8 @@ def prepare(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> Pr
     try:
         start.claim()
         check_folder(recipe, resume, overwrite)
-        texts = {split: load_text(recipe.data, split) for split in ("train", "validation")}
-        tokenizer = prepare_tokenizer(recipe, texts["train"], start, resume)
-        for split in set(recipe.evaluation.splits) - set(texts):
+        tokenizer = prepare_tokenizer(recipe, start, resume)
+        for split in set(recipe.evaluation.splits) - set(SPLITS):
             load_text(recipe.data, split)  # whatever is wrong with it is better known now
         named = recipe.model.checkpoint
         shape = load_config(named) if named else recipe.model
@@ -157,12 +163,31 @@ def prepare(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> Pr
         check_depths(recipe.evaluation.depths or (), full)
         told = recipe.directions(tokenizer, shape if isinstance(shape, PreTrainedConfig) else None)
         max_length = recipe.data.max_length or usable_length(shape, tokenizer)
-        encoded = {split: encode_told(text, tokenizer, told, max_length) for split, text in texts.items()}
-        recipe.split_by_size({str(pair): len(text) for pair, text in texts["train"].items()})
+        counted: dict[str, dict[LanguagePair, Counted]] = {}
+        encoded: dict[str, dict[str, Dataset]] = {}
+        for split in SPLITS:
+            counted[split], encoded[split] = token_ids(recipe, split, tokenizer, told, max_length)
+        recipe.split_by_size({str(pair): len(each) for pair, each in counted["train"].items()})
     except BaseException:
         start.release()
         raise
-    return Prepared(recipe, texts, encoded, tokenizer, start, told)
+    return Prepared(recipe, counted, encoded, tokenizer, start, told)
+
+
+def token_ids(
+    recipe: Recipe,
+    split: str,
+    tokenizer: PreTrainedTokenizerBase,
+    told: Mapping[LanguagePair, Direction],
+    max_length: int,
+) -> tuple[dict[LanguagePair, Counted], dict[str, Dataset]]:
+    """What became of the rows of a split, and their token ids; text that a model has made is checked in memory."""
+    if split == "train" and recipe.data.distilled_dir:
+        texts = load_text(recipe.data, split)
+        encoded = dict(encode_told(texts, tokenizer, told, max_length))
+        return {pair: Counted.of(text) for pair, text in texts.items()}, encoded
+    found = stored_split(recipe.data, split, tokenizer, told, max_length)
+    return {pair: each.counted for pair, each in found.items()}, {str(pair): each.dataset for pair, each in found.items()}
 
 
 def check_depths(depths: Sequence[str], full: Depth) -> None:
@@ -275,9 +300,7 @@ def remove_run(layout: RunLayout) -> None:
                 path.rmdir()
 
 
-def prepare_tokenizer(
-    recipe: Recipe, texts: Mapping[LanguagePair, ParallelText], start: StartOfRun, resume: bool
-) -> PreTrainedTokenizerBase:
+def prepare_tokenizer(recipe: Recipe, start: StartOfRun, resume: bool) -> PreTrainedTokenizerBase:
     """The run's tokenizer: an existing one, that of a resumed run, or one trained by the main process."""
     config, length = recipe.tokenizer, recipe.model.max_position_embeddings
     sources = recipe.trainer_class.sources(recipe.training)
@@ -290,7 +313,7 @@ def prepare_tokenizer(
         if PartialState().is_main_process:
             shutil.rmtree(start.layout.new_tokenizer, ignore_errors=True)
             train_tokenizer(
-                texts,
+                load_text(recipe.data, "train") if recipe.data.distilled_dir else stream_text(recipe.data),
                 start.layout.new_tokenizer,
                 config.vocab_size,
                 recipe.data.target_tags,

@@ -1,5 +1,6 @@
 from hf_paretokd import LanguagePair
 from hf_paretokd.data.corpus import ParallelText
+from hf_paretokd.data.hashing import row_keys
 from hf_paretokd.evaluation.contamination import Contamination, contamination, normalised
 from hf_paretokd.utils.files import read_rows, write_rows
 
@@ -8,6 +9,12 @@ DE_EN, FR_EN = LanguagePair("de", "en"), LanguagePair("fr", "en")
 
 def text(pair: LanguagePair, split: str, *rows: tuple[str, str]) -> ParallelText:
     return ParallelText(pair, split, [row[0] for row in rows], [row[1] for row in rows])
+
+
+def keys(training):
+    """In two shards."""
+    found = {pair: row_keys(each.sources, each.targets)[1:] for pair, each in training.items()}
+    return {pair: [each[:, :1], each[:, 1:]] for pair, each in found.items()}
 
 
 def test_contamination_counts_sides_pairs_and_normalised_text():
@@ -27,7 +34,7 @@ def test_contamination_counts_sides_pairs_and_normalised_text():
             ("!!!", "???"),  # nothing is left of it: cannot be found
         )
     }
-    (found,) = contamination(training, test)
+    (found,) = contamination(keys(training), [test])
     assert (found.sources, found.targets, found.both) == (2, 2, 1)
     assert (found.normalised_sources, found.normalised_targets, found.normalised_both) == (3, 3, 2)
     assert (found.sentences, found.example) == (6, "Ein Hund.")
@@ -36,7 +43,7 @@ def test_contamination_counts_sides_pairs_and_normalised_text():
 def test_lines_of_punctuation_alone_are_nothing_to_be_found():
     """Also where training text has such lines: normalised, all of them are the same empty text."""
     training = {DE_EN: text(DE_EN, "train", ("...", "!"), ("Ein Hund", "A dog"))}
-    (found,) = contamination(training, {DE_EN: text(DE_EN, "test", ("!!!", "???"), ("- - -", "A dog"))})
+    (found,) = contamination(keys(training), [{DE_EN: text(DE_EN, "test", ("!!!", "???"), ("- - -", "A dog"))}])
     assert (found.normalised_sources, found.normalised_targets, found.normalised_both) == (0, 1, 0)
 
 
@@ -49,7 +56,7 @@ def test_contamination_equals_comparing_everything_with_everything(texts, tmp_pa
         targets = [*test.targets[:20], *train.targets[:10], *train.targets[30:40]]
         mixed[pair] = ParallelText(pair, "test", sources, targets)
     english = [line for each in texts["train"].values() for line in each.targets]
-    found = contamination(texts["train"], mixed)
+    found = contamination(keys(texts["train"]), [mixed])
     for row, (pair, test) in zip(found, mixed.items(), strict=True):
         left = [line in texts["train"][pair].sources for line in test.sources]
         right = [line in english for line in test.targets]
@@ -63,5 +70,6 @@ def test_contamination_equals_comparing_everything_with_everything(texts, tmp_pa
 
 def test_normalised_text_keeps_letters_marks_and_digits():
     assert normalised("Ｄer  2. „HUND“—läuft!") == "der2hundläuft"
+    assert normalised("A 2nd. Dog-house_!") == "a2nddoghouse"
     assert normalised("Straße") == normalised("STRASSE")
     assert normalised("हिन्दी में।") == "हिन्दीमें"

@@ -1,0 +1,165 @@
+"""The text of a configuration as token ids on disk, made once: by the first process of a node, for all that come after it."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import datasets
+from accelerate import PartialState
+from transformers import PreTrainedTokenizerBase
+
+from hf_paretokd.data.cache import digest, tokenizer_digest
+from hf_paretokd.data.corpus import CHUNK, DataConfig, StreamedText, hub_set, load_text, open_rows, row_files
+from hf_paretokd.data.hashing import Keys, row_keys
+from hf_paretokd.data.languages import Direction
+from hf_paretokd.data.pairs import LanguagePair
+from hf_paretokd.data.readers import format_of, load_hub
+from hf_paretokd.data.shards import Job, Stored, opened, store
+from hf_paretokd.errors import DataError
+from hf_paretokd.layout import leases_in
+from hf_paretokd.utils.lease import GONE, age
+
+FORM = "shards 1"  # to be raised when what is stored changes
+
+
+def stored_split(
+    config: DataConfig,
+    split: str,
+    tokenizer: PreTrainedTokenizerBase,
+    directions: Mapping[LanguagePair, Direction],
+    max_length: int,
+) -> dict[LanguagePair, Stored]:
+    """Token ids of one split, prepared first where that was not done.
+
+    The first process of every node prepares; the others wait as long as it gives signs of life, without a collective operation
+    that could time out.
+
+    Args:
+        config: where the text is.
+        split: `train`, `validation` or `test`.
+        tokenizer: whose ids are wanted.
+        directions: what the model is told of each pair.
+        max_length: longest side in tokens.
+
+    Raises:
+        DataError: a language has no text, a file breaks a rule, or the process that prepares is gone.
+    """
+    known, state = tokenizer_digest(tokenizer), PartialState()
+    found = {}
+    for pair in config.parsed_pairs:
+        job = job_of(config, split, pair, tokenizer, directions[pair], max_length)
+        folder = store_folder(config, job, known)
+        if state.is_local_main_process:
+            make_room(folder)
+            store(job, folder)
+        else:
+            wait_for(folder)
+        found[pair] = opened(folder)
+    state.wait_for_everyone()
+    return found
+
+
+def job_of(
+    config: DataConfig,
+    split: str,
+    pair: LanguagePair,
+    tokenizer: PreTrainedTokenizerBase,
+    direction: Direction,
+    max_length: int,
+) -> Job:
+    """What is to be done for one pair."""
+    limit = config.max_sentence_pairs.get(str(pair)) if split == "train" else None
+    return Job(pair, split, partial(open_rows, config, split, pair), tokenizer, direction, max_length, limit)
+
+
+def store_folder(config: DataConfig, job: Job, tokenizer: str) -> Path:
+    """Where the token ids of a job are: in the cache of `datasets`, under a key of all that decides them.
+
+    Files are told by name, size and time of change, as `make` does it.
+
+    Args:
+        config: where the text is.
+        job: what is done with it.
+        tokenizer: its digest.
+    """
+    rules = (FORM, str(job.pair), job.split, tokenizer, str(job.direction), str(job.max_length), str(job.limit))
+    key = digest(*rules, identities(config, job.split, job.pair))
+    return Path(datasets.config.HF_DATASETS_CACHE) / "hf_paretokd" / key
+
+
+def identities(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[str]:
+    """What tells the files of a pair from others."""
+    if config.hub and not format_of(getattr(config, split)):
+        rows = load_hub(*hub_set(config, split, pair))
+        yield f"{hub_set(config, split, pair)} {rows.num_rows} {rows.info.splits}"
+        files = [Path(each["filename"]) for each in rows.cache_files]
+    else:
+        files = row_files(config, split, pair)
+    for path in files:
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: no such file") from error
+        yield f"{path.resolve()} {found.st_size} {found.st_mtime_ns}"
+
+
+def make_room(folder: Path) -> None:
+    """Makes the folder that token ids are kept in.
+
+    Raises:
+        DataError: it cannot be made.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder.parent}: token ids cannot be kept there ({error.strerror or error}); set HF_DATASETS_CACHE to a folder "
+            "that can be written"
+        ) from error
+
+
+def wait_for(folder: Path) -> None:
+    """Waits for what another process prepares, as long as that gives signs of life.
+
+    Raises:
+        DataError: there was none for a minute.
+    """
+    last = time.monotonic()
+    while not folder.is_dir():
+        time.sleep(0.2)
+        beats = (age(path) for path in leases_in(folder.parent))
+        if any(since is not None and since < GONE for since in beats):
+            last = time.monotonic()
+        elif time.monotonic() - last > GONE:
+            raise DataError(
+                f"{folder}: the process that prepares the text has given no sign of life for {GONE:.0f} seconds; what it "
+                "has finished is kept"
+            )
+
+
+def training_keys(
+    config: DataConfig, tokenizer: PreTrainedTokenizerBase, directions: Mapping[LanguagePair, Direction], max_length: int
+) -> dict[LanguagePair, Iterable[Keys]]:
+    """Keys of the training text of every pair, from where its token ids are, else from the text.
+
+    Raises:
+        DataError: the text is gone.
+    """
+    if config.distilled_dir:
+        return {pair: [row_keys(text.sources, text.targets)[1:]] for pair, text in load_text(config, "train").items()}
+    known = tokenizer_digest(tokenizer)
+    found: dict[LanguagePair, Iterable[Keys]] = {}
+    for pair in config.parsed_pairs:
+        job = job_of(config, "train", pair, tokenizer, directions[pair], max_length)
+        folder = store_folder(config, job, known)
+        found[pair] = opened(folder).keys() if folder.is_dir() else streamed_keys(StreamedText(config, pair))
+    return found
+
+
+def streamed_keys(text: StreamedText) -> Iterator[Keys]:
+    """Keys of text that is read for them."""
+    rows = text.rows()
+    while chunk := list(islice(rows, CHUNK)):
+        yield row_keys(*zip(*chunk, strict=True))[1:]
