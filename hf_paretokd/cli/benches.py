@@ -80,6 +80,19 @@ def options(given: Namespace, _: list[str]) -> None:
     show.bench(bench_options(settings_of(given), compiled=not given.no_compile))
 
 
+def data_options(parser: Parser) -> None:
+    """Of `paretokd bench data`."""
+    parser.option("what", "--rows", type=positive, nargs="+", default=[200_000, 800_000], metavar="N", help="sentence pairs")
+
+
+def data(options: Namespace, _: list[str]) -> None:
+    """`paretokd bench data`."""
+    from hf_paretokd.bench.data import bench_data
+    from hf_paretokd.cli import show
+
+    show.bench(bench_data(options.rows))
+
+
 def serving_options(parser: Parser) -> None:
     """Of `paretokd bench serving`."""
     parser.option("what", "run", help="a finished run with students")

@@ -212,7 +212,7 @@ def opening_box(prepared: "Prepared", trainer: "TranslationTrainer") -> Panel:
     processes = f", {args.world_size} processes" if args.world_size > 1 else ""
     rows = {
         "models": models,
-        "text": described_text(prepared.counted["train"]),
+        "text": described_text(prepared.text.counted["train"]),
         "pieces": described_vocabulary(len(prepared.tokenizer), recipe),
         "updates": f"{args.max_steps:,}, each of {tokens:,} tokens; {passes:.1f} passes{stages}",
         "on": f"{device}, {precision}{processes}",

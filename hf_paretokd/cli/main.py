@@ -50,6 +50,7 @@ TRAINING, LOOKING, USING, COMPLETION, BENCHES = (
 COMMANDS = {
     "init": Command("train", "FOLDER|FILES", "Write a recipe that suits your text and this machine.", TRAINING, "init"),
     "train": Command("train", "RECIPE|RUN", "Train a recipe: text to scored students and a report.", TRAINING, "train"),
+    "prepare": Command("train", "RECIPE", "Read, clean and encode a recipe's text before its training.", TRAINING, "prepare"),
     "demo": Command("train", "", "The same on an embedded corpus, with five minutes of training.", TRAINING, "demo"),
     "shrink": Command(
         "train",
@@ -79,6 +80,7 @@ COMMANDS = {
     "bench methods": Command("measure", "", "What every method costs in plain steps.", BENCHES, "methods"),
     "bench pareto": Command("measure", "", "What a second peer and searches cost.", BENCHES, "pareto"),
     "bench options": Command("measure", "", "What bf16, torch_compile and the like are worth.", BENCHES, "options"),
+    "bench data": Command("measure", "", "What preparing text takes, beside SentencePiece alone.", BENCHES, "data"),
     "bench serving": Command("measure", "RUN", "How fast a student translates, as it is and converted.", BENCHES, "serving"),
 }
 

@@ -13,13 +13,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState
 
 from hf_paretokd.bench.tables import BenchTable
 from hf_paretokd.data.distilled import Provenance
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import SamplingRow
 from hf_paretokd.data.shards import Counted
+from hf_paretokd.data.stores import cache_folder
 from hf_paretokd.evaluation.bootstrap import Difference
 from hf_paretokd.evaluation.curves import Verdict
 from hf_paretokd.evaluation.latency import Protocol
@@ -36,6 +37,7 @@ from hf_paretokd.runs.score import Kept, Scores
 from hf_paretokd.runs.shrunk import Shrunk
 from hf_paretokd.runs.systems import SystemComparison
 from hf_paretokd.runs.tables import models_table
+from hf_paretokd.runs.text import TrainingText
 
 NO_PLOTS = "no plots: matplotlib is missing (pip install 'hf_paretokd[plot]')"
 HEADINGS = {"sentences/s": "sent.\n/s", "million parameters": "param.\n(M)", "int8 ms": "int8\nms", "int8 MB": "int8\nMB"}
@@ -133,6 +135,18 @@ def left_out(counted: Mapping[str, Mapping[LanguagePair, Counted]]) -> None:
                 table.add_row(str(pair), split, f"{count:,}", f"{len(each):,}", Text(f"{reason}{place}"))
     if table.row_count:
         console.print(table)
+
+
+def prepared(text: TrainingText, tokenizer: PreTrainedTokenizerBase) -> None:
+    """How much was prepared, and where it is."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("pair", "split", "sentence pairs", "kept"):
+        table.add_column(heading, justify="left" if heading in ("pair", "split") else "right")
+    for split, pairs in text.encoded.items():
+        for pair, encoded in pairs.items():
+            table.add_row(pair, split, f"{text.counted[split][LanguagePair.parse(pair)].rows:,}", f"{len(encoded):,}")
+    console.print(table)
+    line(f"a vocabulary of {len(tokenizer):,} entries; all of it is in {cache_folder()}, where train finds it")
 
 
 def shrunk(found: Shrunk) -> None:

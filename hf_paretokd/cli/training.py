@@ -31,6 +31,14 @@ OFTEN = """fields of the recipe that are given most often:
   --seed N                of everything random (default: 42)
 """
 
+PREPARED = """fields of the recipe that are given most often:
+  --data.pairs de-en …      language pairs
+  --data.data_dir DIR       folder with PAIR/SPLIT.LANG[.gz]
+  --tokenizer.vocab_size N  entries of the vocabulary (default: 8000)
+token ids are kept in the cache of datasets (HF_DATASETS_CACHE), where train
+finds them; a preparation that was stopped goes on where it was
+"""
+
 
 def start_options(parser: Parser) -> None:
     """How a training starts."""
@@ -158,7 +166,7 @@ def trained(recipe: "Recipe", resume: bool, overwrite: bool, extend: int) -> "Ru
     watching = Watching(show.console, prepared)
     try:
         if main_process:
-            show.left_out(prepared.counted)
+            show.left_out(prepared.text.counted)
         try:
             trainer = watching.trainer = prepared.trainer([watching, show.SamplingTable()])
             for kind in (ProgressCallback, PrinterCallback):  # a bar, and raw dictionaries
@@ -186,6 +194,8 @@ def finish_run(recipe: "Recipe", trainer: "TranslationTrainer") -> "Run":
     from hf_paretokd.runs.score import score_run, training_rows
 
     run = keep_models(recipe, trainer)
+    if splits := run.recipe.evaluation.splits:
+        show.line(f"the models are written; now they translate the {' and '.join(splits)} text")
     training, scores = training_rows(trainer), score_run(run)
     show.scores(scores, trainer.args.sampling_names())
     keep_and_report(run, scores, training)
@@ -209,6 +219,31 @@ def keep_and_report(run: "Run", scores: "Scores", training: Sequence["ResultRow"
     show.report(report_run(run))
     if run.verdict:
         show.verdict(run.verdict)
+
+
+# ---- prepare
+
+
+def prepare_options(parser: Parser) -> None:
+    """Of `paretokd prepare`."""
+    parser.option("what", "recipe", help="a recipe (YAML); several processes and machines with one cache may do it together")
+    parser.fields = PREPARED
+
+
+def prepare(options: Namespace, fields: list[str]) -> None:
+    """`paretokd prepare`: what `train` would do first, without a process group that waits for it."""
+    from hf_paretokd.cli import show
+    from hf_paretokd.models.files import load_tokenizer
+    from hf_paretokd.runs.recipe import load_recipe
+    from hf_paretokd.runs.resolve import RECIPE, expect
+    from hf_paretokd.runs.text import existing_tokenizer, new_tokenizer, prepare_text
+
+    expect(options.recipe, RECIPE)
+    recipe = load_recipe(options.recipe, fields, trainable=False)
+    tokenizer = load_tokenizer(existing_tokenizer(recipe) or new_tokenizer(recipe))
+    text = prepare_text(recipe, tokenizer)
+    show.left_out(text.counted)
+    show.prepared(text, tokenizer)
 
 
 # ---- shrink

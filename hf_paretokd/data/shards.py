@@ -24,7 +24,7 @@ from transformers.utils import logging
 
 from hf_paretokd.data.corpus import CAPPED, CHUNK, DUPLICATE, SPECIAL, ParallelText, chosen_rows, refused
 from hf_paretokd.data.encoding import FEATURES, TOO_LONG, Encoder
-from hf_paretokd.data.hashing import KEYS, KeySet, row_keys
+from hf_paretokd.data.hashing import KEYS, Keys, KeySet, row_keys
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.readers import Row
@@ -32,8 +32,10 @@ from hf_paretokd.errors import DataError
 from hf_paretokd.layout import StoreLayout
 from hf_paretokd.utils.files import WRITE_ERRORS, checksum, damage, publish, save_json, typed_json
 from hf_paretokd.utils.lease import GONE, age, leased, wait_while
+from hf_paretokd.utils.progress import Progress
 
 SHARD = 100_000  # rows
+WORTH = 5000  # rows whose preparation is worth a bar
 logger = logging.get_logger(__name__)
 
 
@@ -89,6 +91,7 @@ class Job:
         direction: what the model is told of the languages.
         max_length: longest side in tokens.
         limit: how many rows are kept, or all.
+        total: how many rows there are, where that can be told at once.
     """
 
     pair: LanguagePair
@@ -98,6 +101,7 @@ class Job:
     direction: Direction
     max_length: int
     limit: int | None = None
+    total: int | None = None
 
 
 # ---- step one: shards
@@ -109,19 +113,30 @@ def make_shards(job: Job, layout: StoreLayout) -> int:
     Raises:
         DataError: a row breaks a rule, or the disk is full.
     """
-    rows, number = job.rows(), 0
-    encoder = Encoder(job.tokenizer, job.direction)
+    number, encoder = 0, Encoder(job.tokenizer, job.direction)
     layout.parts.mkdir(parents=True, exist_ok=True)
-    while True:
-        part = islice(rows, SHARD)
-        if finished(layout, number):
-            count = sum(1 for _ in part)
-        else:
-            with leased(layout.lease(number)) as mine:
-                count = make_shard(job, encoder, part, layout, number) if mine else sum(1 for _ in part)
-        number += 1
-        if count < SHARD:
-            return number
+    small = job.total is not None and job.total < WORTH
+    title = f"preparing {job.pair} {job.split}"
+    with Progress(job.total, unit=" rows", desc=title, leave=False, unit_scale=True, disable=small) as bar:
+        rows = counting(job.rows(), bar)
+        while True:
+            part = islice(rows, SHARD)
+            if finished(layout, number):
+                count = sum(1 for _ in part)
+            else:
+                with leased(layout.lease(number)) as mine:
+                    count = make_shard(job, encoder, part, layout, number) if mine else sum(1 for _ in part)
+            number += 1
+            if count < SHARD:
+                return number
+
+
+def counting(rows: Iterable[Row], bar: Progress) -> Iterator[Row]:
+    """Rows, with the bar moved at times."""
+    for number, row in enumerate(rows, 1):
+        if not number % CHUNK:
+            bar.update(CHUNK)
+        yield row
 
 
 def finished(layout: StoreLayout, number: int) -> bool:
@@ -308,7 +323,7 @@ class Stored:
     counted: Counted
     layout: StoreLayout
 
-    def keys(self) -> Iterator[NDArray[np.uint64]]:
+    def row_keys(self) -> Iterator[Keys]:
         """The keys of the text, a shard at a time, a line for each of `KEYS` but the first; memory-mapped."""
         for path in sorted(self.layout.folder.glob("*.keys.npy")):
             yield np.load(path, mmap_mode="r")

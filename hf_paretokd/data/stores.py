@@ -1,26 +1,34 @@
 """The text of a configuration as token ids on disk, made once: by the first process of a node, for all that come after it."""
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
 import datasets
 from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from hf_paretokd.data.cache import digest, tokenizer_digest
-from hf_paretokd.data.corpus import CHUNK, DataConfig, StreamedText, hub_set, load_text, open_rows, row_files
+from hf_paretokd.data.corpus import CHUNK, DataConfig, StreamedText, hub_set, load_text, open_rows, row_files, stream_text
+from hf_paretokd.data.distilled import read_provenance
 from hf_paretokd.data.hashing import Keys, row_keys
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.readers import format_of, load_hub
-from hf_paretokd.data.shards import Job, Stored, opened, store
+from hf_paretokd.data.shards import Job, Stored, alive, opened, store
+from hf_paretokd.data.tokenizer import TokenizerConfig, train_tokenizer
 from hf_paretokd.errors import DataError
-from hf_paretokd.layout import leases_in
-from hf_paretokd.utils.lease import GONE, age
+from hf_paretokd.layout import StoreLayout, leases_in
+from hf_paretokd.utils.files import damage, publish
+from hf_paretokd.utils.lease import GONE, age, leased, wait_while
 
+logger = logging.get_logger(__name__)
+BLOCK = 1 << 22  # bytes
 FORM = "shards 1"  # to be raised when what is stored changes
 
 
@@ -71,7 +79,27 @@ def job_of(
 ) -> Job:
     """What is to be done for one pair."""
     limit = config.max_sentence_pairs.get(str(pair)) if split == "train" else None
-    return Job(pair, split, partial(open_rows, config, split, pair), tokenizer, direction, max_length, limit)
+    return Job(
+        pair,
+        split,
+        partial(open_rows, config, split, pair),
+        tokenizer,
+        direction,
+        max_length,
+        limit,
+        rows_in(config, split, pair),
+    )
+
+
+def rows_in(config: DataConfig, split: str, pair: LanguagePair) -> int | None:
+    """Lines of the file of a pair, or of one of two, for an estimate; None where these would have to be unpacked or loaded."""
+    if config.hub and not format_of(getattr(config, split)):
+        return None
+    path = row_files(config, split, pair)[0]
+    if path.suffix in (".gz", ".parquet") or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(partial(file.read, BLOCK), b""))
 
 
 def store_folder(config: DataConfig, job: Job, tokenizer: str) -> Path:
@@ -86,7 +114,12 @@ def store_folder(config: DataConfig, job: Job, tokenizer: str) -> Path:
     """
     rules = (FORM, str(job.pair), job.split, tokenizer, str(job.direction), str(job.max_length), str(job.limit))
     key = digest(*rules, identities(config, job.split, job.pair))
-    return Path(datasets.config.HF_DATASETS_CACHE) / "hf_paretokd" / key
+    return cache_folder() / key
+
+
+def cache_folder() -> Path:
+    """Where token ids and tokenizers are kept."""
+    return Path(datasets.config.HF_DATASETS_CACHE) / "hf_paretokd"
 
 
 def identities(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[str]:
@@ -118,6 +151,57 @@ def make_room(folder: Path) -> None:
             f"{folder.parent}: token ids cannot be kept there ({error.strerror or error}); set HF_DATASETS_CACHE to a folder "
             "that can be written"
         ) from error
+
+
+def stored_tokenizer(config: DataConfig, options: TokenizerConfig, max_length: int) -> Path:
+    """The folder of the tokenizer of a configuration's training text, trained first where that was not done.
+
+    Args:
+        config: where the text is.
+        options: of the tokenizer.
+        max_length: longest input in tokens.
+
+    Raises:
+        DataError, TokenizerError: the text breaks a rule or does not fit the options, or the process that prepares is gone.
+    """
+    made = "" if config.distilled_dir is None else str(read_provenance(Path(config.distilled_dir)))
+    rules = (FORM, version("sentencepiece"), str(options), config.target_tags, str(max_length), made, config.distilled)
+    text = (
+        each
+        for pair in config.parsed_pairs
+        for each in (str(pair), str(config.max_sentence_pairs.get(str(pair))), *identities(config, "train", pair))
+    )
+    folder = cache_folder() / digest(*rules, text)
+    if not PartialState().is_local_main_process:
+        wait_for(folder)
+        return folder
+    make_room(folder)
+    layout = StoreLayout(folder)
+    if folder.is_dir() and (problem := damage(folder)):
+        logger.warning(f"{folder}: the tokenizer was damaged ({problem}); it is trained anew")
+        shutil.rmtree(folder)
+    while not folder.is_dir():
+        layout.parts.mkdir(exist_ok=True)
+        with leased(layout.lease()) as mine:
+            if mine and not folder.is_dir():
+                try:
+                    texts = load_text(config, "train") if config.distilled_dir else stream_text(config)
+                    train_tokenizer(
+                        texts,
+                        layout.parts / folder.name,
+                        options.vocab_size,
+                        config.target_tags,
+                        options.joint,
+                        options.byte_fallback,
+                        options.character_coverage,
+                        max_length,
+                    )
+                    publish(layout.parts / folder.name, folder)
+                finally:
+                    shutil.rmtree(layout.parts, ignore_errors=True)
+        if not mine:
+            wait_while(lambda: not folder.is_dir() and alive(layout))
+    return folder
 
 
 def wait_for(folder: Path) -> None:
@@ -154,7 +238,7 @@ def training_keys(
     for pair in config.parsed_pairs:
         job = job_of(config, "train", pair, tokenizer, directions[pair], max_length)
         folder = store_folder(config, job, known)
-        found[pair] = opened(folder).keys() if folder.is_dir() else streamed_keys(StreamedText(config, pair))
+        found[pair] = opened(folder).row_keys() if folder.is_dir() else streamed_keys(StreamedText(config, pair))
     return found
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.batches import cut_sorted
@@ -18,6 +17,7 @@ from hf_paretokd.errors import RecipeError
 from hf_paretokd.inference.ctranslate import Decoder, check_installed, convert, ctranslate_decoder
 from hf_paretokd.models.files import save_model, usable_length
 from hf_paretokd.utils.choices import ENGINES
+from hf_paretokd.utils.progress import Progress
 
 MOST_BEAMS = 100
 AHEAD = 2 * torch.get_num_threads()  # batches begun before the first is asked for: an engine may work on several
@@ -111,9 +111,7 @@ def decode_all(
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     cuts = [*cut_sorted([len(ids[index]) for index in order], max_tokens), len(ids)]
     output: list[list[int]] = [[] for _ in ids]
-    with tqdm(
-        total=len(ids), desc=description, disable=True if description is None else None, leave=False, unit=" sentences"
-    ) as bar:
+    with Progress(len(ids), desc=description, disable=description is None, leave=False, unit=" sentences") as bar:
 
         def finish(rows: Sequence[int], found: Iterable[Sequence[int]]) -> None:
             for row, tokens in zip(rows, found, strict=True):

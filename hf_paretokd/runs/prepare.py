@@ -2,68 +2,54 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from datasets import Dataset
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from hf_paretokd.data.corpus import load_text, stream_text, text_places
+from hf_paretokd.data.corpus import text_places
 from hf_paretokd.data.distilled import read_provenance
-from hf_paretokd.data.encoding import encode_told
-from hf_paretokd.data.languages import Direction, tell
-from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.data.shards import Counted
-from hf_paretokd.data.stores import stored_split
-from hf_paretokd.data.tokenizer import train_tokenizer
-from hf_paretokd.errors import ModelError, RecipeError, TrainingError
+from hf_paretokd.data.languages import tell
+from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.hub.card import check_card_languages
 from hf_paretokd.hub.upload import check_names
-from hf_paretokd.layout import IDENTITY, LOCK, STUDENTS, RunLayout, StartLayout, checkpoint_step
+from hf_paretokd.layout import IDENTITY, LOCK, MANIFEST, STUDENTS, RunLayout, StartLayout, checkpoint_step
 from hf_paretokd.models.building import build_model
-from hf_paretokd.models.depth import Depth
-from hf_paretokd.models.files import load_config, load_tokenizer, usable_length
-from hf_paretokd.models.slicing import config_depth
+from hf_paretokd.models.files import load_tokenizer
 from hf_paretokd.runs.fields import field_defaults, typed_fields
 from hf_paretokd.runs.recipe import Recipe, load_recipe
 from hf_paretokd.runs.run import Run, read_baseline
+from hf_paretokd.runs.text import TrainingText, existing_tokenizer, new_tokenizer, prepare_text
 from hf_paretokd.training.checkpointing import checkpoint_folders
 from hf_paretokd.training.identity import deciding_arguments, differences, read_identity
 from hf_paretokd.training.trainer import TranslationTrainer
 from hf_paretokd.utils.files import check_apart, claimed, save_json, write_whole
 
-SPLITS = ("train", "validation")  # that a training reads
-
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a training needs but its models: token ids of `train` and `validation`, what is told of languages.
-
-    Of the text there are only counts: what was read, kept and left out.
-    """
+    """All that a training needs but its models."""
 
     recipe: Recipe
-    counted: dict[str, dict[LanguagePair, Counted]]
-    encoded: dict[str, dict[str, Dataset]]
+    text: TrainingText
     tokenizer: PreTrainedTokenizerBase
     start: "StartOfRun"
-    directions: dict[LanguagePair, Direction]
 
     def trainer(self, callbacks: Sequence[TrainerCallback] = ()) -> TranslationTrainer:
         """The method's trainer with new models, or those that the recipe starts from."""
         models: list[Any] = [build_model(self.recipe.model, self.tokenizer, seed) for seed in self.recipe.peer_seeds]
         for model in models:
-            tell(model, self.tokenizer, self.directions)
+            tell(model, self.tokenizer, self.text.directions)
         trainer_class: Any = self.recipe.trainer_class  # each method takes what it needs for a model
         return trainer_class(
             model=models if len(models) > 1 else models[0],
             args=self.recipe.training,
-            train_dataset=self.encoded["train"],
-            eval_dataset=self.encoded["validation"],
+            train_dataset=self.text.encoded["train"],
+            eval_dataset=self.text.encoded["validation"],
             processing_class=self.tokenizer,
             callbacks=[*callbacks, self.start, LogFile(self.start.layout)],
         )
@@ -155,48 +141,12 @@ def prepare(recipe: Recipe, resume: bool = False, overwrite: bool = False) -> Pr
         start.claim()
         check_folder(recipe, resume, overwrite)
         tokenizer = prepare_tokenizer(recipe, start, resume)
-        for split in set(recipe.evaluation.splits) - set(SPLITS):
-            load_text(recipe.data, split)  # whatever is wrong with it is better known now
-        named = recipe.model.checkpoint
-        shape = load_config(named) if named else recipe.model
-        full = config_depth(shape.to_dict() if isinstance(shape, PreTrainedConfig) else asdict(shape))
-        check_depths(recipe.evaluation.depths or (), full)
-        told = recipe.directions(tokenizer, shape if isinstance(shape, PreTrainedConfig) else None)
-        max_length = recipe.data.max_length or usable_length(shape, tokenizer)
-        counted: dict[str, dict[LanguagePair, Counted]] = {}
-        encoded: dict[str, dict[str, Dataset]] = {}
-        for split in SPLITS:
-            counted[split], encoded[split] = token_ids(recipe, split, tokenizer, told, max_length)
-        recipe.split_by_size({str(pair): len(each) for pair, each in counted["train"].items()})
+        text = prepare_text(recipe, tokenizer)
+        recipe.split_by_size({str(pair): len(each) for pair, each in text.counted["train"].items()})
     except BaseException:
         start.release()
         raise
-    return Prepared(recipe, counted, encoded, tokenizer, start, told)
-
-
-def token_ids(
-    recipe: Recipe,
-    split: str,
-    tokenizer: PreTrainedTokenizerBase,
-    told: Mapping[LanguagePair, Direction],
-    max_length: int,
-) -> tuple[dict[LanguagePair, Counted], dict[str, Dataset]]:
-    """What became of the rows of a split, and their token ids; text that a model has made is checked in memory."""
-    if split == "train" and recipe.data.distilled_dir:
-        texts = load_text(recipe.data, split)
-        encoded = dict(encode_told(texts, tokenizer, told, max_length))
-        return {pair: Counted.of(text) for pair, text in texts.items()}, encoded
-    found = stored_split(recipe.data, split, tokenizer, told, max_length)
-    return {pair: each.counted for pair, each in found.items()}, {str(pair): each.dataset for pair, each in found.items()}
-
-
-def check_depths(depths: Sequence[str], full: Depth) -> None:
-    """Raises a RecipeError if a student that is to be scored is no slice of the model."""
-    for text in depths:
-        try:
-            Depth.parse(text).within(full)
-        except ModelError as error:
-            raise RecipeError(f"evaluation.depths: {error}") from error
+    return Prepared(recipe, text, tokenizer, start)
 
 
 def check_start(recipe: Recipe) -> None:
@@ -301,28 +251,16 @@ def remove_run(layout: RunLayout) -> None:
 
 
 def prepare_tokenizer(recipe: Recipe, start: StartOfRun, resume: bool) -> PreTrainedTokenizerBase:
-    """The run's tokenizer: an existing one, that of a resumed run, or one trained by the main process."""
-    config, length = recipe.tokenizer, recipe.model.max_position_embeddings
-    sources = recipe.trainer_class.sources(recipe.training)
-    existing = config.from_pretrained or recipe.model.checkpoint or next(iter(sources), None)
-    if existing:
+    """The run's tokenizer: an existing one, that of a resumed run, or one that is trained."""
+    if existing := existing_tokenizer(recipe):
         return load_tokenizer(existing)
     if resume and start.layout.tokenizer.exists():
         return load_tokenizer(start.layout.tokenizer)
-    with PartialState().main_process_first():
-        if PartialState().is_main_process:
-            shutil.rmtree(start.layout.new_tokenizer, ignore_errors=True)
-            train_tokenizer(
-                load_text(recipe.data, "train") if recipe.data.distilled_dir else stream_text(recipe.data),
-                start.layout.new_tokenizer,
-                config.vocab_size,
-                recipe.data.target_tags,
-                config.joint,
-                config.byte_fallback,
-                config.character_coverage,
-                length,
-            )
-        return load_tokenizer(start.layout.new_tokenizer)
+    folder = new_tokenizer(recipe)
+    if PartialState().is_main_process:
+        shutil.rmtree(start.layout.new_tokenizer, ignore_errors=True)
+        shutil.copytree(folder, start.layout.new_tokenizer, ignore=shutil.ignore_patterns(MANIFEST))
+    return load_tokenizer(folder)
 
 
 def keep_models(recipe: Recipe, trainer: TranslationTrainer) -> Run:

@@ -43,10 +43,10 @@ from hf_paretokd.models.files import (
 from hf_paretokd.models.slicing import config_depth
 from hf_paretokd.models.trimming import kept_pieces, piece_counts, trim_model, trim_tokenizer
 from hf_paretokd.runs.distill import distill
-from hf_paretokd.runs.prepare import check_depths
 from hf_paretokd.runs.recipe import Recipe, build_recipe
 from hf_paretokd.runs.resolve import MODEL, expect
 from hf_paretokd.runs.shrunk import Shrunk
+from hf_paretokd.runs.text import check_depths
 from hf_paretokd.training.identity import differences, weights_hash
 from hf_paretokd.utils.files import check_apart, checksum, load_json, save_json, typed_json, whole_folder, write_whole
 
@@ -164,7 +164,7 @@ def checked_model(recipe: Recipe, place: Path, start: StartLayout) -> str:
         raise ModelError(
             f"model.from_pretrained: {name} is a model of the family {config.model_type}; only Marian models are shrunk"
         )
-    check_depths(recipe.evaluation.depths or (), config_depth(config.to_dict()))
+    check_depths(recipe, config_depth(config.to_dict()))
     tokenizer = load_tokenizer(place)
     known, size = known_tags(tokenizer), recipe.shrink.vocab_size
     if size is not None and size >= len(tokenizer):

@@ -152,7 +152,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         else:
             self.bf16 = has_bf16(self.use_cpu)
             if self.bf16:
-                logger.warning("bf16 autocast is on, because this machine has instructions for it; bf16=False is float32")
+                logger.warning("bf16 autocast is on, because this machine has instructions for it (--bf16 false: float32)")
         if self.fp16 and self.use_cpu:
             raise TrainingError("fp16: a CPU does not train in it; set bf16, or leave both out, here and in the launcher")
 

@@ -57,7 +57,7 @@ def test_what_is_stored_is_what_would_be_in_memory(odd_text, tokenizer, tmp_path
     assert found.dataset[:] == encoded[:]
     assert (len(found.counted), found.counted.skipped) == (len(text), dict(text.skipped))
     assert found.counted.examples == text.examples
-    keys = np.concatenate(list(found.keys()), axis=1)
+    keys = np.concatenate(list(found.row_keys()), axis=1)
     assert keys[0].tolist() == [key_of(each) for each in text.sources]
     assert keys[1].tolist() == [key_of(each) for each in text.targets]
     assert not StoreLayout(tmp_path / "store").parts.exists()
