@@ -1,16 +1,16 @@
 """What it takes to prepare text of any size: speed beside SentencePiece alone, and memory, in processes of their own."""
 
-import json
 import random
 import resource
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import accumulate
+from multiprocessing import get_context
 from pathlib import Path
 
 from hf_paretokd.bench.tables import BenchTable
@@ -35,11 +35,13 @@ def write_text(folder: Path, rows: int) -> None:
     generator = random.Random(rows)
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     words = ["".join(generator.choices(syllables, k=generator.randint(1, 4))) for _ in range(WORDS)]
-    weights = [1 / (rank + 10) for rank in range(WORDS)]
+    weights = list(accumulate(1 / (rank + 10) for rank in range(WORDS)))
     with (folder / "train.xx").open("w") as source, (folder / "train.yy").open("w") as target:
         for number in range(rows):
             for file in (source, target):
-                file.write(f"{' '.join(generator.choices(words, weights, k=generator.randint(*WIDTH)))} {number}.\n")
+                file.write(
+                    f"{' '.join(generator.choices(words, cum_weights=weights, k=generator.randint(*WIDTH)))} {number}.\n"
+                )
 
 
 def bench_data(rows: Sequence[int]) -> BenchTable:
@@ -58,8 +60,8 @@ def bench_data(rows: Sequence[int]) -> BenchTable:
             if not (tokenizer := Path(place) / "tokenizer").exists():
                 head = [(folder / f"train.{side}").read_text().splitlines()[:SAMPLE] for side in ("xx", "yy")]
                 train_tokenizer(ParallelText(PAIR, "train", head[0], head[1]), tokenizer, PIECES)
-            words = [sys.executable, "-m", "hf_paretokd.bench.data", str(folder), str(tokenizer)]
-            found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+            with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+                found = alone.submit(measured, folder, tokenizer).result()
             memory[count] = found.pop("memory")
             last = found
         sentencepiece = last["sentencepiece"]
@@ -129,7 +131,3 @@ def anonymous() -> float:
     if status.is_file():
         return int(status.read_text().partition("RssAnon:")[2].split()[0]) / 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(measured(Path(sys.argv[1]), Path(sys.argv[2]))))
