@@ -91,7 +91,7 @@ class Job:
         direction: what the model is told of the languages.
         max_length: longest side in tokens.
         limit: how many rows are kept, or all.
-        total: how many rows there are, where that can be told at once.
+        total: tells how many rows there are, where that takes no more than a look at the file.
     """
 
     pair: LanguagePair
@@ -101,7 +101,7 @@ class Job:
     direction: Direction
     max_length: int
     limit: int | None = None
-    total: int | None = None
+    total: Callable[[], int | None] = lambda: None
 
 
 # ---- step one: shards
@@ -115,9 +115,10 @@ def make_shards(job: Job, layout: StoreLayout) -> int:
     """
     number, encoder = 0, Encoder(job.tokenizer, job.direction)
     layout.parts.mkdir(parents=True, exist_ok=True)
-    small = job.total is not None and job.total < WORTH
+    total = job.total()
+    small = total is not None and total < WORTH
     title = f"preparing {job.pair} {job.split}"
-    with Progress(job.total, unit=" rows", desc=title, leave=False, unit_scale=True, disable=small) as bar:
+    with Progress(total, unit=" rows", desc=title, leave=False, unit_scale=True, disable=small) as bar:
         rows = counting(job.rows(), bar)
         while True:
             part = islice(rows, SHARD)

@@ -87,7 +87,7 @@ def job_of(
         direction,
         max_length,
         limit,
-        rows_in(config, split, pair),
+        partial(rows_in, config, split, pair),
     )
 
 
