@@ -282,6 +282,11 @@ class StoreLayout:
         return self.folder / "counted.json"
 
     @property
+    def facts(self) -> Path:
+        """What a training has to know of all token ids."""
+        return self.folder / "facts.json"
+
+    @property
     def parts(self) -> Path:
         """Folder of shards in the making."""
         return self.folder.with_name(f"{self.folder.name}.parts")

@@ -224,10 +224,14 @@ SAMPLING = [
 ]
 BATCHES = [
     ("[batches[index] for index in generator.permutation(len(batches))]", "batches"),
-    ("order = generator.permutation(self.sentences)", "order = np.arange(self.sentences)"),
-    ('"order", self.name, turn)', '"order", self.name)'),
-    ("(position - start + 1) * length > max_tokens", "(position - start) * length > max_tokens"),
-    ("(position - start + 1) * length > max_tokens", "(position - start + 1) * length >= max_tokens"),
+    ("order = generator.permutation(len(rows))", "order = np.arange(len(rows))"),
+    ('"order", self.name, turn, *place)', '"order", self.name, *place)'),
+    ('(*self.keys, "windows", self.name, turn)', '(*self.keys, "windows", self.name)'),
+    (".shuffle(blocks)", ".random()"),
+    ("self._current[:2] != (turn, place)", "self._current[0] != turn"),
+    ("range(position + fits, position + count, most)", "range(position, position + count, most)"),
+    ("size = position + count - starts[-1] if starts else size + count", "size = count"),
+    ("max(1, max_tokens // int(length))", "max(1, (max_tokens - 1) // int(length))"),
     ("np.maximum(*lengths), np.minimum(*lengths)", "np.minimum(*lengths), np.maximum(*lengths)"),
     ("turn, position = divmod(number, len(self))", "turn, position = 0, number % len(self)"),
     ("batch_first=True, padding_value=IGNORED", "batch_first=True, padding_value=pad_id"),

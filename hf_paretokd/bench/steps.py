@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, Seq2SeqTrainer
 
 from hf_paretokd.bench.shapes import Shape, random_model, random_pairs
 from hf_paretokd.data.batches import IGNORED
-from hf_paretokd.data.encoding import target_length
+from hf_paretokd.data.facts import target_length
 from hf_paretokd.data.sampling import (
     MicroBatch,
     MicroBatchStream,

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.data.cache import cached_dataset, digest, tokenizer_digest
 from hf_paretokd.data.corpus import CHUNK, SPECIAL, ParallelText, by_pair
+from hf_paretokd.data.facts import known_facts
 from hf_paretokd.data.languages import Direction, directions, encode, takes_for_text
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.pieces import BatchEncoder
@@ -191,6 +192,8 @@ def trimmed(name: str, dataset: datasets.Dataset) -> datasets.Dataset:
     Raises:
         DataError: a mask is none of its row.
     """
+    if known_facts(dataset):
+        return dataset
     table = dataset.with_format("arrow")
     masked = "attention_mask" in dataset.column_names and sum(hides(name, batch) for batch in table.iter(10_000)) > 0
     labelled = "labels" in dataset.column_names
@@ -242,22 +245,15 @@ def without_padding(row: dict[str, Any]) -> dict[str, list[int]]:
     return columns
 
 
-def target_length(dataset: datasets.Dataset) -> int:
-    """All target tokens of a data set."""
-    from pyarrow import compute
-
-    batches = dataset.with_format("arrow").iter(10_000)
-    return sum(compute.sum(compute.list_value_length(batch["labels"])).as_py() for batch in batches)
-
-
 def check_known(pairs: Pairs, entries: int) -> None:
     """Raises a DataError unless all columns hold lists of whole numbers below `entries`; `check_no_padding` is about -100."""
     from pyarrow import compute, types
 
     for name, each in pairs.items():
+        facts = known_facts(each)
         for column in (column for column in ("input_ids", "labels") if column in each.column_names):
-            least, most = 0, 0
-            for batch in each.with_format("arrow").iter(10_000):
+            least, most = 0, facts.largest if facts else 0
+            for batch in () if facts else each.with_format("arrow").iter(10_000):
                 rows = batch[column].combine_chunks()
                 if not hasattr(rows.type, "value_type") or not types.is_integer(rows.type.value_type):
                     raise DataError(f"data set {name}: column {column!r} holds {rows.type}; give a list of token ids a row")
@@ -285,6 +281,8 @@ def check_known(pairs: Pairs, entries: int) -> None:
 def check_no_padding(pairs: Pairs, pad_id: int) -> None:
     """Raises a DataError if `<pad>` is among the labels, where it would be learnt, or -100 in their middle."""
     for name, each in pairs.items():
+        if (facts := known_facts(each)) and facts.without == pad_id:
+            continue
         wrong = [(pad_id, "the padding token"), (IGNORED, "-100 before their end")] if "labels" in each.column_names else []
         for batch in each.with_format("arrow").iter(10_000):
             for value, what in wrong:

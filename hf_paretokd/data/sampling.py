@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import torch
 
-from hf_paretokd.data.batches import PairBatches, collate, side_lengths
+from hf_paretokd.data.batches import PairBatches, collate
 from hf_paretokd.data.seeds import uniform
 from hf_paretokd.errors import TrainingError
 
@@ -215,7 +215,7 @@ class PairDataset(torch.utils.data.Dataset):
 
 def build_pair_batches(pairs: Mapping[str, datasets.Dataset], max_tokens: int, *keys: int | str) -> dict[str, PairBatches]:
     """`PairBatches` of every pair; `keys` seed their orders."""
-    return {name: PairBatches(name, side_lengths(dataset), max_tokens, *keys) for name, dataset in pairs.items()}
+    return {name: PairBatches(name, dataset, max_tokens, *keys) for name, dataset in pairs.items()}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from transformers.utils import logging
 
 from hf_paretokd.data.corpus import CAPPED, CHUNK, DUPLICATE, SPECIAL, ParallelText, chosen_rows, refused
 from hf_paretokd.data.encoding import FEATURES, TOO_LONG, Encoder
+from hf_paretokd.data.facts import Facts, TokenIds, facts_of
 from hf_paretokd.data.hashing import KEYS, Keys, KeySet, row_keys
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
@@ -227,6 +228,7 @@ def put_together(job: Job, layout: StoreLayout, shards: int) -> None:
                 else f"{job.pair}, split {job.split!r}: every sentence holds a special token of the tokenizer"
             )
         save_json(asdict(counted), written / layout.counted.name)
+        save_json(asdict(facts_of(token_ids(written), job.tokenizer.pad_token_id)), written / layout.facts.name)
         publish(written, layout.folder)
     except WRITE_ERRORS as error:
         raise full(layout, error) from error
@@ -362,6 +364,11 @@ def alive(layout: StoreLayout) -> bool:
 def opened(folder: Path) -> Stored:
     """What was prepared in a folder."""
     layout = StoreLayout(folder)
+    dataset = TokenIds(token_ids(folder).data, typed_json(Facts, layout.facts))
+    return Stored(dataset, typed_json(Counted, layout.counted), layout)
+
+
+def token_ids(folder: Path) -> datasets.Dataset:
+    """All shards of a folder as one data set, memory-mapped."""
     tables = [datasets.Dataset.from_file(str(path)) for path in sorted(folder.glob("*.arrow"))]
-    filled = [each for each in tables if len(each)]
-    return Stored(datasets.concatenate_datasets(filled), typed_json(Counted, layout.counted), layout)
+    return datasets.concatenate_datasets([each for each in tables if len(each)])

@@ -29,7 +29,7 @@ from hf_paretokd.utils.lease import GONE, age, leased, wait_while
 
 logger = logging.get_logger(__name__)
 BLOCK = 1 << 22  # bytes
-FORM = "shards 1"  # to be raised when what is stored changes
+FORM = "shards 2"  # to be raised when what is stored changes
 
 
 def stored_split(

@@ -12,6 +12,7 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 
 from hf_paretokd.data.batches import longest_side
 from hf_paretokd.data.encoding import Pairs, check_known, check_no_padding
+from hf_paretokd.data.facts import known_facts
 from hf_paretokd.errors import DataError, ModelError, TrainingError
 from hf_paretokd.models.files import load_model, load_tokenizer, position_limit
 from hf_paretokd.models.joint import JointModel
@@ -144,7 +145,8 @@ def check_ids(models: Sequence[PreTrainedModel], pairs: Pairs) -> None:
     check_known(pairs, min(each.weight.shape[0] for each in embeddings))
     limit = min((known for model in models if (known := position_limit(model.config))), default=None)
     for name, dataset in pairs.items() if limit else ():
-        longest = longest_side(dataset)
+        facts = known_facts(dataset)
+        longest = facts.longest if facts else longest_side(dataset)
         if longest > (limit or 0):
             raise DataError(
                 f"{name}: a sentence has {longest} tokens, the model's position table only {limit}; lower data.max_length"

@@ -6,6 +6,8 @@ from typing import Any
 
 from datasets import Dataset
 
+from hf_paretokd.data.facts import text_hash
+
 
 def data_hashes(pairs: Mapping[str, Dataset]) -> tuple[str, dict[str, str]]:
     """Eight hexadecimal digits that depend on all token ids of the training text, and the same for each pair.
@@ -13,19 +15,9 @@ def data_hashes(pairs: Mapping[str, Dataset]) -> tuple[str, dict[str, str]]:
     Args:
         pairs: token ids (`input_ids`, `labels`) of each pair; their order counts, because draws depend on it.
     """
-    whole, by_pair = hashlib.sha256(), {}
-    for name in pairs:
-        own = hashlib.sha256()
-        whole.update(f"{name}:{len(pairs[name])}\n".encode())
-        for column in ("input_ids", "labels"):
-            for chunk in pairs[name].with_format("arrow").iter(batch_size=10_000):
-                rows = chunk[column].combine_chunks()
-                for numbers in (rows.value_lengths(), rows.flatten()):
-                    content = numbers.to_numpy(zero_copy_only=False).astype("<i8").tobytes()
-                    whole.update(content)
-                    own.update(content)
-        by_pair[name] = own.hexdigest()[:8]
-    return whole.hexdigest()[:8], by_pair
+    by_pair = {name: text_hash(dataset) for name, dataset in pairs.items()}
+    whole = "".join(f"{name}:{len(pairs[name])}:{own}\n" for name, own in by_pair.items())
+    return hashlib.sha256(whole.encode()).hexdigest()[:8], by_pair
 
 
 def training_signature(fields: Mapping[str, Any]) -> str:

@@ -19,7 +19,8 @@ from transformers.trainer_utils import PredictionOutput, TrainOutput, set_seed
 from transformers.utils import logging
 
 from hf_paretokd.data.batches import IGNORED, PairBatches
-from hf_paretokd.data.encoding import Pairs, as_pairs, target_length
+from hf_paretokd.data.encoding import Pairs, as_pairs
+from hf_paretokd.data.facts import target_length
 from hf_paretokd.data.languages import coded_directions, tell
 from hf_paretokd.data.sampling import (
     MicroBatchSampler,
@@ -493,7 +494,9 @@ class TranslationTrainer(GeneratingTrainer):
     def deciding(self) -> dict[str, Any]:
         """What else decides a training of this method, beside its arguments."""
         given = self.given_optimizer
-        return {"method": self.method, **({"optimizer": f"{type(given).__name__} {given.defaults}"} if given else {})}
+        optimizer = {"optimizer": f"{type(given).__name__} {given.defaults}"} if given else {}
+        windows = {rows for stream in self.streams for each in stream.pairs.values() if (rows := each.window)}
+        return {"method": self.method, **optimizer, **({"rows of a window": max(windows)} if windows else {})}
 
     def kept_when_extended(self) -> dict[str, Any]:
         """What stays as it was when the training is made longer, although it follows from the arguments."""

@@ -43,8 +43,8 @@ def test_temperature_sampling(sizes, temperature, expected):
 
 
 @pytest.fixture
-def stream(lengths):
-    pairs = {name: PairBatches(name, lengths, 500, 1) for name in ("de-en", "fr-en", "bs-en")}
+def stream(text):
+    pairs = {name: PairBatches(name, text, 500, 1) for name in ("de-en", "fr-en", "bs-en")}
     return MicroBatchStream(pairs, TemperatureSampling({"de-en": 60, "fr-en": 30, "bs-en": 10}, 1.0), 1, 0)
 
 
@@ -56,9 +56,9 @@ CRITICAL = {5: 20.515, 7: 24.322}  # χ² at p = 0.001 by degrees of freedom
 
 
 @pytest.mark.parametrize(("sizes", "temperature"), [(WMT6, 5), (TED8, 1), (TED8, 3)])
-def test_sampling_frequencies_follow_the_equation(lengths, sizes, temperature):
+def test_sampling_frequencies_follow_the_equation(text, sizes, temperature):
     """PMD Eq. 2, by a χ² test with a fixed seed."""
-    batches = PairBatches("any", lengths, 500, 1)
+    batches = PairBatches("any", text, 500, 1)
     stream = MicroBatchStream(dict.fromkeys(sizes, batches), TemperatureSampling(sizes, temperature), 1, 0)
     drawn, count = stream.advance(SamplerState(), 20_000).draws, 20_000
     roots = {pair: size ** (1 / temperature) for pair, size in sizes.items()}
@@ -100,8 +100,8 @@ def test_unimax_draws_tokens_not_batches():
     assert sampling.probabilities(SamplerState()) == {"full": pytest.approx(1 / 3), "loose": pytest.approx(2 / 3)}
 
 
-def test_peers_have_streams_of_their_own(lengths):
-    pairs = {name: PairBatches(name, lengths, 500) for name in ("de-en", "fr-en")}
+def test_peers_have_streams_of_their_own(lengths, text):
+    pairs = {name: PairBatches(name, text, 500) for name in ("de-en", "fr-en")}
     sizes = {"de-en": 90, "fr-en": 10}
     streams = [
         MicroBatchStream({n: b.rekeyed(1, peer) for n, b in pairs.items()}, TemperatureSampling(sizes, tau), 1, peer)
@@ -120,13 +120,13 @@ def test_peers_have_streams_of_their_own(lengths):
     assert rows[0].passes == pytest.approx(seen / len(lengths[0]), rel=0.05)
 
 
-def test_a_distribution_may_depend_on_the_state(lengths):
+def test_a_distribution_may_depend_on_the_state(text):
     class Alternating:
         def probabilities(self, state):
             behind = state.draws.get("a", 0) <= state.draws.get("b", 0)
             return {"a": float(behind), "b": float(not behind)}
 
-    stream = MicroBatchStream({name: PairBatches(name, lengths, 500) for name in "ab"}, Alternating(), 3)
+    stream = MicroBatchStream({name: PairBatches(name, text, 500) for name in "ab"}, Alternating(), 3)
     assert stream.advance(SamplerState(), 300).draws == {"a": 150, "b": 150}
 
 

@@ -7,6 +7,7 @@ import datasets
 import pytest
 import torch
 
+from hf_paretokd.data import batches
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.training.identity import differences, read_identity
 from hf_paretokd.training.trainer import logger
@@ -111,6 +112,17 @@ def test_other_text_is_refused_pair_by_pair(new_trainer, encoded):
         other = {**encoded, "validation": datasets.DatasetDict(data)}
         with pytest.raises(TrainingError, match=message):
             new_trainer(max_steps=2, eval_steps=1, data=other).train(resume_from_checkpoint=True)
+
+
+def test_large_text_in_the_order_of_an_older_version_is_refused(new_trainer, monkeypatch):
+    """Which sorted all rows together. Other text is drawn in the order it always was."""
+    new_trainer(max_steps=2, eval_steps=1).train()
+    monkeypatch.setattr(batches, "WINDOW", 2 * batches.BLOCK)
+    new_trainer(max_steps=2, eval_steps=1).train(resume_from_checkpoint=True)
+    monkeypatch.setattr(batches, "BLOCK", 64)
+    monkeypatch.setattr(batches, "WINDOW", 128)
+    with pytest.raises(TrainingError, match="rows of a window was nothing, now 128"):
+        new_trainer(max_steps=2, eval_steps=1).train(resume_from_checkpoint=True)
 
 
 def test_a_training_is_made_longer_on_purpose(new_trainer):
