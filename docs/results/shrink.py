@@ -8,9 +8,9 @@ text      the first half of the pairs for the original; German of the second hal
 teacher   plain 6-6, 256 wide, 8,000 pieces, on the first half
 original  the same in the form of an opus-mt repository: pickled weights, old fields; "the model that exists"
 trimmed   `paretokd shrink` with 4,000 pieces
-whole     the same with all pieces that the text needs
 pairs     6-2, 3-2 and 2-2 trained alone on the 2,000 pairs
 seq-kd    the same on the translations, with the trimmed vocabulary
+whole     as trimmed, with all pieces that the text needs
 """
 
 import argparse
@@ -152,9 +152,9 @@ STEPS = {
     "teacher": teacher,
     "original": original,
     "trimmed": shrunk("trimmed", "--vocab_size=4000"),
-    "whole": shrunk("whole"),
     "pairs": alone("pairs", "parallel", "original", *SHORT),
     "seq-kd": alone("seq-kd", "runs/trimmed.start/text", "runs/trimmed.start/model", *LONG),
+    "whole": shrunk("whole"),
 }
 
 

@@ -204,7 +204,8 @@ def opening_box(prepared: "Prepared", trainer: "TranslationTrainer") -> Panel:
     if depths:
         some = f"{depths[0]} to {depths[-1]}, {len(depths)} depths" if len(depths) > 4 else ", ".join(depths)
         models += f"; students {some}"
-    passes, tokens = args.max_steps / trainer.updates_per_pass, trainer.micro_batches * args.max_tokens
+    tokens = trainer.micro_batches * args.max_tokens
+    passes = "" if trainer.streamed else f"; {args.max_steps / trainer.updates_per_pass:.1f} passes"
     border = getattr(trainer, "border", None)
     stages = f", two stages (the second from {border:,})" if border else ""
     device = args.device.type if args.device.type != "cpu" else cpu_threads()
@@ -214,7 +215,7 @@ def opening_box(prepared: "Prepared", trainer: "TranslationTrainer") -> Panel:
         "models": models,
         "text": described_text(prepared.text.counted["train"]),
         "pieces": described_vocabulary(len(prepared.tokenizer), recipe),
-        "updates": f"{args.max_steps:,}, each of {tokens:,} tokens; {passes:.1f} passes{stages}",
+        "updates": f"{args.max_steps:,}, each of {tokens:,} tokens{passes}{stages}",
         "on": f"{device}, {precision}{processes}",
         "folder": str(folder),
         "to stop": f"Ctrl-C; paretokd train {folder} --resume goes on",
@@ -243,6 +244,8 @@ def cpu_threads() -> str:
 
 def described_text(texts: Mapping[Any, Counted], most: int = 6) -> str:
     """Language pairs with their sizes, the largest first."""
+    if not texts:
+        return "a stream"
     ranked = sorted(texts.items(), key=lambda item: -len(item[1]))
     shown = ", ".join(f"{pair} {len(text):,}" for pair, text in ranked[:most])
     left_out = sum(sum(text.skipped.values()) for text in texts.values())

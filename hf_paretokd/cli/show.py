@@ -181,10 +181,17 @@ def sampling(rows: Sequence[SamplingRow], peers: Sequence[str]) -> None:
             table.add_column(heading, justify="right")
     cells: dict[str, list[str]] = {}
     for row in rows:
-        cells.setdefault(row.pair, []).extend((f"{row.probability:.4f}", f"{row.passes:.2f}", f"{row.sentences:,.0f}"))
+        cells.setdefault(row.pair, []).extend(known(row))
     for pair, columns in cells.items():
         table.add_row(pair, *columns)
     console.print(table)
+
+
+def known(row: SamplingRow) -> tuple[str, str, str]:
+    """The figures of a row; those that a stream has not are dashes."""
+    if row.passes is None or row.sentences is None:
+        return f"{row.probability:.4f}", "–", "–"
+    return f"{row.probability:.4f}", f"{row.passes:.2f}", f"{row.sentences:,.0f}"
 
 
 def translations(rows: Sequence[tuple[str, str, str, str]], model: str) -> None:

@@ -240,6 +240,8 @@ def prepare(options: Namespace, fields: list[str]) -> None:
 
     expect(options.recipe, RECIPE)
     recipe = load_recipe(options.recipe, fields, trainable=False)
+    if recipe.data.streaming:
+        raise RecipeError("data.streaming: text that is read as it comes is not prepared; train reads it")
     tokenizer = load_tokenizer(existing_tokenizer(recipe) or new_tokenizer(recipe))
     text = prepare_text(recipe, tokenizer)
     show.left_out(text.counted)

@@ -72,6 +72,11 @@ class PairBatches:
         return int(self.counts.sum())
 
     @property
+    def count(self) -> int:
+        """The same, where it may be unknown."""
+        return len(self)
+
+    @property
     def window(self) -> int | None:
         """Rows that are shuffled together, where they are not all."""
         return WINDOW if len(self.windows) > 1 else None

@@ -41,6 +41,7 @@ from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, RecipeError
 
 CHUNK = 2000  # rows at a time
+STREAM_SAMPLE = 1_000_000  # rows of a stream that a tokenizer is made from
 SPECIAL, DUPLICATE, CAPPED = "special token in the text", "duplicate pair", "more than max_sentence_pairs"  # why rows go
 DISTILLED = ("replace", "add")
 SPECIAL_TOKENS = ("</s>", "<unk>", "<pad>", "\u2581")  # of tokenizers made here; `▁` is their space
@@ -56,6 +57,8 @@ class DataConfig:
         hub: id of a Hub data set whose rows have a field for each language or a `translation` field, or a mapping from
             pairs to such ids.
         hub_config: configuration of the Hub data set; `{pair}`, `{source}` and `{target}` are filled in.
+        streaming: the training text of a Hub data set is read as it comes, never loaded whole: nothing is left out for being
+            repeated, `max_sentence_pairs` keeps the first rows, and passes are not counted.
         train: split name, or a `.tsv`, `.jsonl` or `.parquet` file pattern in which `{pair}`, `{source}` and `{target}`
             are filled in.
         validation: the same for the validation text.
@@ -75,6 +78,7 @@ class DataConfig:
     data_dir: str | None = None
     hub: dict[str, str] | str | None = None
     hub_config: str | None = None
+    streaming: bool = False
     train: str = "train"
     validation: str = "validation"
     test: str = "test"
@@ -108,6 +112,10 @@ class DataConfig:
             raise RecipeError(f"data.distilled: {self.distilled!r} is not one of {', '.join(DISTILLED)}")
         if self.data_dir and self.hub:
             raise RecipeError("data: data_dir and hub exclude each other")
+        if self.streaming and (not self.hub or format_of(self.train)):
+            raise RecipeError("data.streaming: is for Hub data sets; files are prepared once and mapped, whatever their size")
+        if self.streaming and self.distilled_dir:
+            raise RecipeError("data.streaming: distilled text is compared with the whole training text; leave one of both out")
 
 
 @dataclass
@@ -143,9 +151,10 @@ def filled(config: DataConfig, field_name: str, pair: LanguagePair) -> str:
 
 
 def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Row]:
-    """The raw rows of one pair and split (`train`, `validation` or `test`)."""
+    """The raw rows of one pair and split (`train`, `validation` or `test`), of a stream the first `STREAM_SAMPLE`."""
     if config.hub and not format_of(filled(config, split, pair)):
-        return read_hub(*hub_set(config, split, pair), pair)
+        rows = read_hub(*hub_set(config, split, pair), pair, config.streaming and split == "train")
+        return islice(rows, STREAM_SAMPLE) if config.streaming and split == "train" else rows
     files = row_files(config, split, pair)
     kind = format_of(files[0].name)
     if kind == "tsv":

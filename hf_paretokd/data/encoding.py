@@ -161,9 +161,9 @@ def encoded_columns(
 
 
 def as_pairs(
-    dataset: datasets.Dataset | Pairs | None, columns: Sequence[str] = ("input_ids", "labels")
-) -> dict[str, datasets.Dataset]:
-    """A dictionary keyed by pair; a lone data set gets the name `corpus`.
+    dataset: datasets.Dataset | Pairs | None, columns: Sequence[str] = ("input_ids", "labels"), streams: bool = False
+) -> dict[str, Any]:
+    """A dictionary keyed by pair; a lone data set gets the name `corpus`. With `streams` some may be `IterableDataset`s.
 
     Raises:
         DataError: a data set is empty or lacks one of the columns.
@@ -172,18 +172,26 @@ def as_pairs(
         return {}
     pairs = dict(dataset) if isinstance(dataset, Mapping) else {"corpus": dataset}
     for name, each in pairs.items():
+        if streams and isinstance(each, datasets.IterableDataset):
+            check_columns(name, each.column_names or columns, columns)
+            continue
         if not isinstance(each, datasets.Dataset):
             raise DataError(
                 f"data set {name}: is a {type(each).__name__}; give a datasets.Dataset of token ids, as encode_split makes or "
                 "Dataset.from_list and from_generator"
             )
-        lacking = set(columns) - set(each.column_names)
-        if lacking:
-            raise DataError(f"data set {name}: column {sorted(lacking)[0]!r} is missing; encode_split makes the right ones")
+        check_columns(name, each.column_names, columns)
         if len(each) == 0:
             raise DataError(f"data set {name}: has no rows")
-    plain = {name: each.with_format(None) if each.format["type"] else each for name, each in pairs.items()}
-    return {name: trimmed(name, each) for name, each in plain.items()}
+    rows = {name: each for name, each in pairs.items() if isinstance(each, datasets.Dataset)}
+    plain = {name: each.with_format(None) if each.format["type"] else each for name, each in rows.items()}
+    return pairs | {name: trimmed(name, each) for name, each in plain.items()}
+
+
+def check_columns(name: str, found: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raises a DataError if a column is not there."""
+    if lacking := set(wanted) - set(found):
+        raise DataError(f"data set {name}: column {sorted(lacking)[0]!r} is missing; encode_split makes the right ones")
 
 
 def trimmed(name: str, dataset: datasets.Dataset) -> datasets.Dataset:

@@ -10,13 +10,10 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import DataError
-
-if TYPE_CHECKING:
-    import datasets
 
 SUFFIXES = {".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 
@@ -160,14 +157,14 @@ def read_parquet(path: Path, pair: LanguagePair) -> Iterator[Row]:
         raise DataError(f"{path}: not readable as parquet ({error})") from error
 
 
-def read_hub(name: str, config: str | None, split: str, pair: LanguagePair) -> Iterator[Row]:
-    """Rows of one split of a Hub data set."""
-    for number, record in enumerate(load_hub(name, config, split), 1):
+def read_hub(name: str, config: str | None, split: str, pair: LanguagePair, streaming: bool = False) -> Iterator[Row]:
+    """Rows of one split of a Hub data set, which is loaded whole or read as it comes."""
+    for number, record in enumerate(load_hub(name, config, split, streaming), 1):
         yield record_row(record, pair, f"{name}/{split}: row {number}")
 
 
-def load_hub(name: str, config: str | None, split: str) -> "datasets.Dataset":
-    """One split of a Hub data set, memory-mapped.
+def load_hub(name: str, config: str | None, split: str, streaming: bool = False) -> Any:
+    """One split of a Hub data set: a `Dataset`, memory-mapped, or an `IterableDataset`.
 
     Raises:
         DataError: it cannot be had.
@@ -175,7 +172,7 @@ def load_hub(name: str, config: str | None, split: str) -> "datasets.Dataset":
     import datasets
 
     try:
-        return datasets.load_dataset(name, config, split=split)
+        return datasets.load_dataset(name, config, split=split, streaming=streaming)
     except Exception as error:  # the Hub client raises many kinds; the user needs the name and the reason
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"Hub data set {name!r} (config {config}, split {split}): {reason}") from error

@@ -10,7 +10,10 @@ import torch
 
 from hf_paretokd.data.batches import PairBatches, collate
 from hf_paretokd.data.seeds import uniform
+from hf_paretokd.data.streams import StreamBatches
 from hf_paretokd.errors import TrainingError
+
+Batches = PairBatches | StreamBatches
 
 
 def temperature_probabilities(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
@@ -133,7 +136,7 @@ class MicroBatch:
 
     number: int
     pair: str
-    rows: Sequence[int] | np.ndarray
+    rows: Sequence[int] | np.ndarray | Mapping[str, Any]  # of a stream the columns themselves
 
 
 class MicroBatchStream:
@@ -147,7 +150,7 @@ class MicroBatchStream:
         keys: what the draws are seeded with, (seed, peer) in training.
     """
 
-    def __init__(self, pairs: Mapping[str, PairBatches], distribution: PairDistribution, *keys: int | str) -> None:
+    def __init__(self, pairs: Mapping[str, Batches], distribution: PairDistribution, *keys: int | str) -> None:
         self.pairs, self.distribution, self.keys = pairs, distribution, keys
 
     def pair_of(self, state: SamplerState) -> str:
@@ -168,6 +171,17 @@ class MicroBatchStream:
         while state.number < number:
             _, _, state = self.after(state)
         return state
+
+    def places(self, state: SamplerState) -> dict[str, Any]:
+        """Where text without an end is to be read on from, by pair."""
+        endless = {name: each for name, each in self.pairs.items() if isinstance(each, StreamBatches)}
+        return {name: each.state_dict(state.draws.get(name, 0)) for name, each in endless.items()}
+
+    def go_to(self, places: Mapping[str, Any]) -> None:
+        """Takes up what `places` gave."""
+        for name, each in self.pairs.items():
+            if isinstance(each, StreamBatches) and name in places:
+                each.load_state_dict(places[name])
 
     def batches(self, state: SamplerState, rank: int = 0, processes: int = 1) -> Iterator[MicroBatch]:
         """Micro-batches from `state` on whose number is `rank` modulo `processes`, without end."""
@@ -203,7 +217,7 @@ class PairDataset(torch.utils.data.Dataset):
 
     def fetch(self, batch: MicroBatch) -> dict[str, Any]:
         """The tensors of one micro-batch (see `collate`) and the name of its `pair`."""
-        columns = self.pairs[batch.pair][batch.rows]
+        columns = batch.rows if isinstance(batch.rows, Mapping) else self.pairs[batch.pair][batch.rows]
         rows = [
             {"input_ids": ids, "labels": labels} for ids, labels in zip(columns["input_ids"], columns["labels"], strict=True)
         ]
@@ -225,8 +239,8 @@ class SamplingRow:
     peer: int
     pair: str
     probability: float
-    passes: float
-    sentences: float
+    passes: float | None  # of a stream, nobody knows
+    sentences: float | None
 
 
 def expected_sampling(streams: Sequence[MicroBatchStream], micro_batches: int) -> list[SamplingRow]:
@@ -234,6 +248,7 @@ def expected_sampling(streams: Sequence[MicroBatchStream], micro_batches: int) -
     rows = []
     for peer, stream in enumerate(streams, 1):
         for pair, probability in stream.distribution.probabilities(SamplerState()).items():
-            passes = probability * micro_batches / len(stream.pairs[pair])
-            rows.append(SamplingRow(peer, pair, probability, passes, passes * stream.pairs[pair].sentences))
+            text = stream.pairs[pair]
+            passes = probability * micro_batches / text.count if text.count else None
+            rows.append(SamplingRow(peer, pair, probability, passes, passes and passes * (text.sentences or 0)))
     return rows

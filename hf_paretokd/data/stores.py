@@ -124,6 +124,10 @@ def cache_folder() -> Path:
 
 def identities(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[str]:
     """What tells the files of a pair from others."""
+    if config.streaming and split == "train":
+        yield str(hub_set(config, split, pair))
+        yield from (f"{row.source}\t{row.target}" for row in islice(open_rows(config, split, pair), CHUNK))
+        return
     if config.hub and not format_of(getattr(config, split)):
         rows = load_hub(*hub_set(config, split, pair))
         yield f"{hub_set(config, split, pair)} {rows.num_rows} {rows.info.splits}"
@@ -231,6 +235,8 @@ def training_keys(
     Raises:
         DataError: the text is gone.
     """
+    if config.streaming:
+        raise DataError("the training text was read as a stream, which is not searched")
     if config.distilled_dir:
         return {pair: [row_keys(text.sources, text.targets)[1:]] for pair, text in load_text(config, "train").items()}
     known = tokenizer_digest(tokenizer)

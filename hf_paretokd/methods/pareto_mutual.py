@@ -192,6 +192,10 @@ class ParetoMutualTrainer(WeightedTrainer):
         self.bests: list[tuple[float, int] | None] = [None] * len(peers)  # (figure, update) of each peer's best validation
         interval = args.update_interval or max(1, round(self.updates_per_pass))
         self.rule = self.build_rule()
+        if args.strategy in (*SEARCHES, "auto_official"):
+            self.check_passes("strategy")
+        if self.rule.changes and not args.update_interval:
+            self.check_passes("update_interval")
         self.trials = PeerTrials(self, round(args.trial_share * self.updates_per_pass), args.smoothed_validation)
         if self.rule.changes or args.eval_strategy != "no":
             self.check_validated()

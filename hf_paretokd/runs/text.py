@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import load_text
@@ -13,6 +13,7 @@ from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.shards import Counted
 from hf_paretokd.data.stores import stored_split, stored_tokenizer
+from hf_paretokd.data.streams import encoded_stream
 from hf_paretokd.errors import ModelError, RecipeError
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import load_config, usable_length
@@ -28,12 +29,12 @@ class TrainingText:
 
     Args:
         counted: what was read, kept and left out, by split and pair.
-        encoded: token ids, by split and pair.
+        encoded: token ids, by split and pair: a `Dataset`, or an `IterableDataset` of text that is streamed.
         directions: what the model is told of each pair.
     """
 
     counted: dict[str, dict[LanguagePair, Counted]]
-    encoded: dict[str, dict[str, Dataset]]
+    encoded: dict[str, dict[str, Any]]
     directions: dict[LanguagePair, Direction]
 
 
@@ -67,7 +68,7 @@ def prepare_text(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Training
     told = recipe.directions(tokenizer, shape if isinstance(shape, PreTrainedConfig) else None)
     max_length = recipe.data.max_length or usable_length(shape, tokenizer)
     counted: dict[str, dict[LanguagePair, Counted]] = {}
-    encoded: dict[str, dict[str, Dataset]] = {}
+    encoded: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         counted[split], encoded[split] = token_ids(recipe, split, tokenizer, told, max_length)
     return TrainingText(counted, encoded, told)
@@ -88,8 +89,13 @@ def token_ids(
     tokenizer: PreTrainedTokenizerBase,
     told: Mapping[LanguagePair, Direction],
     max_length: int,
-) -> tuple[dict[LanguagePair, Counted], dict[str, Dataset]]:
-    """What became of the rows of a split, and their token ids; text that a model has made is checked in memory."""
+) -> tuple[dict[LanguagePair, Counted], dict[str, Any]]:
+    """What became of the rows of a split, and their token ids; text that a model has made is checked in memory.
+
+    Nobody knows what becomes of a stream.
+    """
+    if split == "train" and recipe.data.streaming:
+        return {}, {str(pair): encoded_stream(recipe.data, pair, tokenizer, told[pair], max_length) for pair in told}
     if split == "train" and recipe.data.distilled_dir:
         texts = load_text(recipe.data, split)
         encoded = dict(encode_told(texts, tokenizer, told, max_length))

@@ -40,6 +40,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             that is trained on a stream of its own (PMD Eq. 2).
         unimax_epochs: N of UniMax sampling, in place of a temperature: pairs are drawn as evenly as can be without any text
             being seen more than N times (Chung et al., ICLR 2023); one for each temperature, 0 where the temperature counts.
+        stream_buffer: rows of a stream (an `IterableDataset`) that are read and shuffled together.
         loss_memory: gigabytes that the log-probabilities of a micro-batch may take, where they are needed twice (All-in-One
             KD); beyond it they are computed again, at one more output product for each model. Both are exact.
         skip_nonfinite_updates: leave out updates whose loss or gradient is infinite or not a number, and count them
@@ -87,6 +88,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     output_dir: str = "trainer_output"  # a folder's name, also where it is `null`
     max_grad_norm: float | None = 1.0  # type: ignore[assignment]  # None as in the Trainer, which declares it too narrowly
     max_tokens: int = 4096
+    stream_buffer: int = 10_000
     temperatures: list[float] = field(default_factory=lambda: [1.0])
     unimax_epochs: list[float] | None = None
     loss_memory: float = 1.0

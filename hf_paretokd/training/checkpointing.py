@@ -342,7 +342,11 @@ def set_aside(folder: Path, start: Path | None) -> None:
 def save_sampler(streams: Sequence[MicroBatchStream], states: Sequence[SamplerState], folder: Path) -> None:
     """Writes the positions of the streams and the states of their distributions."""
     saved = [
-        {**asdict(state), "distribution": stream.distribution.state_dict()}
+        {
+            **asdict(state),
+            "distribution": stream.distribution.state_dict(),
+            **({"streams": places} if (places := stream.places(state)) else {}),
+        }
         for stream, state in zip(streams, states, strict=True)
     ]
     save_json(saved, folder / SAMPLER_STATE)
@@ -364,6 +368,7 @@ def load_sampler(streams: Sequence[MicroBatchStream], folder: Path) -> list[Samp
         distributions = [each["distribution"] for each in saved]
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path}: cannot be read ({error!r}); take another checkpoint") from error
-    for stream, state in zip(streams, distributions, strict=True):
+    for stream, state, each in zip(streams, distributions, saved, strict=True):
         stream.distribution.load_state_dict(state)
+        stream.go_to(each.get("streams", {}))
     return states

@@ -22,6 +22,7 @@ from hf_paretokd.errors import TrainingError
 
 RANGES: Mapping[str, tuple[float, float]] = {
     "max_tokens": (1, math.inf),
+    "stream_buffer": (1, math.inf),
     "label_smoothing_factor": (0, 0.999999),
     "learning_rate": (0, math.inf),
     "warmup_steps": (0, math.inf),

@@ -13,10 +13,12 @@ def data_hashes(pairs: Mapping[str, Dataset]) -> tuple[str, dict[str, str]]:
     """Eight hexadecimal digits that depend on all token ids of the training text, and the same for each pair.
 
     Args:
-        pairs: token ids (`input_ids`, `labels`) of each pair; their order counts, because draws depend on it.
+        pairs: token ids (`input_ids`, `labels`) of each pair; their order counts, because draws depend on it. Of a stream
+            nothing is known.
     """
-    by_pair = {name: text_hash(dataset) for name, dataset in pairs.items()}
-    whole = "".join(f"{name}:{len(pairs[name])}:{own}\n" for name, own in by_pair.items())
+    by_pair = {name: text_hash(each) if isinstance(each, Dataset) else "stream" for name, each in pairs.items()}
+    sizes = {name: len(each) if isinstance(each, Dataset) else "" for name, each in pairs.items()}
+    whole = "".join(f"{name}:{sizes[name]}:{own}\n" for name, own in by_pair.items())
     return hashlib.sha256(whole.encode()).hexdigest()[:8], by_pair
 
 

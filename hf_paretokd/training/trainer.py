@@ -23,6 +23,7 @@ from hf_paretokd.data.encoding import Pairs, as_pairs
 from hf_paretokd.data.facts import target_length
 from hf_paretokd.data.languages import coded_directions, tell
 from hf_paretokd.data.sampling import (
+    Batches,
     MicroBatchSampler,
     MicroBatchStream,
     PairDataset,
@@ -35,6 +36,7 @@ from hf_paretokd.data.sampling import (
     expected_sampling,
 )
 from hf_paretokd.data.seeds import derive_seed
+from hf_paretokd.data.streams import StreamBatches
 from hf_paretokd.errors import DataError, TrainingError
 from hf_paretokd.hub.upload import check_names
 from hf_paretokd.layout import IDENTITY, PROGRESS
@@ -136,7 +138,8 @@ class TranslationTrainer(GeneratingTrainer):
         joint = self.joint_model(models, args)
         if args.device.type == "cpu":
             keep_freed_memory()
-        self.train_pairs, self.eval_pairs = as_pairs(train_dataset), as_pairs(eval_dataset)
+        self.train_pairs, self.eval_pairs = as_pairs(train_dataset, streams=True), as_pairs(eval_dataset)
+        self.streamed = [name for name, each in self.train_pairs.items() if isinstance(each, datasets.IterableDataset)]
         for each in models:
             prepare_for_training(each)
             if args.device.type == "cpu":
@@ -145,13 +148,15 @@ class TranslationTrainer(GeneratingTrainer):
                 check_vocabulary(each, tokenizer)
                 tell(each, tokenizer, coded_directions(tokenizer, self.train_pairs))
         self.checked = partial(check_ids, models)
-        for text in (self.train_pairs, self.eval_pairs):
+        for text in ({name: each for name, each in self.train_pairs.items() if name not in self.streamed}, self.eval_pairs):
             self.checked(text)
-        train_batches = build_pair_batches(self.train_pairs, args.max_tokens)
+        train_batches = self.training_batches(args)
         self.eval_batches = build_pair_batches(self.eval_pairs, args.max_tokens)
         self.micro_batches = args.gradient_accumulation_steps * args.world_size  # M of an update
-        batches = sum(map(len, train_batches.values()))
-        self.updates_per_pass = batches / self.micro_batches  # at τ = 1
+        if self.streamed and args.max_steps <= 0:
+            raise TrainingError(f"max_steps: {self.streamed[0]} is a stream, whose length nobody knows; say how many updates")
+        batches = sum(each.count or args.max_steps * self.micro_batches for each in train_batches.values())
+        self.updates_per_pass = batches / self.micro_batches  # at τ = 1; of streams the whole training is one
         if args.max_steps <= 0 and batches:
             args.max_steps = math.ceil(args.num_train_epochs * self.updates_per_pass)
         self.streams = [
@@ -338,14 +343,52 @@ class TranslationTrainer(GeneratingTrainer):
             self._clock.count((len(labels), int(batch["attention_mask"].sum()), int((labels != IGNORED).sum())))
         return samples, tokens
 
-    def distribution(self, args: TranslationConfig, peer: int, batches: Mapping[str, PairBatches]) -> PairDistribution:
+    def training_batches(self, args: TranslationConfig) -> dict[str, Batches]:
+        """The micro-batches of the training text of every pair."""
+        found: dict[str, Batches] = {}
+        for name, text in self.train_pairs.items():
+            if isinstance(text, datasets.IterableDataset):
+                found[name] = StreamBatches(name, text, args.max_tokens, args.stream_buffer, self.checked_rows)
+            else:
+                found[name] = PairBatches(name, text, args.max_tokens)
+        if self.streamed:
+            logger.warning(
+                f"{', '.join(self.streamed)}: read as a stream; passes are not counted, repeated sentences are not found, and "
+                "the signature of the training says nothing of its text"
+                + ("; all pairs are drawn alike, whatever the temperature" if len(found) > 1 else "")
+            )
+        return found
+
+    def checked_rows(self, name: str, rows: datasets.Dataset) -> datasets.Dataset:
+        """Some rows of a stream as they are trained on.
+
+        Raises:
+            DataError: the models cannot be trained on them.
+        """
+        found = as_pairs({name: rows})
+        self.checked(found)
+        return found[name]
+
+    def check_passes(self, field: str) -> None:
+        """Raises a TrainingError if a field counts in passes over text that has none."""
+        if self.streamed:
+            raise TrainingError(
+                f"{field}: needs passes over the text, and {self.streamed[0]} is a stream, whose length nobody knows; give the "
+                "text as a datasets.Dataset" + (", or a number of updates" if field == "update_interval" else "")
+            )
+
+    def distribution(self, args: TranslationConfig, peer: int, batches: Mapping[str, Batches]) -> PairDistribution:
         """By what a peer (counted from 0) draws language pairs from their micro-batches. Asked for once, at the start."""
         epochs = args.unimax_epochs[peer] if args.unimax_epochs else 0.0
+        if epochs:
+            self.check_passes("unimax_epochs")
+        if self.streamed:
+            return TemperatureSampling(dict.fromkeys(batches, 1), args.temperatures[peer])
         if epochs and batches:
             tokens = {name: target_length(each) for name, each in self.train_pairs.items()}
-            counts = {name: len(each) for name, each in batches.items()}
+            counts = {name: each.count or 0 for name, each in batches.items()}
             return UniMaxSampling(tokens, counts, args.max_steps * self.micro_batches, epochs)
-        return TemperatureSampling({name: each.sentences for name, each in batches.items()}, args.temperatures[peer])
+        return TemperatureSampling({name: each.sentences or 0 for name, each in batches.items()}, args.temperatures[peer])
 
     def expected_sampling(self) -> list[SamplingRow]:
         """What every peer is expected to see of every pair."""
@@ -496,7 +539,8 @@ class TranslationTrainer(GeneratingTrainer):
         given = self.given_optimizer
         optimizer = {"optimizer": f"{type(given).__name__} {given.defaults}"} if given else {}
         windows = {rows for stream in self.streams for each in stream.pairs.values() if (rows := each.window)}
-        return {"method": self.method, **optimizer, **({"rows of a window": max(windows)} if windows else {})}
+        found = {"method": self.method, **optimizer, **({"rows of a window": max(windows)} if windows else {})}
+        return found | ({"stream_buffer": self.args.stream_buffer} if self.streamed else {})
 
     def kept_when_extended(self) -> dict[str, Any]:
         """What stays as it was when the training is made longer, although it follows from the arguments."""

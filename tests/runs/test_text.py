@@ -1,5 +1,6 @@
 """Text that is prepared before a training: found by it, made anew where something changed, shared by processes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,9 @@ from commands import PATIENCE, TINY, command
 
 from hf_paretokd.data import shards, stores
 from hf_paretokd.errors import DataError
+from hf_paretokd.models.files import load_tokenizer
+from hf_paretokd.runs.recipe import load_recipe
+from hf_paretokd.runs.text import new_tokenizer, prepare_text
 from hf_paretokd.utils import lease
 
 
@@ -82,3 +86,40 @@ def test_who_waits_for_nobody_says_so(tmp_path, monkeypatch):
     with lease.leased(tmp_path / "store.parts" / "00000.lease"):
         monkeypatch.setattr(stores.time, "sleep", lambda seconds: (tmp_path / "store").mkdir(exist_ok=True))
         stores.wait_for(tmp_path / "store")
+
+
+@pytest.fixture
+def hub_recipe(own_recipe, tmp_path):
+    """The same text as data sets of the Hub (local ones), read as streams."""
+    recipe = yaml.safe_load(own_recipe.read_text())
+    pairs = recipe["data"]["pairs"]
+    for pair in pairs:
+        source, target = pair.split("-")
+        (place := tmp_path / "sets" / pair).mkdir(parents=True)
+        for split in ("train", "validation", "test"):
+            sides = [(tmp_path / "text" / pair / f"{split}.{code}").read_text().splitlines() for code in (source, target)]
+            rows = [{"translation": {source: first, target: second}} for first, second in zip(*sides, strict=True)]
+            (place / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe["data"] = {"pairs": pairs, "hub": {pair: str(tmp_path / "sets" / pair) for pair in pairs}, "streaming": True}
+    path = tmp_path / "hub.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_a_hub_data_set_is_trained_on_as_a_stream(hub_recipe, own_recipe, capsys):
+    """Its token ids are those of the same text prepared; what is not known of it is not said."""
+    streamed, whole = load_recipe(hub_recipe, TINY), load_recipe(own_recipe, TINY)
+    tokenizer = load_tokenizer(new_tokenizer(streamed))
+    assert tokenizer.get_vocab() == load_tokenizer(new_tokenizer(whole)).get_vocab()
+    found, expected = (prepare_text(recipe, tokenizer).encoded["train"] for recipe in (streamed, whole))
+    for pair in expected:
+        rows = dict.fromkeys((*row["input_ids"], -1, *row["labels"]) for row in found[pair])
+        assert list(rows) == [(*row["input_ids"], -1, *row["labels"]) for row in expected[pair]], "but for repeated ones"
+    assert command("train", hub_recipe, *TINY, "--method", "plain", "--stream_buffer", "200") == 0
+    printed = capsys.readouterr().out
+    assert "a stream" in printed
+    assert "passes" not in printed
+    assert command("prepare", hub_recipe, *TINY) == 1
+    assert "data.streaming: text that is read as it comes is not prepared" in capsys.readouterr().err
+    assert command("train", own_recipe, *TINY, "--data.streaming", "true") == 1
+    assert "data.streaming: is for Hub data sets" in capsys.readouterr().err
