@@ -287,7 +287,9 @@ class ParetoMutualTrainer(WeightedTrainer):
     def load_best(self) -> None:
         """Takes up every peer as it was at its own best."""
         for peer, (name, model) in enumerate(self.model.named_models()):
-            load_weights(model, self.checkpoint(self.best_step(peer) or 0) / name)
+            folder = self.checkpoint(self.best_step(peer) or 0)
+            self.have_everywhere(folder)
+            load_weights(model, folder / name)
 
     # ---- State ----------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from hf_paretokd.data.sampling import sampling_names
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.training.checks import RANGES, check_ranges, check_types, settle_kinds
 from hf_paretokd.training.contract import check_refused, warn_of_idle
+from hf_paretokd.training.processes import check_engine, join_processes
 
 logger = logging.get_logger(__name__)
 SMOOTHING_VARIANTS = ("torch", "fairseq")
@@ -128,6 +129,8 @@ class TranslationConfig(Seq2SeqTrainingArguments):
         self.check()  # also before what transformers makes of it, whose messages name no field
         chosen = self.bf16 is not None or self.fp16
         self.settle_precision()
+        if self.use_cpu:
+            join_processes(self.ddp_backend, self.ddp_timeout)
         try:
             super().__post_init__()
         except (ValueError, ImportError, RuntimeError, ArithmeticError) as error:
@@ -165,6 +168,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             TrainingError: one could not be honoured; names it and what to do instead.
         """
         check_types(self)
+        check_engine()
         check_refused(self)
         check_ranges(self, RANGES)
         if not self.output_dir:

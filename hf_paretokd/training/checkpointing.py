@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
@@ -24,6 +23,7 @@ from hf_paretokd.models.joint import JointModel
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.averaging import WeightAverage
 from hf_paretokd.training.callbacks import CheckpointEvents
+from hf_paretokd.training.processes import agreed, lost_processes_told, send_folder
 from hf_paretokd.training.stock import StockTrainer
 from hf_paretokd.utils.files import (
     WRITE_ERRORS,
@@ -146,6 +146,7 @@ class CheckpointedTrainer(StockTrainer):
             if extend:
                 raise TrainingError(f"extend: there is no checkpoint in {self.checkpoint_folder} to go on from")
             return self._train(None, **others)
+        self.have_everywhere(folder)
         state = TrainerState.load_from_json(str(folder / TRAINER_STATE))
         self.check_resumable(folder, state, extend)
         if state.global_step < self.args.max_steps:
@@ -165,7 +166,7 @@ class CheckpointedTrainer(StockTrainer):
         self._checkpoints_kept, self.args.save_total_limit = self.args.save_total_limit, None
         self.stopping, self.begun, self.average = False, True, None
         try:
-            with self.stop_request.listening():
+            with self.stop_request.listening(), lost_processes_told(self.args.world_size > 1, self.last_checkpoint):
                 output = super().train(**kwargs)
         finally:
             self.args.save_total_limit = self._checkpoints_kept
@@ -198,18 +199,16 @@ class CheckpointedTrainer(StockTrainer):
 
     def _starting_point(self, wanted: str | bool | None) -> Path | None:
         """The checkpoint to go on from, found by the main process."""
-        found: list[Path | str | None] = [None]
+        found: Path | str | None = None
         if self.is_world_process_zero():
             try:
-                found = [self._whole_checkpoint(wanted)]
+                found = self._whole_checkpoint(wanted)
             except ModelError as error:
-                found = [str(error)]
-        if self.args.world_size > 1:
-            broadcast_object_list(found)
-        agreed = found[0]
-        if isinstance(agreed, str):
-            raise ModelError(agreed)
-        return agreed
+                found = str(error)
+        found = agreed(found)
+        if isinstance(found, str):
+            raise ModelError(found)
+        return found
 
     def _whole_checkpoint(self, wanted: str | bool | None) -> Path | None:
         shutil.rmtree(self.layout.unfinished, ignore_errors=True)  # a save that was cut off
@@ -231,7 +230,7 @@ class CheckpointedTrainer(StockTrainer):
         """Looks for the best checkpoint, also in a run folder that was moved; if it is gone, the next best counts."""
         step = self.state.best_global_step
         self.state.best_model_checkpoint = None if step is None else str(self.checkpoint(step))
-        for lost in [step for step in self.best_steps() if damage(self.checkpoint(step))]:
+        for lost in [step for step in self.best_steps() if agreed(damage(self.checkpoint(step)))]:
             logger.warning(f"{self.checkpoint(lost)}: a best checkpoint is lost or damaged; the best from here on will count")
             self.forget_best(lost)
 
@@ -246,8 +245,13 @@ class CheckpointedTrainer(StockTrainer):
         if self.average:
             self.average.follow()
 
-    def _load_models(self, folder: Path) -> None:
+    def have_everywhere(self, folder: Path) -> None:
+        """Has every node hold a checkpoint, which the main process has written; one without that disk is sent it."""
         self.accelerator.wait_for_everyone()  # the main process may still be writing it
+        send_folder(folder, self.args.world_size, self.args.local_process_index)
+
+    def _load_models(self, folder: Path) -> None:
+        self.have_everywhere(folder)
         for name, model in self.model.named_models():
             load_weights(model, folder / name)
 
@@ -275,7 +279,8 @@ class CheckpointedTrainer(StockTrainer):
                 if self.args.should_save:
                     self.state.save_to_json(str(written / TRAINER_STATE))  # again, with the best's final name
                     publish(written, folder)
-                    shutil.rmtree(written.parent, ignore_errors=True)
+                self.accelerator.wait_for_everyone()
+                shutil.rmtree(written.parent, ignore_errors=True)  # also what others have written on disks of their own
                 self.accelerator.wait_for_everyone()
         except WRITE_ERRORS as error:
             reason = " ".join(str(error).split())

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import distributed_worker
@@ -127,3 +129,57 @@ def test_two_processes_decide_as_one(by_accelerate):
     assert [entry["weights"] for entry in one] == [entry["weights"] for entry in two]
     for entry in one[1:]:
         assert all(sum(mine[pair] > 0 for mine in entry["weights"]) == 1 for pair in ("fr-en", "bs-en"))
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory, encoded, tokenizer):
+    """Two launchers on one machine, each in a folder that stands for the disk of its node; what the workers said."""
+    from conftest import SMALL
+
+    from hf_paretokd import ModelConfig, build_model
+
+    given = tmp_path_factory.mktemp("nodes")
+    build_model(ModelConfig(**SMALL), tokenizer, 3).save_pretrained(given / "model-0")
+    tokenizer.save_pretrained(given / "tokenizer")
+    for split in ("train", "validation"):
+        encoded[split].save_to_disk(given / split)
+    port, processes = free_port(), []
+    for rank in range(2):
+        (place := given / f"disk-{rank}").mkdir()
+        launcher = f"-m torch.distributed.run --nnodes 2 --node_rank {rank} --nproc_per_node 1 --master_port {port}"
+        words = [sys.executable, *launcher.split(), "--master_addr", "127.0.0.1", str(WORKER.with_name("nodes_worker.py"))]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with (place / "log").open("w") as log:
+            started = {"cwd": place, "env": environment, "stdout": log, "stderr": log, "start_new_session": True}
+            processes.append(subprocess.Popen([*words, str(given)], **started))
+    reports = [given / f"disk-{rank}" / "report.json" for rank in range(2)]
+    begun = time.monotonic()
+    while time.monotonic() - begun < PATIENCE and not (given / "disk-0" / "ended").is_file() and processes[0].poll() is None:
+        time.sleep(0.2)
+    for process in processes:
+        os.killpg(process.pid, signal.SIGKILL)  # launchers wait five minutes for each other
+        process.wait()
+    assert all(path.is_file() for path in reports), (given / "disk-0" / "log").read_text()[-3000:]
+    return [json.loads(path.read_text()) for path in reports]
+
+
+def test_nodes_without_a_common_disk_train_and_resume(nodes):
+    for report in nodes:
+        assert (report["nodes"], report["same"], report["steps"]) == (2, True, 4)
+        assert report["timeout"] == 60, "ddp_timeout, which transformers hands on for GPUs only"
+
+
+def test_a_dead_process_ends_the_others_with_one_line(nodes):
+    said = nodes[0]["said"]
+    assert said.startswith("another process of the training is gone; the last whole checkpoint is dying/checkpoints/check")
+    assert nodes[0]["seconds"] < 30
+    assert "said" not in nodes[1]
+
+
+@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM"])
+def test_engines_that_divide_models_are_refused(tmp_path, monkeypatch, variable):
+    from hf_paretokd import PlainConfig, TrainingError
+
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(TrainingError, match=r"divides models among processes; .* use torchrun, or accelerate launch"):
+        PlainConfig(output_dir=str(tmp_path), bf16=False)

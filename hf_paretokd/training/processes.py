@@ -1,0 +1,119 @@
+"""What becomes of a training when one of its processes is gone, or when its launcher asks for what it cannot do."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+
+from hf_paretokd.errors import TrainingError
+from hf_paretokd.utils.files import put_in_place
+
+LOST = re.compile(r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|[Tt]imed out", re.IGNORECASE)
+PIECE = 1 << 26  # bytes of a file that are sent at once
+ENGINES = {  # by what launchers say in the environment
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config",
+}
+
+
+def check_engine() -> None:
+    """Raises a TrainingError if the launcher asks for an engine that divides models.
+
+    Students are layers of their teacher, which is computed and sliced as a whole; gradients are summed by DDP.
+    """
+    for variable, engine in ENGINES.items():
+        if os.environ.get(variable, "").lower() in ("true", "1", "yes"):
+            raise TrainingError(
+                f"accelerate's configuration asks for {engine}, which divides models among processes; here every process holds "
+                "whole ones: use torchrun, or accelerate launch --multi_gpu"
+            )
+
+
+def join_processes(backend: str | None, seconds: float) -> None:
+    """Joins the other processes of a launch on CPUs, for which transformers takes no notice of `ddp_timeout`."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
+        PartialState(cpu=True, backend=backend, timeout=timedelta(seconds=seconds))
+
+
+def agreed(value: Any) -> Any:
+    """The main process's value, in all processes."""
+    if PartialState().num_processes == 1:
+        return value
+    found = [value]
+    broadcast_object_list(found)
+    return found[0]
+
+
+def send_folder(folder: Path, processes: int, place: int) -> None:
+    """Sends a folder from the main process to nodes that do not have it.
+
+    Args:
+        folder: its path, the same everywhere.
+        processes: how many there are.
+        place: of this process on its node; the first one writes.
+    """
+    if processes == 1:
+        return
+    lacking = place == 0 and not folder.is_dir()
+    if not any(gather_object([lacking])):
+        return
+    beside = folder.with_name(f".{folder.name}.sent")
+    for name, piece in whole(folder):
+        if lacking:
+            path = beside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                file.write(piece)
+    if lacking:
+        put_in_place(beside, folder)
+    PartialState().wait_for_everyone()
+
+
+def whole(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """All files of the main process's folder in pieces, in all processes."""
+    pieces = read_pieces(folder) if PartialState().is_main_process else iter(())
+    while (piece := agreed(next(pieces, None))) is not None:
+        yield piece
+
+
+def read_pieces(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Files with their names, in pieces."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                while True:
+                    piece = file.read(PIECE)
+                    yield path.relative_to(folder).as_posix(), piece
+                    if len(piece) < PIECE:
+                        break
+
+
+@contextmanager
+def lost_processes_told(several: bool, last: Callable[[], str]) -> Iterator[None]:
+    """Turns what a backend says when another process is gone into one line.
+
+    Args:
+        several: whether there are others.
+        last: the newest whole checkpoint.
+
+    Raises:
+        TrainingError: one is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not several or not (isinstance(error, torch.distributed.DistError) or LOST.search(str(error))):
+            raise
+        how = "has not answered for ddp_timeout seconds" if "imed out" in str(error) else "is gone"
+        raise TrainingError(
+            f"another process of the training {how}; the last whole checkpoint is {last()}: start all again with --resume"
+        ) from error
