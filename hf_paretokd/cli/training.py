@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_paretokd.cli.clusters import ray_cluster, ray_options
 from hf_paretokd.cli.parser import Parser, UsageError, positive
 from hf_paretokd.errors import RecipeError, TrainingInterrupted
 from hf_paretokd.layout import RunLayout
@@ -227,6 +228,7 @@ def keep_and_report(run: "Run", scores: "Scores", training: Sequence["ResultRow"
 def prepare_options(parser: Parser) -> None:
     """Of `paretokd prepare`."""
     parser.option("what", "recipe", help="a recipe (YAML); several processes and machines with one cache may do it together")
+    ray_options(parser)
     parser.fields = PREPARED
 
 
@@ -234,6 +236,7 @@ def prepare(options: Namespace, fields: list[str]) -> None:
     """`paretokd prepare`: what `train` would do first, without a process group that waits for it."""
     from hf_paretokd.cli import show
     from hf_paretokd.models.files import load_tokenizer
+    from hf_paretokd.runs.cluster import prepare_on
     from hf_paretokd.runs.recipe import load_recipe
     from hf_paretokd.runs.resolve import RECIPE, expect
     from hf_paretokd.runs.text import existing_tokenizer, new_tokenizer, prepare_text
@@ -242,7 +245,11 @@ def prepare(options: Namespace, fields: list[str]) -> None:
     recipe = load_recipe(options.recipe, fields, trainable=False)
     if recipe.data.streaming:
         raise RecipeError("data.streaming: text that is read as it comes is not prepared; train reads it")
-    tokenizer = load_tokenizer(existing_tokenizer(recipe) or new_tokenizer(recipe))
+    cluster = ray_cluster(options)
+    folder = existing_tokenizer(recipe) or new_tokenizer(recipe)
+    tokenizer = load_tokenizer(folder)
+    if cluster:
+        prepare_on(cluster, recipe.raw, str(folder))
     text = prepare_text(recipe, tokenizer)
     show.left_out(text.counted)
     show.prepared(text, tokenizer)

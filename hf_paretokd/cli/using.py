@@ -3,6 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
+from hf_paretokd.cli.clusters import ray_cluster, ray_options
 from hf_paretokd.cli.parser import Parser, UsageError
 from hf_paretokd.utils.choices import BAD_LINES, ENGINES, LAYOUTS, LONG, QUANTIZATIONS
 
@@ -95,6 +96,7 @@ def distill_options(parser: Parser) -> None:
     parser.option("how", "--engine", choices=ENGINES, default="transformers", help="that translates")
     parser.option("how", "--quantization", choices=QUANTIZATIONS, default="float32", help="of CTranslate2", rare=True)
     parser.option("how", "--max_tokens", type=int, default=4096, metavar="N", help="source tokens of a batch", rare=True)
+    ray_options(parser)
     parser.fields, parser.sections = PAIRS, ("data",)
 
 
@@ -105,7 +107,9 @@ def distill(options: Namespace, fields: list[str]) -> None:
     from hf_paretokd.runs.resolve import MODEL, RUN, expect
 
     expect(options.model, RUN, MODEL)
-    show.distilled(distill_text(**vars(options), overrides=fields), options.output)
+    cluster = ray_cluster(options)
+    words = {name: value for name, value in vars(options).items() if not name.startswith("ray")}
+    show.distilled(distill_text(**words, overrides=fields, cluster=cluster), options.output)
 
 
 def push_options(parser: Parser) -> None:

@@ -54,19 +54,30 @@ def stored_split(
     Raises:
         DataError: a language has no text, a file breaks a rule, or the process that prepares is gone.
     """
-    known, state = tokenizer_digest(tokenizer), PartialState()
-    found = {}
-    for pair in config.parsed_pairs:
-        job = job_of(config, split, pair, tokenizer, directions[pair], max_length)
-        folder = store_folder(config, job, known)
+    state, found = PartialState(), {}
+    for job, folder in split_jobs(config, split, tokenizer, directions, max_length):
         if state.is_local_main_process:
             make_room(folder)
             store(job, folder)
         else:
             wait_for(folder)
-        found[pair] = opened(folder)
+        found[job.pair] = opened(folder)
     state.wait_for_everyone()
     return found
+
+
+def split_jobs(
+    config: DataConfig,
+    split: str,
+    tokenizer: PreTrainedTokenizerBase,
+    directions: Mapping[LanguagePair, Direction],
+    max_length: int,
+) -> Iterator[tuple[Job, Path]]:
+    """What is to be done for every pair of a split, and the folder for it."""
+    known = tokenizer_digest(tokenizer)
+    for pair in config.parsed_pairs:
+        job = job_of(config, split, pair, tokenizer, directions[pair], max_length)
+        yield job, store_folder(config, job, known)
 
 
 def job_of(
@@ -239,13 +250,10 @@ def training_keys(
         raise DataError("the training text was read as a stream, which is not searched")
     if config.distilled_dir:
         return {pair: [row_keys(text.sources, text.targets)[1:]] for pair, text in load_text(config, "train").items()}
-    known = tokenizer_digest(tokenizer)
-    found: dict[LanguagePair, Iterable[Keys]] = {}
-    for pair in config.parsed_pairs:
-        job = job_of(config, "train", pair, tokenizer, directions[pair], max_length)
-        folder = store_folder(config, job, known)
-        found[pair] = opened(folder).row_keys() if folder.is_dir() else streamed_keys(StreamedText(config, pair))
-    return found
+    return {
+        job.pair: opened(folder).row_keys() if folder.is_dir() else streamed_keys(StreamedText(config, job.pair))
+        for job, folder in split_jobs(config, "train", tokenizer, directions, max_length)
+    }
 
 
 def streamed_keys(text: StreamedText) -> Iterator[Keys]:

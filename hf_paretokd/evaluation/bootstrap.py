@@ -26,6 +26,11 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def spread(self) -> tuple[float, float]:
+        """How far the interval reaches below and above; a value near 0 BLEU may lie outside of its own interval."""
+        return max(0.0, self.value - self.low), max(0.0, self.high - self.value)
+
 
 @dataclass(frozen=True)
 class Difference(Estimate):
@@ -46,17 +51,21 @@ def draws(sentences: int, seed: int = SEED) -> NDArray[np.int32]:
     return np.stack([np.ones(sentences, np.int64), *counts]).astype(np.int32)
 
 
-def joint_draws(texts: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> dict[str, NDArray[np.int32]]:
-    """The draws of several texts: alike for those that share a side, as text that is aligned in several languages does.
+def joint_seeds(texts: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> dict[str, int]:
+    """Seeds of the draws of several texts: alike for those that share a side, as text aligned in several languages does.
 
     Args:
         texts: sources and references by name.
     """
     known, found = list(texts.values()), {}
     for name, (source, reference) in texts.items():
-        number = next(at for at, other in enumerate(known) if source == other[0] or reference == other[1])
-        found[name] = draws(len(reference), SEED + number)
+        found[name] = SEED + next(at for at, other in enumerate(known) if source == other[0] or reference == other[1])
     return found
+
+
+def joint_draws(texts: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> dict[str, NDArray[np.int32]]:
+    """The draws of several texts, see `joint_seeds`."""
+    return {name: draws(len(texts[name][1]), seed) for name, seed in joint_seeds(texts).items()}
 
 
 def resampled(lines: Sequence[str], references: Sequence[str], language: str, metric: str, counts: NDArray[np.int32]) -> Scores:

@@ -15,6 +15,8 @@ from hf_paretokd.utils.files import write_whole
 
 TRAINING_LINES = re.compile(r"loss_teacher|loss_students|(peer\d+_)?nll")
 WIDTH, DPI, SMALL = 4.8, 220, 8  # inches, dots an inch, points of the smaller letters
+COLOURS, STRIP = 10, 0.11  # that are told apart; inches of a strip
+MARKERS = "os^Dv"  # of peers
 LETTERS = 60  # of a legend's line
 NAMED_LOSS = re.compile(r"(?:eval_)?(?:peer(?P<peer>\d+)_)?(?:nll|loss)(?:_(?P<what>.+))?")
 VALIDATION_LINES = re.compile(r"eval_((peer\d+_)?loss_\d+-\d+|peer\d+_loss)")  # of models; their mean has no number
@@ -57,7 +59,7 @@ class Decision:
 
 
 def plot_weights(history: Sequence[Decision], path: Path, last_update: int | None = None, sampled: Sequence[str] = ()) -> None:
-    """α_i[ℓ] over updates, a panel for each peer and a line for each pair, drawn on to the end of the training.
+    """α_i[ℓ] over updates, a panel for each peer, drawn on to the end of the training: a line for each pair, of many a strip.
 
     Args:
         history: all decisions.
@@ -67,20 +69,30 @@ def plot_weights(history: Sequence[Decision], path: Path, last_update: int | Non
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure, panels = new_figure(len(history[0].weights))
+    pairs = list(history[0].weights[0])
+    strips = len(pairs) > COLOURS
+    figure, panels = new_figure(len(history[0].weights), height=STRIP * len(pairs) if strips else None)
     updates = [entry.update for entry in history]
     end = max(updates[-1], last_update or 0)
     for peer, axes in enumerate(panels):
-        for number, pair in enumerate(history[0].weights[peer]):
-            values = [entry.weights[peer][pair] for entry in history]
-            axes.step([*updates, end], [*values, values[-1]], where="post", color=f"C{number % 10}", label=pair)
-            axes.plot(updates, values, ".", color=f"C{number % 10}")
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         how = f" ({sampled[peer]})" if peer < len(sampled) else ""
         axes.set_ylabel(f"α of peer {peer + 1}{how}")
+        values = [[entry.weights[peer][pair] for entry in history] for pair in pairs]
+        if strips:
+            edges = [*updates, max(end, updates[-1] + 1)]
+            mesh = axes.pcolormesh(edges, range(len(pairs) + 1), values, cmap="Blues", vmin=0, vmax=1)
+            axes.set_yticks([row + 0.5 for row in range(len(pairs))], pairs, fontsize=SMALL - 2)
+            axes.invert_yaxis()
+            figure.colorbar(mesh, ax=axes, label="α", location="top", shrink=0.6)
+            continue
+        for number, (pair, mine) in enumerate(zip(pairs, values, strict=True)):
+            axes.step([*updates, end], [*mine, mine[-1]], where="post", color=f"C{number}", label=pair)
+            axes.plot(updates, mine, ".", color=f"C{number}")
         axes.set_ylim(-0.03, 1.03)
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     panels[-1].set_xlabel("update")
-    legend_above(panels[0])
+    if not strips:
+        legend_above(panels[0])
     finish(figure, path)
 
 
@@ -89,6 +101,7 @@ class Tradeoff:
     """A model of the picture of quality against cost; `equal` says that it is equal to the best within noise."""
 
     name: str
+    family: str  # models of one have the same marker
     cost: float
     score: Estimate
     equal: bool
@@ -104,15 +117,16 @@ def plot_tradeoff(models: Sequence[Tradeoff], cost: str, path: Path) -> None:
     """
     figure, (axes,) = new_figure()
     ranked = sorted(models, key=lambda each: each.cost)
-    for equal, colour, text in ((True, "C0", "equal to the best within noise"), (False, "0.6", "worse")):
-        mine = [each for each in ranked if each.equal == equal]
-        if mine:
-            spread = [
-                [each.score.value - each.score.low for each in mine],
-                [each.score.high - each.score.value for each in mine],
-            ]
+    families = list(dict.fromkeys(each.family for each in sorted(models, key=lambda each: each.family)))
+    for family in families:
+        for equal, colour, text in ((True, "C0", "equal to the best within noise"), (False, "0.6", "worse")):
+            mine = [each for each in ranked if each.equal == equal and each.family == family]
+            if not mine:
+                continue
+            spread = list(zip(*(each.score.spread for each in mine), strict=True))
             places = ([each.cost for each in mine], [each.score.value for each in mine])
-            axes.errorbar(*places, yerr=spread, fmt="o", color=colour, label=text, capsize=2, linewidth=1, markersize=5)
+            marker, label = MARKERS[families.index(family) % len(MARKERS)], f"{family}: {text}" if family else text
+            axes.errorbar(*places, yerr=spread, fmt=marker, color=colour, label=label, capsize=2, linewidth=1, markersize=5)
     above = labelled([each.cost for each in ranked])
     for each, over in zip(ranked, above, strict=True):
         if over is None:
@@ -164,7 +178,7 @@ def plot_systems(scored: Sequence[Scored], metric: str, unit: str, baseline: str
     axes = panels[0]
     for number, name in enumerate(names):
         mine = [each for each in scored if each.system == name and each.cost is not None]
-        spread = [[each.score.value - each.score.low for each in mine], [each.score.high - each.score.value for each in mine]]
+        spread = list(zip(*(each.score.spread for each in mine), strict=True))
         places = ([each.cost for each in mine], [each.score.value for each in mine])
         axes.errorbar(
             *places, yerr=spread, fmt="o", color=f"C{number % 10}", label=literal(shortened(name)), capsize=2, linewidth=1
@@ -186,7 +200,7 @@ def draw_differences(axes: Any, compared: Sequence[Scored], names: Sequence[str]
     for row, each in enumerate(compared):
         found = each.difference
         if found:
-            spread = [[found.value - found.low], [found.high - found.value]]
+            spread = [[side] for side in found.spread]
             colour = f"C{names.index(each.system) % 10}"
             axes.errorbar([found.value], [row], xerr=spread, fmt="o", color=colour, capsize=2, linewidth=1)
     axes.axvline(0.0, color="0.5", linewidth=1)
@@ -276,15 +290,19 @@ def label(metric: str) -> str:
     return {"bleu": "BLEU", "chrf": "chrF"}.get(metric, metric)
 
 
-def new_figure(rows: int = 1, shared: bool = True) -> tuple[Any, Sequence[Any]]:
+def new_figure(rows: int = 1, shared: bool = True, height: float | None = None) -> tuple[Any, Sequence[Any]]:
     """A figure of panels below each other, drawn without a display; they have the same horizontal axis if it is shared.
+
+    Every panel may be given a height, in inches.
 
     It is as wide as a telephone shows it, so that the letters can be read there.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, 0.75 * WIDTH * rows**0.85), dpi=DPI, layout="constrained")
+    figure = Figure(
+        figsize=(WIDTH, (height + 1) * rows if height else 0.75 * WIDTH * rows**0.85), dpi=DPI, layout="constrained"
+    )
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, 1, sharex=shared, squeeze=False)[:, 0].tolist()
 

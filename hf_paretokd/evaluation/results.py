@@ -13,11 +13,11 @@ from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import sampling_names
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap
+from hf_paretokd.evaluation.translations import KeptLines
 from hf_paretokd.inference.decoding import decoder_of, translate
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.member import Member
 from hf_paretokd.utils.files import read_rows, write_rows
-from hf_paretokd.utils.text import one_line
 
 AVERAGE, HIGH, LOW = "average", "HRL", "LRL"
 GROUPS = (AVERAGE, HIGH, LOW)
@@ -60,7 +60,7 @@ class ResultRow:
 class Outputs:
     """What a model made of a split: translations of every pair, and the seconds they took."""
 
-    translations: dict[LanguagePair, list[str]]
+    translations: Mapping[LanguagePair, list[str]]
     seconds: dict[LanguagePair, float]
     decoding: str
     parameters: int
@@ -78,16 +78,17 @@ def translate_split(
     texts: Mapping[LanguagePair, ParallelText],
     directions: Mapping[LanguagePair, Direction],
     num_beams: int,
-    engine: str = "transformers",
+    engine: str,
+    folder: Path,
 ) -> Outputs:
-    """Translates all pairs of a split with one model."""
-    found = Outputs({}, {}, described_decoding(num_beams, engine), model.num_parameters())
+    """Translates all pairs of a split with one model, into files below a folder."""
+    kept = KeptLines(folder, next(iter(texts.values())).split, member.stem)
+    found = Outputs(kept, {}, described_decoding(num_beams, engine), model.num_parameters())
     decoder = decoder_of(model, tokenizer, engine)
     for pair, text in texts.items():
         start = time.perf_counter()
         what = f"{member.title} {pair}"
-        lines = translate(model, tokenizer, text.sources, num_beams, 4096, what, decoder, directions[pair])
-        found.translations[pair] = [one_line(line) for line in lines]
+        kept.keep(pair, translate(model, tokenizer, text.sources, num_beams, 4096, what, decoder, directions[pair]))
         found.seconds[pair] = time.perf_counter() - start
     return found
 

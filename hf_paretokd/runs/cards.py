@@ -44,7 +44,7 @@ def card_facts(run: Run, member: Member, names: Names = unnamed) -> CardFacts:
     recipe, config = run.recipe, run.config(member)
     teacher = run.origin(member) if run.scored else member
     repository, subfolder = names(member)
-    sources = run.translations(run.pairs[0]).get(SOURCE) if run.pairs else None
+    sources = run.translations(run.pairs[0], SOURCE).get(SOURCE) if run.pairs else None
     size = run.table.get((member, AVERAGE, "parameters"))
     longest, told = usable_length(config, run.tokenizer), next(iter(run.directions.values()))
     return CardFacts(

@@ -4,23 +4,23 @@ import dataclasses
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import DataConfig, clean, load_text, text_places
 from hf_paretokd.data.distilled import MONOLINGUAL, TRAINING, Provenance, fingerprint, read_provenance
-from hf_paretokd.data.languages import Direction, check_tagged
+from hf_paretokd.data.languages import check_tagged
 from hf_paretokd.data.pairs import LanguagePair, filled_in
 from hf_paretokd.data.readers import Row, read_lines
 from hf_paretokd.errors import DataError, ModelError, RecipeError
-from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import check_beams, check_engine, decoder_of, translate
 from hf_paretokd.layout import LOCK, PLAN, PROVENANCE, SHARDS, distilled_shard, distilled_sides
 from hf_paretokd.models.files import load_checkpoint, load_config, model_folders
+from hf_paretokd.runs.cluster import Cluster, Translating
 from hf_paretokd.runs.recipe import command_line_recipe
 from hf_paretokd.runs.run import run_around
 from hf_paretokd.training.identity import weights_hash
@@ -35,11 +35,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sources:
-    """Sentences of a language pair, as they go to the model and as they stand in the corpus, and what the model is told."""
+    """Sentences of a language pair, as they go to the model and as they stand in the corpus."""
 
     texts: list[str]
     lines: list[str]
-    direction: Direction
 
 
 def distill(
@@ -53,6 +52,7 @@ def distill(
     overwrite: bool = False,
     overrides: Sequence[str] = (),
     again: bool = False,
+    cluster: Cluster | None = None,
 ) -> Provenance:
     """Translates training sources, or monolingual text, into a corpus for `data.distilled_dir`; goes on where it was cut off.
 
@@ -70,6 +70,7 @@ def distill(
         max_tokens: source tokens in a batch.
         overwrite: replace the finished corpus that is there, or begin anew where other work was cut off.
         overrides: words such as `--data.pairs de-en`.
+        cluster: of Ray, whose workers translate; else this process does.
         again: take the finished corpus that is there, if it is of the same work, and nothing from a run around the teacher.
 
     Raises:
@@ -96,7 +97,7 @@ def distill(
     told = recipe.directions(tokenizer, loaded.config)
     if not run:
         check_tagged(tokenizer, told.values())
-    sources = {pair: Sources(found, list(map(one_line, found)), told[pair]) for pair, found in lines.items()}
+    sources = {pair: Sources(found, list(map(one_line, found))) for pair, found in lines.items()}
     device = fastest_device() if engine == "transformers" else torch.device("cpu")
     plan = Provenance(
         model=str(model),
@@ -122,8 +123,23 @@ def distill(
         return record
     with claimed(folder, "--output"):
         plan = begin(folder, plan, overwrite)
-        decoder = decoder_of(moved(loaded.eval(), device), tokenizer, engine, quantization)
-        for seconds in translate_shards(folder, sources, loaded, tokenizer, decoder, num_beams, max_tokens):
+        parts = missing_parts(folder, sources)
+        if cluster:
+            how: dict[str, Any] = {
+                "engine": engine,
+                "quantization": quantization,
+                "num_beams": num_beams,
+                "max_tokens": max_tokens,
+            }
+            items = [{"number": number, "texts": part.texts, "pair": str(part.pair)} for number, part in enumerate(parts)]
+            how["directions"] = {str(pair): direction for pair, direction in told.items()}
+            rows = cluster.done(items, Translating, teacher=teacher, **how)
+            made = ((parts[row["number"]], row["lines"]) for row in rows)
+        else:
+            decoder = decoder_of(moved(loaded.eval(), device), tokenizer, engine, quantization)
+            options = (num_beams, max_tokens, None, decoder)
+            made = ((part, translate(loaded, tokenizer, part.texts, *options, told[part.pair])) for part in parts)
+        for seconds in keep_parts(made, sum(len(each.lines) for each in sources.values()), parts):
             plan = dataclasses.replace(plan, seconds=plan.seconds + seconds)
             save_plan(folder, plan)
         return finish(folder, plan, sources)
@@ -245,31 +261,34 @@ def remove(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def translate_shards(
-    folder: Path,
-    sources: Mapping[LanguagePair, Sources],
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    decoder: Decoder,
-    num_beams: int,
-    max_tokens: int,
-) -> Iterator[float]:
-    """Translates the shards that are not there yet, each into a file of its own; yields the seconds that each took."""
-    shards = [
-        (found.direction, found.texts[start : start + SHARD], distilled_shard(folder, str(pair), number))
+@dataclass(frozen=True)
+class Part:
+    """Sentences that are translated together, and the file for what is made of them."""
+
+    pair: LanguagePair
+    texts: list[str]
+    path: Path
+
+
+def missing_parts(folder: Path, sources: Mapping[LanguagePair, Sources]) -> list[Part]:
+    """What was not translated yet."""
+    parts = (
+        Part(pair, found.texts[start : start + SHARD], distilled_shard(folder, str(pair), number))
         for pair, found in sources.items()
         for number, start in enumerate(range(0, len(found.lines), SHARD))
-    ]
-    there = sum(len(part) for _, part, path in shards if path.is_file())
-    total = sum(len(part) for _, part, _ in shards)
+    )
+    return [part for part in parts if not part.path.is_file()]
+
+
+def keep_parts(made: Iterable[tuple[Part, Sequence[str]]], total: int, parts: Sequence[Part]) -> Iterator[float]:
+    """Writes translations as they come; yields the seconds since those before."""
+    there, begun = total - sum(len(part.texts) for part in parts), time.monotonic()
     with Progress(total, initial=there, unit=" sentences", desc="distilling", smoothing=0.05) as bar:
-        for direction, part, path in shards:
-            if not path.is_file():
-                begun = time.monotonic()
-                made = translate(model, tokenizer, part, num_beams, max_tokens, None, decoder, direction)
-                write_whole(path, "".join(f"{one_line(line)}\n" for line in made))
-                bar.update(len(part))
-                yield time.monotonic() - begun
+        for part, lines in made:
+            write_whole(part.path, "".join(f"{one_line(line)}\n" for line in lines))
+            bar.update(len(part.texts))
+            yield time.monotonic() - begun
+            begun = time.monotonic()
 
 
 def finish(folder: Path, plan: Provenance, sources: Mapping[LanguagePair, Sources]) -> Provenance:

@@ -1,7 +1,7 @@
 """`report.html`: one self-contained page about a finished run, and the pictures in it."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ from hf_paretokd.runs.cards import own_references, write_cards
 from hf_paretokd.runs.fields import write_yaml
 from hf_paretokd.runs.measure import measure_run
 from hf_paretokd.runs.run import INT8, Run, read_baseline
-from hf_paretokd.runs.tables import STARRED, Row, Table, models_table, paired_tests, training_cost
+from hf_paretokd.runs.tables import MOST_COLUMNS, STARRED, Row, Table, models_table, paired_tests, training_cost
 from hf_paretokd.utils.files import write_whole
 
 TEMPLATE = "page.html"
@@ -109,7 +109,9 @@ def draw_costs(run: Run, costs: dict[Member, Cost]) -> None:
             ("size", "megabytes", "megabytes on disk"),
         ):
             models = [
-                Tradeoff(run.called(member), getattr(costs[member], field), estimate(scores[member]), run.standing[member] == 1)
+                Tradeoff(
+                    *labels(run, member), getattr(costs[member], field), estimate(scores[member]), run.standing[member] == 1
+                )
                 for member in costs
                 if member in scores
             ]
@@ -118,6 +120,14 @@ def draw_costs(run: Run, costs: dict[Member, Cost]) -> None:
     if run.log:
         best = run.training.get("best_update")
         plot_losses(run.log, run.layout.plot("training"), run.layout.plot("validation"), best.value if best else None)
+
+
+def labels(run: Run, member: Member) -> tuple[str, str]:
+    """How a model is called in pictures, and the peer it is or is of."""
+    if not member.peer:
+        return run.called(member), ""
+    sampled = run.sampled_by
+    return str(member.depth), f"peer {member.peer}{f' ({sampled[member.peer - 1]})' if member.peer <= len(sampled) else ''}"
 
 
 def differ_in_size(costs: dict[Member, Cost]) -> bool:
@@ -134,7 +144,7 @@ def contents(run: Run, protocol: Protocol, costs: dict[Member, Cost]) -> dict[st
     return {
         "name": run.folder.resolve().name,
         "method": run.recipe.trainer_class.facts.title,
-        "pairs": run.pairs,
+        "pairs": named_pairs(run.pairs),
         "references": own_references(run.shrunk) if run.shrunk and run.shrunk.own_references else "",
         "split": run.split,
         "decoding": next((row.decoding for row in rows), ""),
@@ -151,6 +161,13 @@ def contents(run: Run, protocol: Protocol, costs: dict[Member, Cost]) -> dict[st
         "machine": seconds.signature if seconds else "",
         "recipe": write_yaml(run.recipe.raw),
     }
+
+
+def named_pairs(pairs: Sequence[str]) -> str:
+    """All of them, or some of many."""
+    if len(pairs) <= MOST_COLUMNS:
+        return ", ".join(pairs)
+    return f"{', '.join(pairs[:MOST_COLUMNS])} and {len(pairs) - MOST_COLUMNS} more"
 
 
 def tiles(run: Run, costs: dict[Member, Cost]) -> list[tuple[str, str]]:
@@ -174,12 +191,12 @@ def tiles(run: Run, costs: dict[Member, Cost]) -> list[tuple[str, str]]:
 
 def pairs_table(run: Run) -> Table:
     """BLEU of every pair and model with the averages; no row for a teacher that is a student as well."""
-    columns = [*run.pairs, *run.groups]
+    columns = [*run.groups, *run.pairs] if len(run.pairs) > MOST_COLUMNS else [*run.pairs, *run.groups]
     rows = [
         Row([run.called(member), *(with_spread(run.table.get((member, column, "bleu"))) for column in columns)])
         for member in distinct(run.scored)
     ]
-    return Table(["BLEU", *(("mean" if column == AVERAGE else column) for column in columns)], rows)
+    return Table(["BLEU", *(("mean" if column == AVERAGE else column) for column in columns)], rows, fixed=1)
 
 
 def comparisons_table(run: Run) -> Table:
@@ -191,7 +208,7 @@ def comparisons_table(run: Run) -> Table:
         for against, *cells in paired_tests(run, member)
         if ": " in against or len(run.pairs) > 1  # else it stands in the table of models
     ]
-    return Table(["model", "against", *run.pairs], rows, f"Differences in BLEU by paired bootstrap{STARRED}")
+    return Table(["model", "against", *run.pairs], rows, f"Differences in BLEU by paired bootstrap{STARRED}", 2)
 
 
 def contamination_table(run: Run) -> Table | None:
@@ -200,6 +217,11 @@ def contamination_table(run: Run) -> Table | None:
     if found is None:
         return None
     headings = ["pair", "split", "sentences", "source", "target", "both", "source*", "target*", "both*"]
+    caption = "Sentences that occur in training text as they are; * without case, punctuation and spaces"
+    if len(found) > MOST_COLUMNS:
+        free = [each for each in found if not each.normalised_sources and not each.normalised_targets]
+        found = [each for each in found if each not in free]
+        caption += f"; {len(free)} texts hold none and are left out" if free else ""
     rows = [
         Row(
             [
@@ -212,7 +234,7 @@ def contamination_table(run: Run) -> Table | None:
         )
         for each in found
     ]
-    return Table(headings, rows, "Sentences that occur in training text as they are; * without case, punctuation and spaces")
+    return Table(headings, rows, caption)
 
 
 def samples(run: Run) -> list[list[tuple[str, str]]]:
@@ -220,8 +242,8 @@ def samples(run: Run) -> list[list[tuple[str, str]]]:
     members = distinct(run.scored)
     shown = list(dict.fromkeys((members[0], members[-1])))
     found = []
-    for pair in run.pairs:
-        lines = run.translations(pair)
+    for pair in run.pairs[:: -(-len(run.pairs) // SAMPLES)]:
+        lines = run.translations(pair, REFERENCE, *(member.stem for member in shown))
         if not {SOURCE, REFERENCE, *(member.stem for member in shown)} <= set(lines):
             continue
         total, count = len(lines[SOURCE]), max(1, SAMPLES // len(run.pairs))

@@ -17,7 +17,7 @@ from hf_paretokd.data.distilled import Provenance
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import FolderReadOnly, ModelError, ParetoKDError, RecipeError, TokenizerError, TrainingError
-from hf_paretokd.evaluation.bootstrap import Scores, joint_draws, mean, resampled
+from hf_paretokd.evaluation.bootstrap import Scores, draws, joint_seeds, mean, resampled
 from hf_paretokd.evaluation.contamination import Contamination
 from hf_paretokd.evaluation.curves import Verdict, judged
 from hf_paretokd.evaluation.groups import grouped, numbered
@@ -51,6 +51,7 @@ from hf_paretokd.utils.machine import fastest_device
 
 Value = TypeVar("Value")
 INT8 = ("ctranslate2", "int8")
+STUDENTS_KEPT = 4  # in memory, once they were used
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,11 @@ class Loaded:
     def limit(self) -> int:
         """The longest text in tokens."""
         return usable_length(self.model.config, self.tokenizer)
+
+    @contextmanager
+    def lent(self) -> Iterator["Loaded"]:
+        """Itself, as `Run.lent` gives others."""
+        yield self
 
 
 @dataclass(frozen=True)
@@ -228,6 +234,16 @@ class Run:
             raise ModelError(f"{self.folder}: the original cannot be loaded ({self.recipe.evaluation.original})")
         return self.original
 
+    @contextmanager
+    def lent(self, member: Member) -> Iterator[Loaded]:
+        """The same for a while: of many students only some are kept for what comes after."""
+        try:
+            yield self.loaded(member)
+        finally:
+            students = [each for each in self._models if not each.whole]
+            for each in students[STUDENTS_KEPT:]:
+                del self._models[each]
+
     @property
     def device(self) -> torch.device:
         """Where models are scored: the accelerator, unless the recipe says otherwise."""
@@ -242,22 +258,18 @@ class Run:
             DataError: nothing was kept and there is no such text.
         """
         elsewhere = any(section == "data" and name != "pairs" for section, name in self.recipe.overridden)
-        kept = {} if elsewhere else {pair: self.kept(split, str(pair)) for pair in self.recipe.data.parsed_pairs}
+        kept = {} if elsewhere else {pair: self.kept(split, str(pair), REFERENCE) for pair in self.recipe.data.parsed_pairs}
         if kept and all({SOURCE, REFERENCE} <= set(lines) for lines in kept.values()):
             return {pair: ParallelText(pair, split, lines[SOURCE], lines[REFERENCE]) for pair, lines in kept.items()}
         return load_text(self.recipe.data, split)
 
-    def kept(self, split: str, pair: str) -> dict[str, list[str]]:
-        """Sources, references and translations of a pair that the run has kept, by file name; empty if there are none."""
-        return read_translations(self.layout.translations, split, pair)
+    def kept(self, split: str, pair: str, *names: str) -> dict[str, list[str]]:
+        """Sources, references and translations of a pair that the run has kept, by file name, all or some; or nothing."""
+        return read_translations(self.layout.translations, split, pair, *names)
 
-    def translations(self, pair: str) -> dict[str, list[str]]:
-        """Sources, references and the models' translations of the quoted split, by file name; empty if nothing was kept."""
-        return self._translations.get(pair, {})
-
-    @cached_property
-    def _translations(self) -> dict[str, dict[str, list[str]]]:
-        return {pair: self.kept(self.split, pair) for pair in self.pairs}
+    def translations(self, pair: str, *names: str) -> dict[str, list[str]]:
+        """The same of the quoted split."""
+        return self.kept(self.split, pair, *names)
 
     @cached_property
     def directions(self) -> dict[LanguagePair, Direction]:
@@ -275,7 +287,7 @@ class Run:
         """
         loaded, found = self.loaded(member or self.main), []
         for pair in self.pairs:
-            direction, lines = loaded.directions[LanguagePair.parse(pair)], self.translations(pair).get(SOURCE)
+            direction, lines = loaded.directions[LanguagePair.parse(pair)], self.translations(pair, SOURCE).get(SOURCE)
             ids = encode_sources(loaded.tokenizer, lines, loaded.limit, direction) if lines else []
             found += [(each, direction) for each in ids]
         if not found:
@@ -367,15 +379,13 @@ class Run:
         if pair not in self._resampled:
             found: dict[Member, list[Scores]] = {}
             pairs = [pair] if pair else self.pairs
-            texts = {name: self.translations(name) for name in pairs}
-            kept = {
-                name: (lines[SOURCE], lines[REFERENCE]) for name, lines in texts.items() if {SOURCE, REFERENCE} <= set(lines)
-            }
-            for name, counts in joint_draws(kept).items():
-                references, language = kept[name][1], LanguagePair.parse(name).target
-                for member in (each for each in distinct(self.scored) if each.stem in texts[name]):
-                    lines = texts[name][member.stem]
-                    found.setdefault(member, []).append(resampled(lines, references, language, "bleu", counts))
+            texts = {name: self.translations(name, REFERENCE) for name in pairs}
+            both = {name: (each[SOURCE], each[REFERENCE]) for name, each in texts.items() if {SOURCE, REFERENCE} <= set(each)}
+            for name, seed in joint_seeds(both).items():
+                references, language = both[name][1], LanguagePair.parse(name).target
+                counts, lines = draws(len(references), seed), self.translations(name)
+                for member in (each for each in distinct(self.scored) if each.stem in lines):
+                    found.setdefault(member, []).append(resampled(lines[member.stem], references, language, "bleu", counts))
             self._resampled[pair] = {member: mean(each) for member, each in found.items() if len(each) == len(pairs)}
         return self._resampled[pair]
 
@@ -395,8 +405,14 @@ class Run:
 
     def against(self, member: Member, pair: str, metric: str = "bleu") -> list[Comparison]:
         """The paired tests of one model on one pair."""
-        wanted = (self.split, pair, metric, member.stem)
-        return [test for test in self.comparisons if (test.split, test.pair, test.metric, test.system) == wanted]
+        return self._tests.get((self.split, pair, metric, member.stem), [])
+
+    @cached_property
+    def _tests(self) -> dict[tuple[str, str, str, str], list[Comparison]]:
+        found: dict[tuple[str, str, str, str], list[Comparison]] = {}
+        for test in self.comparisons:
+            found.setdefault((test.split, test.pair, test.metric, test.system), []).append(test)
+        return found
 
     @cached_property
     def contamination(self) -> list[Contamination] | None:
@@ -441,7 +457,7 @@ class Run:
     def forget_figures(self) -> None:
         """Has the figures read anew, because they have been written."""
         figures = ("rows", "scored", "pairs", "groups", "table", "training", "comparisons", "contamination", "standing")
-        for name in (*figures, "_translations", "_resampled"):
+        for name in (*figures, "_tests", "_resampled"):
             self.__dict__.pop(name, None)
 
 

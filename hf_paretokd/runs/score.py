@@ -1,8 +1,12 @@
 """Scores of the models of a run, or of any checkpoint."""
 
 import math
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -37,11 +41,12 @@ from hf_paretokd.utils.text import one_line
 
 @dataclass
 class Scores:
-    """All that was found out about some models, and the texts they were scored on."""
+    """All that was found out about some models, and the texts they were scored on; their translations are at a place."""
 
     rows: list[ResultRow] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     splits: list[tuple[Mapping[LanguagePair, ParallelText], dict[Member, Outputs]]] = field(default_factory=list)
+    place: tempfile.TemporaryDirectory = field(kw_only=True)
 
     def rows_of(self, split: str) -> list[ResultRow]:
         """The rows of one split."""
@@ -62,11 +67,12 @@ def score_run(run: Run) -> Scores:
         peers = [member.peer for member in whole] if any(member.peer for member in students) else [None]
         depths = sorted((Depth.parse(text).within(full) for text in chosen), reverse=True)
         students = [Member("student", depth, peer) for peer in peers for depth in depths]
-    models = {member: run.loaded(member) for member in (*whole, *students)}
+    models: dict[Member, Callable[[], AbstractContextManager[Loaded]]]
+    models = {member: partial(run.lent, member) for member in (*whole, *students)}
     texts = {split: run.text(split) for split in run.recipe.evaluation.splits}
     known: dict[str, dict[Member, Outputs]] = {}
     if run.original:
-        models = {Member(ORIGINAL, model_depth(run.original.model)): run.original, **models}
+        models = {Member(ORIGINAL, model_depth(run.original.model)): run.original.lent, **models}
     elif run.recipe.evaluation.original:
         known = {split: kept_outputs(run, pairs) for split, pairs in texts.items()}
     return score_models(models, texts, run.recipe.evaluation, run.device, known)
@@ -80,7 +86,7 @@ def kept_outputs(run: Run, texts: Mapping[LanguagePair, ParallelText]) -> dict[M
     decoding = described_decoding(run.recipe.evaluation.num_beams, run.recipe.evaluation.engine)
     rows = [row for row in run.rows if row.model == ORIGINAL and row.split == split]
     scores = {row.pair: row for row in rows if row.metric == "bleu" and row.decoding == decoding}
-    lines = {pair: run.kept(split, str(pair)) for pair in texts}
+    lines = {pair: run.kept(split, str(pair), ORIGINAL) for pair in texts}
     alike = all(lines[pair].get(SOURCE) == list(map(one_line, text.sources)) for pair, text in texts.items())
     if not alike or not all(str(pair) in scores and ORIGINAL in lines[pair] for pair in texts):
         return {}
@@ -98,12 +104,12 @@ def score_model(name: str, overrides: Sequence[str]) -> Scores:
     found = recipe.directions(tokenizer, model.config)
     check_tagged(tokenizer, found.values())
     texts = {split: run.text(split) if run else load_text(recipe.data, split) for split in recipe.evaluation.splits}
-    models = {Member(MODEL, model_depth(model)): Loaded(model, tokenizer, found)}
+    models = {Member(MODEL, model_depth(model)): Loaded(model, tokenizer, found).lent}
     return score_models(models, texts, recipe.evaluation, fastest_device())
 
 
 def score_models(
-    models: Mapping[Member, Loaded],
+    models: Mapping[Member, Callable[[], AbstractContextManager[Loaded]]],
     texts: Mapping[str, Mapping[LanguagePair, ParallelText]],
     options: EvaluationConfig,
     device: torch.device,
@@ -112,23 +118,25 @@ def score_models(
     """Scores models on text, by split; a student as deep as its teacher is the teacher and translates once.
 
     Args:
-        models: which, the first one being what the others are compared with.
+        models: which, the first one being what the others are compared with; each is loaded when it is its turn.
         texts: the text by split.
         options: how they translate.
         device: where.
         known: what further models have made of the text before; they come first.
     """
-    found = Scores()
+    found = Scores(place=tempfile.TemporaryDirectory(prefix="translations-"))
     for split, pairs in texts.items():
         outputs: dict[Member, Outputs] = {**(known or {}).get(split, {})}
         made: dict[Member, Outputs] = {}
-        for member, each in models.items():
+        for member, load in models.items():
             same = member if member.kind == ORIGINAL else member.student()
             if same not in made:
-                model = moved(each.model, device)
-                made[same] = translate_split(
-                    member, model, each.tokenizer, pairs, each.directions, options.num_beams, options.engine
-                )
+                with load() as each:
+                    model = moved(each.model, device)
+                    made[same] = translate_split(
+                        *(member, model, each.tokenizer, pairs, each.directions, options.num_beams, options.engine),
+                        Path(found.place.name),
+                    )
             outputs[member] = made[same]
         rows, compared = score_outputs(outputs, pairs, options.high_resource or ())
         found.rows += rows

@@ -10,6 +10,7 @@ from hf_paretokd.models.member import Member, distinct
 from hf_paretokd.runs.run import Run
 
 STARRED = "; * p < 0.05"
+MOST_COLUMNS = 14  # that are taken in at once
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page."""
+    """A table of the page; columns beyond the `fixed` ones can be chosen by the reader where they are many."""
 
     headings: Sequence[str]
     rows: Sequence[Row]
     caption: str = ""
+    fixed: int = 0
+
+    @property
+    def filtered(self) -> bool:
+        """Whether the reader is given fields to choose rows and columns."""
+        return bool(self.fixed) and len(self.headings) > MOST_COLUMNS
 
 
 def models_table(run: Run, costs: Mapping[Member, Cost]) -> Table:

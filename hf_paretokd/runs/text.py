@@ -11,8 +11,8 @@ from hf_paretokd.data.corpus import load_text
 from hf_paretokd.data.encoding import encode_told
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.data.shards import Counted
-from hf_paretokd.data.stores import stored_split, stored_tokenizer
+from hf_paretokd.data.shards import Counted, Job
+from hf_paretokd.data.stores import split_jobs, stored_split, stored_tokenizer
 from hf_paretokd.data.streams import encoded_stream
 from hf_paretokd.errors import ModelError, RecipeError
 from hf_paretokd.models.depth import Depth
@@ -61,17 +61,32 @@ def prepare_text(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Training
     """
     for split in set(recipe.evaluation.splits) - set(SPLITS):
         load_text(recipe.data, split)  # whatever is wrong with it is better known now
-    named = recipe.model.checkpoint
-    shape = load_config(named) if named else recipe.model
-    full = config_depth(shape.to_dict() if isinstance(shape, PreTrainedConfig) else asdict(shape))
-    check_depths(recipe, full)
-    told = recipe.directions(tokenizer, shape if isinstance(shape, PreTrainedConfig) else None)
-    max_length = recipe.data.max_length or usable_length(shape, tokenizer)
+    told, max_length = encoding_of(recipe, tokenizer)
     counted: dict[str, dict[LanguagePair, Counted]] = {}
     encoded: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         counted[split], encoded[split] = token_ids(recipe, split, tokenizer, told, max_length)
     return TrainingText(counted, encoded, told)
+
+
+def encoding_of(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[dict[LanguagePair, Direction], int]:
+    """What the model is told of each pair, and the longest side in tokens.
+
+    Raises:
+        RecipeError: a student that is to be scored is no slice of the model.
+    """
+    named = recipe.model.checkpoint
+    shape = load_config(named) if named else recipe.model
+    full = config_depth(shape.to_dict() if isinstance(shape, PreTrainedConfig) else asdict(shape))
+    check_depths(recipe, full)
+    told = recipe.directions(tokenizer, shape if isinstance(shape, PreTrainedConfig) else None)
+    return told, recipe.data.max_length or usable_length(shape, tokenizer)
+
+
+def text_jobs(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> list[tuple[Job, Path]]:
+    """All that is prepared for a training, and the folders for it."""
+    told, max_length = encoding_of(recipe, tokenizer)
+    return [job for split in SPLITS for job in split_jobs(recipe.data, split, tokenizer, told, max_length)]
 
 
 def check_depths(recipe: Recipe, full: Depth) -> None:

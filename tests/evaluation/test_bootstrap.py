@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sacrebleu.significance import PairedTest
 
-from hf_paretokd.evaluation.bootstrap import SEED, draws, estimate, holm, mean, paired_test, resampled
+from hf_paretokd.evaluation.bootstrap import SEED, Estimate, draws, estimate, holm, mean, paired_test, resampled
 from hf_paretokd.evaluation.metrics import scorers
 
 
@@ -93,3 +93,9 @@ def test_holm_by_hand():
 def test_texts_are_drawn_apart():
     assert not np.array_equal(draws(40, SEED), draws(40, SEED + 1))
     assert np.array_equal(draws(40, SEED), draws(40, SEED))
+
+
+def test_a_value_outside_of_its_interval_has_no_negative_spread():
+    """Near 0 BLEU most resamples score nothing, and the text itself something."""
+    assert Estimate(0.5, 0.0, 0.2).spread == (0.5, 0.0)
+    assert Estimate(1.0, 0.5, 2.0).spread == (0.5, 1.0)

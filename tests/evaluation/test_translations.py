@@ -1,6 +1,8 @@
+import pytest
+
 from hf_paretokd import LanguagePair
 from hf_paretokd.data.corpus import ParallelText
-from hf_paretokd.evaluation.translations import read_translations, write_translations
+from hf_paretokd.evaluation.translations import KeptLines, read_translations, write_translations
 from hf_paretokd.utils.text import one_line
 
 DE_EN = LanguagePair("de", "en")
@@ -16,3 +18,13 @@ def test_translations_stay_one_line_each(tmp_path):
         "reference": sources,
     }
     assert one_line("a\r\nb\x85c") == "a b c"
+
+
+def test_translations_are_kept_on_disk_a_pair_at_a_time(tmp_path):
+    kept = KeptLines(tmp_path, "test", "student-2-2")
+    kept.keep(DE_EN, ["a\nb", "c"])
+    assert dict(kept) == {DE_EN: ["a b", "c"]}
+    assert read_translations(tmp_path, "test", "de-en", "student-2-2") == {"student-2-2": ["a b", "c"]}
+    assert read_translations(tmp_path, "test", "de-en", "teacher") == {}
+    with pytest.raises(KeyError):
+        kept[LanguagePair("fr", "en")]

@@ -96,3 +96,36 @@ def test_comet_scores_beside_the_translations_reach_report_and_card(folder):
     finally:
         path.unlink()
         write_report(Run(folder))
+
+
+def test_tables_with_many_columns_are_filtered_by_the_reader(folder, monkeypatch):
+    """Means come first, samples and pairs are some of many, and contamination names what there is."""
+    from hf_paretokd.runs import report, tables
+
+    page = (folder / "report.html").read_text("utf-8")
+    assert "<script>" not in page
+    for module in (report, tables):
+        monkeypatch.setattr(module, "MOST_COLUMNS", 1)
+    monkeypatch.setattr(report, "SAMPLES", 1)
+    try:
+        page = write_report(Run(folder)).read_text("utf-8")
+    finally:
+        monkeypatch.undo()
+        write_report(Run(folder))
+    assert page.count('class="filter"') == 2
+    assert page.count("<script>") == 1
+    assert "fr-en and 1 more" in page
+    assert page.count('<div class="sample">') == 1
+    assert page.index("<th>mean</th>") < page.index("<th>fr-en</th>")
+
+
+def test_weights_of_many_pairs_are_strips(tmp_path):
+    from hf_paretokd.evaluation.plots import COLOURS, Decision, plot_weights
+
+    sizes = []
+    for count in (COLOURS, COLOURS + 1, 50):
+        names = [f"{chr(97 + number // 26)}{chr(97 + number % 26)}-en" for number in range(count)]
+        history = [Decision(update, [dict.fromkeys(names, update / 9)] * 2) for update in (0, 4, 9)]
+        plot_weights(history, tmp_path / "a.png", 12, ["τ = 1", "τ = 5"])
+        sizes.append(int.from_bytes((tmp_path / "a.png").read_bytes()[20:24], "big"))
+    assert sizes[1] < sizes[2] > 2000, "a strip has room for its name"
