@@ -358,8 +358,21 @@ SHARDS = [
     ("enumerate(chunk, count)", "enumerate(chunk)"),
     ("number * SHARD + int", "int"),
 ]
+STREAMS = [
+    ("copy.deepcopy(self.source.state_dict()))", "None)"),
+    ('"buffer", mark.buffer)', '"buffer")'),
+    ("self.marks[1].first <= number", "self.marks[1].first < number"),
+    ("np.flatnonzero(longer <= self.max_tokens)", "np.arange(len(rows))"),
+    ("mark.first + len(self.batches)", "mark.first + len(self.batches) + 1"),
+    ("return StreamBatches(self.name, self.dataset, self.max_tokens, self.buffer, self.check, *keys)", "return self"),
+    ('max(len(row["input_ids"]), len(row["labels"])) <= max_length', "True"),
+]
+FACTS = [
+    ("facts.rows == len(dataset)", "len(dataset)"),
+    ("for column in COLUMNS:\n        for chunk", "for column in COLUMNS[:1]:\n        for chunk"),
+]
 KEYSET = [
-    ("key_of(text) if text else 0", "key_of(text)"),
+    ("np.where(np.fromiter(map(len, loose), np.int64) > 0, keys_of(loose), np.uint64(0))", "keys_of(loose)"),
     ("new[pending[won]] = True", "new[pending] = True"),
     ("free & (self.table[at] == wanted)", "free"),
 ]
@@ -499,6 +512,8 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     "evaluation/contamination.py": (CONTAMINATION, "tests/evaluation/test_contamination.py"),
     "utils/text.py": (NORMALISED, "tests/evaluation/test_contamination.py"),
     "data/shards.py": (SHARDS, "tests/data/test_shards.py"),
+    "data/streams.py": (STREAMS, "tests/training/test_streams.py tests/runs/test_text.py"),
+    "data/facts.py": (FACTS, "tests/data/test_facts.py"),
     "data/hashing.py": (KEYSET, "tests/data/test_shards.py tests/evaluation/test_contamination.py"),
     "evaluation/frontier.py": (FRONTIER, "tests/evaluation/test_frontier.py"),
 }

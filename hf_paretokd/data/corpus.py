@@ -28,6 +28,7 @@ from hf_paretokd.data.hashing import KeySet, keys_of
 from hf_paretokd.data.pairs import LanguagePair, filled_in, like_a_tag, source_tags
 from hf_paretokd.data.readers import (
     Row,
+    Rows,
     find_aligned,
     format_of,
     read_aligned,
@@ -150,19 +151,19 @@ def filled(config: DataConfig, field_name: str, pair: LanguagePair) -> str:
     return filled_in(getattr(config, field_name) or "", pair, f"data.{field_name}")
 
 
-def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Iterator[Row]:
+def open_rows(config: DataConfig, split: str, pair: LanguagePair) -> Rows:
     """The raw rows of one pair and split (`train`, `validation` or `test`), of a stream the first `STREAM_SAMPLE`."""
     if config.hub and not format_of(filled(config, split, pair)):
         rows = read_hub(*hub_set(config, split, pair), pair, config.streaming and split == "train")
-        return islice(rows, STREAM_SAMPLE) if config.streaming and split == "train" else rows
+        return Rows(islice(rows, STREAM_SAMPLE) if config.streaming and split == "train" else rows)
     files = row_files(config, split, pair)
     kind = format_of(files[0].name)
     if kind == "tsv":
         others = [filled(config, split, each) for each in config.parsed_pairs if each != pair]
-        return read_tsv(files[0], pair, filled(config, split, pair) in others)
+        return Rows(read_tsv(files[0], pair, filled(config, split, pair) in others))
     if kind == "jsonl":
-        return read_jsonl(files[0], pair)
-    return read_parquet(files[0], pair) if kind else read_aligned(files[0], files[1])
+        return Rows(read_jsonl(files[0], pair))
+    return Rows(read_parquet(files[0], pair)) if kind else read_aligned(files[0], files[1])
 
 
 def hub_set(config: DataConfig, split: str, pair: LanguagePair) -> tuple[str, str | None, str]:
@@ -226,6 +227,8 @@ def refused(source: str, target: str) -> str | None:
     if not source or not target:
         return "empty side"
     for side in (source, target):
+        if "<" not in side and "\u2581" not in side:  # what nearly all are, and every special token has one
+            continue
         if like_a_tag(side) or any(token in side for token in SPECIAL_TOKENS):
             return SPECIAL
     return None

@@ -16,7 +16,7 @@ from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.data.cache import cached_dataset, digest, tokenizer_digest
 from hf_paretokd.data.corpus import CHUNK, SPECIAL, ParallelText, by_pair
 from hf_paretokd.data.facts import known_facts
-from hf_paretokd.data.languages import Direction, directions, encode, takes_for_text
+from hf_paretokd.data.languages import Direction, directions, encode, reserved, takes_for_text
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.pieces import BatchEncoder
 from hf_paretokd.errors import DataError
@@ -122,6 +122,7 @@ class Encoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, direction: Direction, threads: int = 1) -> None:
         self.tokenizer, self.direction = tokenizer, direction
         self.fits = takes_for_text(tokenizer)
+        self.special = reserved(tokenizer)
         self.batches = BatchEncoder(tokenizer, direction.before, threads) if BatchEncoder.suits(tokenizer) else None
 
     def columns(self, sources: Sequence[str], targets: Sequence[str]) -> dict[str, pyarrow.ListArray]:
@@ -131,9 +132,17 @@ class Encoder:
         found = encode(self.tokenizer, self.direction, list(sources), list(targets), verbose=False)
         return {name: pyarrow.array(found[name], pyarrow.list_(pyarrow.int32())) for name in ("input_ids", "labels")}
 
+    def doubtful(self, texts: Sequence[str]) -> bool:
+        """Whether one of many texts may be no text to the tokenizer; looked for in all of them at once."""
+        whole = "\n".join(texts)
+        return ">>" in whole or any(each in whole for each in self.special)
+
     def batch(self, sources: Sequence[str], targets: Sequence[str]) -> pyarrow.RecordBatch:
         """The same of any rows, as `FEATURES` has it; those that are no text to the tokenizer get no ids."""
-        fit = [self.fits(source) and self.fits(target) for source, target in zip(sources, targets, strict=True)]
+        if not self.doubtful(sources) and not self.doubtful(targets):
+            fit = []
+        else:
+            fit = [self.fits(source) and self.fits(target) for source, target in zip(sources, targets, strict=True)]
         if all(fit):
             columns = self.columns(sources, targets)
         else:

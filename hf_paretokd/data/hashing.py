@@ -22,20 +22,18 @@ def key_of(text: str) -> int:
 
 def keys_of(texts: Iterable[str]) -> Keys:
     """The keys of some texts."""
-    return np.fromiter(map(key_of, texts), np.uint64)
+    found = np.fromiter(map(xxhash.xxh3_64_intdigest, map(str.encode, texts)), np.uint64)
+    found[found == 0] = 1
+    return found
 
 
 def row_keys(sources: Sequence[str], targets: Sequence[str]) -> NDArray[np.uint64]:
     """The keys of rows, a line for each of `KEYS`; that of nothing normalised is 0."""
-    loose = [[normalised(text) for text in side] for side in (sources, targets)]
-    return np.stack(
-        [
-            np.fromiter((key_of(f"{source}\0{target}") for source, target in zip(sources, targets, strict=True)), np.uint64),
-            keys_of(sources),
-            keys_of(targets),
-            *(np.fromiter((key_of(text) if text else 0 for text in side), np.uint64) for side in loose),
-        ]
-    )
+    found = [keys_of(map("\0".join, zip(sources, targets, strict=True))), keys_of(sources), keys_of(targets)]
+    for side in (sources, targets):
+        loose = list(map(normalised, side))
+        found.append(np.where(np.fromiter(map(len, loose), np.int64) > 0, keys_of(loose), np.uint64(0)))
+    return np.stack(found)
 
 
 class KeySet:

@@ -7,8 +7,11 @@ the pair is its header and says which column is which. Blank lines of TSV and JS
 
 import gzip
 import json
+import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,52 +34,121 @@ class Row(NamedTuple):
     place: str
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines (from 1) of a UTF-8 text file, plain or gzip.
+class Lines:
+    """Numbered lines (from 1) of a UTF-8 text file, plain or gzip, some of which may be passed over.
 
     Raises:
         DataError: the file is missing, is not readable gzip, or holds a line that is not UTF-8 or has a NUL byte.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    opener = gzip.open if path.suffix == ".gz" else open
-    number = 0
-    try:
-        with opener(path, "rb") as file:
-            for number, raw in enumerate(file, 1):
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        self.path, self.number = path, 0  # of the last line that was read
+        with self.reading():
+            self.file: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115 (closed when read)
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        name = str(self.path)
+        with self.reading(), self.file:
+            for raw in self.file:
+                self.number = number = self.number + 1
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    raise DataError(f"{path}:{number}: not UTF-8 (byte {error.start}); convert the file first") from error
-                line = checked(line.rstrip("\n").removesuffix("\r"), f"{path}:{number}")
-                if number == 1 and "\r" in line and not file.peek(1):
-                    raise DataError(f"{path}: all one line, with CR alone between what may be lines; convert it to newlines")
+                    raise DataError(f"{name}:{number}: not UTF-8 (byte {error.start}); convert the file first") from error
+                line = line.rstrip("\n").removesuffix("\r")
+                if "\0" in line:
+                    checked(line, f"{name}:{number}")
+                if number == 1 and "\r" in line and not self.file.peek(1):
+                    raise DataError(f"{name}: all one line, with CR alone between what may be lines; convert it to newlines")
                 yield number, line
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read after line {number}: {error}") from error
+
+    def skip(self, count: int) -> int:
+        """Passes over lines without looking at them; how many there were."""
+        with self.reading():
+            passed = sum(1 for _ in islice(self.file, count))
+        self.number += passed
+        return passed
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Names the file in what goes wrong with it."""
+        try:
+            yield
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{self.path}: cannot be read after line {self.number}: {error}") from error
 
 
-def read_aligned(source: Path, target: Path) -> Iterator[Row]:
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """All lines of a file, see `Lines`."""
+    yield from Lines(path)
+
+
+class Rows(Iterator[Row]):
+    """Rows in their order, some of which may be passed over.
+
+    Args:
+        rows: all of them.
+        files: line-aligned files that they are read from, where lines can be passed over without looking at them.
+    """
+
+    def __init__(self, rows: Iterator[Row], *files: Lines) -> None:
+        self.rows, self.files = rows, files
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.rows
+
+    def __next__(self) -> Row:
+        return next(self.rows)
+
+    def skip(self, count: int) -> int:
+        """Passes over rows; how many there were.
+
+        Raises:
+            DataError: one file ends before the other.
+        """
+        if not self.files:
+            return sum(1 for _ in islice(self.rows, count))
+        source, target = (file.skip(count) for file in self.files)
+        if source != target:
+            raise not_aligned(*self.files)
+        return source
+
+
+def read_aligned(source: Path, target: Path) -> Rows:
     """Rows of two files whose line *n* translate each other.
 
     Raises:
-        DataError: the files have different numbers of lines, or as `read_lines`.
+        DataError: the files have different numbers of lines, or as `Lines`.
     """
-    sources, targets = read_lines(source), read_lines(target)
+    files = Lines(source), Lines(target)
+    return Rows(aligned(*files), *files)
+
+
+def aligned(source: Lines, target: Lines) -> Iterator[Row]:
+    """Rows of two files, see `read_aligned`."""
+    sources, targets, name = iter(source), iter(target), str(source.path)
     while True:
         left, right = next(sources, None), next(targets, None)
         if left and right:
-            yield Row(left[1], right[1], f"{source}:{left[0]}")
-            continue
-        surplus = left or right
-        if surplus is None:
+            yield Row(left[1], right[1], f"{name}:{left[0]}")
+        elif left or right:
+            raise not_aligned(source, target)
+        else:
             return
-        longer, shorter, rest = (source, target, sources) if left else (target, source, targets)
-        number = surplus[0]
-        raise DataError(
-            f"{longer}:{number}: no partner line; {longer.name} has {number + sum(1 for _ in rest)} lines and "
-            f"{shorter.name} has {number - 1}: the files are not aligned"
-        )
+
+
+def not_aligned(source: Lines, target: Lines) -> DataError:
+    """What is said of files of which one has ended before the other."""
+    for file in (source, target):
+        if not file.file.closed:
+            file.skip(sys.maxsize)
+    longer, shorter = sorted((source, target), key=lambda file: -file.number)
+    return DataError(
+        f"{longer.path}:{shorter.number + 1}: no partner line; {longer.path.name} has {longer.number} lines and "
+        f"{shorter.path.name} has {shorter.number}: the files are not aligned"
+    )
 
 
 def checked(text: str, place: str) -> str:

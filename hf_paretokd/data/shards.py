@@ -28,7 +28,7 @@ from hf_paretokd.data.facts import Facts, TokenIds, facts_of
 from hf_paretokd.data.hashing import KEYS, Keys, KeySet, row_keys
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.data.readers import Row
+from hf_paretokd.data.readers import Row, Rows
 from hf_paretokd.errors import DataError
 from hf_paretokd.layout import StoreLayout
 from hf_paretokd.utils.files import WRITE_ERRORS, checksum, damage, publish, save_json, typed_json
@@ -97,7 +97,7 @@ class Job:
 
     pair: LanguagePair
     split: str
-    rows: Callable[[], Iterator[Row]]
+    rows: Callable[[], Rows]
     tokenizer: PreTrainedTokenizerBase
     direction: Direction
     max_length: int
@@ -120,25 +120,25 @@ def make_shards(job: Job, layout: StoreLayout) -> int:
     small = total is not None and total < WORTH
     title = f"preparing {job.pair} {job.split}"
     with Progress(total, unit=" rows", desc=title, leave=False, unit_scale=True, disable=small) as bar:
-        rows = counting(job.rows(), bar)
+        rows = job.rows()
         while True:
-            part = islice(rows, SHARD)
-            if finished(layout, number):
-                count = sum(1 for _ in part)
-            else:
+            count = None
+            if not finished(layout, number):
                 with leased(layout.lease(number)) as mine:
-                    count = make_shard(job, encoder, part, layout, number) if mine else sum(1 for _ in part)
+                    if mine:
+                        count = make_shard(job, encoder, chunks(islice(rows, SHARD), bar), layout, number)
+            if count is None:  # somebody else's
+                bar.update(count := rows.skip(SHARD))
             number += 1
             if count < SHARD:
                 return number
 
 
-def counting(rows: Iterable[Row], bar: Progress) -> Iterator[Row]:
-    """Rows, with the bar moved at times."""
-    for number, row in enumerate(rows, 1):
-        if not number % CHUNK:
-            bar.update(CHUNK)
-        yield row
+def chunks(rows: Iterator[Row], bar: Progress) -> Iterator[list[Row]]:
+    """Some rows at a time, with the bar moved."""
+    while chunk := list(islice(rows, CHUNK)):
+        yield chunk
+        bar.update(len(chunk))
 
 
 def finished(layout: StoreLayout, number: int) -> bool:
@@ -157,7 +157,7 @@ def finished(layout: StoreLayout, number: int) -> bool:
     return problem is None
 
 
-def make_shard(job: Job, encoder: Encoder, rows: Iterable[Row], layout: StoreLayout, number: int) -> int:
+def make_shard(job: Job, encoder: Encoder, rows: Iterable[list[Row]], layout: StoreLayout, number: int) -> int:
     """Cleans and encodes some rows into files; how many were read."""
     skipped: Counter[str] = Counter()
     examples: dict[str, str] = {}
@@ -165,8 +165,7 @@ def make_shard(job: Job, encoder: Encoder, rows: Iterable[Row], layout: StoreLay
     unfinished = layout.ids(number).with_suffix(".unfinished")
     try:
         with pa.OSFile(str(unfinished), "wb") as file, pa.ipc.new_stream(file, FEATURES.arrow_schema) as stream:
-            rows = iter(rows)
-            while chunk := list(islice(rows, CHUNK)):
+            for chunk in rows:
                 sources, targets, places = [], [], []
                 for position, row in enumerate(chunk, count):
                     source, target = row.source.strip(), row.target.strip()

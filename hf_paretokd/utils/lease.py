@@ -1,5 +1,6 @@
 """Work that one process does and others wait for, also on several machines with one folder: a file with a heartbeat."""
 
+import math
 import os
 import socket
 import threading
@@ -12,7 +13,12 @@ BEAT, GONE = 5.0, 60.0  # seconds between two signs of life, and without one unt
 
 
 def age(path: Path) -> float | None:
-    """Seconds since the last sign of life by the clock of the file system; None if nobody has the lease."""
+    """Seconds since the last sign of life by the clock of the file system; None if nobody has the lease.
+
+    Without end if whoever had it was a process of this machine and is not there any more.
+    """
+    if dead(path):
+        return math.inf
     probe = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}")
     try:
         there = path.stat().st_mtime
@@ -22,6 +28,26 @@ def age(path: Path) -> float | None:
         return None
     finally:
         probe.unlink(missing_ok=True)
+
+
+def here() -> str:
+    """Name of the machine, or of the part of it whose processes have numbers of their own."""
+    space = Path("/proc/self/ns/pid")
+    return f"{socket.gethostname()} {os.readlink(space) if space.exists() else ''}".strip()
+
+
+def dead(path: Path) -> bool:
+    """Whether a lease names a process of this machine that is gone."""
+    try:
+        _, number, _, machine = path.read_text("utf-8").split(" ", 3)
+        if machine != here():
+            return False
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError):  # there is none, it is being written, or the process is somebody else's
+        return False
+    return False
 
 
 @contextmanager
@@ -57,7 +83,7 @@ def take(path: Path) -> bool:
     except FileExistsError:
         return False
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.write(f"process {os.getpid()} on {here()}")
     return True
 
 

@@ -20,6 +20,8 @@ class Progress(tqdm):
         self.plain = not sys.stderr.isatty()
         if self.plain:
             plain = "{desc}: {n_fmt} of {total_fmt}{unit}, {elapsed} gone, {remaining} to go"
+            if total is None:
+                plain = "{desc}: {n_fmt}{unit}, {elapsed} gone"
             options |= {"mininterval": SELDOM, "miniters": 1, "bar_format": plain, "delay": SELDOM, "leave": False}
         super().__init__(total=total, file=sys.stderr, **options)
 

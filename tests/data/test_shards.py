@@ -1,6 +1,9 @@
 """Text of any size on disk: the same as in memory, whoever makes which part of it and however often it is cut off."""
 
+import math
 import os
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -146,3 +149,21 @@ def test_a_lease_is_one_process_s_until_it_is_gone(tmp_path):
     assert not path.exists()
     assert lease.age(path) is None
     assert not list(tmp_path.iterdir())
+
+
+def test_the_lease_of_a_dead_process_of_this_machine_is_free_at_once(tmp_path):
+    path = tmp_path / "a.lease"
+    with lease.leased(path) as mine:
+        assert mine
+        assert lease.age(path) < lease.GONE
+        with lease.leased(path) as again:
+            assert not again
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    for machine, since in ((lease.here(), math.inf), ("elsewhere", 0.0)):
+        path.write_text(f"process {process.pid} on {machine}")
+        assert lease.age(path) == pytest.approx(since, abs=5)
+    path.write_text(f"process {process.pid} on {lease.here()}")
+    with lease.leased(path) as mine:
+        assert mine
+    assert lease.age(path) is None
