@@ -30,7 +30,7 @@ KINDS = {
     "finetuning.md": {"recipe", "shell", "peft", "json", "other packages"},
     "controls.md": {"command line"},
     "shrink.md": {"command line"},
-    "scale.md": {"section"},
+    "scale.md": {"section", "command line"},
     "terminal.md": {"recording"},
 }
 

@@ -8,3 +8,4 @@ bench bench-methods methods
 bench bench-pareto pareto
 bench bench-options-iwslt options --shape iwslt
 bench bench-options-small options --shape small --max_tokens 1024
+bench bench-data data --rows 200000 800000 3000000

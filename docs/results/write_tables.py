@@ -209,6 +209,31 @@ def printed(name: str) -> str:
     return f"```\n{text}\n```"
 
 
+def growth() -> str:
+    """Disk and time of preparing text of several sizes, from what `bench data` has measured."""
+    text = (HERE / "bench-data.txt").read_text("utf-8")
+
+    def figure(row: str) -> float:
+        return float(re.search(rf"│ {row}[^│]*│ ([\d,.]+)", text)[1].replace(",", ""))
+
+    rate = figure("sp.encode of both sides") * figure("all of preparing")
+    passing, together, disk = figure("passing over") / 1e6, figure("putting shards") / 1e6, figure("on disk")
+    lines = ["| pairs | on disk | one processor | 16 processors | ten machines of 16 |", "|---|---|---|---|---|"]
+    for pairs in (5e6, 100e6, 1e9):
+        cells = [f"{pairs / 1e6:,.0f} million", f"{disk * pairs / 1e9:,.0f} GB", hours(pairs / rate)]
+        for count in (16, 160):
+            cells.append(hours(pairs * ((1 / rate - together) / count + passing * (1 - 1 / count) + together)))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def hours(seconds: float) -> str:
+    """A time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def tatoeba8() -> str:
     """BLEU of every pair and group for all systems that have been trained; draws the frontier and the weights."""
     lines, cost, points, signature = [], ["| system | updates | passes | minutes |", "|---|---|---|---|"], [], ""
@@ -269,3 +294,5 @@ if __name__ == "__main__":
     write(HERE.parent / "sharing.md", "export", printed("export"))
     for name in BENCHES:
         write(HERE.parent / "speed.md", name, printed(name))
+    write(HERE.parent / "scale.md", "bench-data", printed("bench-data"))
+    write(HERE.parent / "scale.md", "growth", growth())

@@ -25,7 +25,7 @@ from hf_paretokd.data.encoding import Encoder
 from hf_paretokd.data.languages import UNTOLD
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import MicroBatch, PairDataset
-from hf_paretokd.data.shards import Job, opened, store
+from hf_paretokd.data.shards import Job, make_shards, opened, put_together, store
 from hf_paretokd.data.tokenizer import train_tokenizer
 from hf_paretokd.evaluation.contamination import Sought
 from hf_paretokd.layout import StoreLayout
@@ -70,6 +70,8 @@ def bench_data(rows: Sequence[int]) -> BenchTable:
                 sources, targets = heads(folder)
                 train_tokenizer(ParallelText(PAIR, "train", sources, targets), tokenizer, PIECES)
             found = {**alone(prepared, folder, tokenizer), **alone(read, folder)}
+            if count == min(rows):
+                passing = alone(passed_over, folder, tokenizer)
             memory[count], rank[count] = found.pop("memory"), found.pop("rank")
         found |= alone(compared, folder, tokenizer)
         share = gone_on(folder, tokenizer)
@@ -82,6 +84,9 @@ def bench_data(rows: Sequence[int]) -> BenchTable:
         table.add(f"memory above the base, {count:,} pairs", f"{megabytes:.0f} MB", "≤ 600 MB")
     for count, megabytes in rank.items():
         table.add(f"of each process that trains, {count:,} pairs", f"{megabytes:.0f} MB", "the same")
+    table.add("on disk", f"{found['disk']:.0f} bytes a pair", "")
+    table.add("passing over shards of others", f"{passing:.1f} CPU µs a pair", "")
+    table.add("putting shards together", f"{found['together']:.1f} CPU µs a pair", "")
     table.add(f"second start, {largest}", f"{found['again']:.1f} s", "≤ 10 s")
     table.add(f"what the sampler counts at the start, {largest}", f"{found['counting']:.2f} CPU s", "")
     table.add(f"first micro-batches of a pass, {PEERS} peers, {largest}", f"{found['first']:.2f} CPU s", "≤ 0.5 s")
@@ -116,9 +121,13 @@ def prepared(folder: Path, tokenizer: Path) -> dict[str, float]:
     job, place = job_in(folder, tokenizer), folder / "store"
     before = alone_speed(job.tokenizer, heads(folder))
     base, begun = anonymous(), time.process_time()
+    layout = StoreLayout(place)
     with watched_memory() as most:
-        store(job, place)
-    seconds, memory = time.process_time() - begun, max(most) - base
+        shards = make_shards(job, layout)
+        made = time.process_time()
+        put_together(job, layout, shards)
+    end = time.process_time()
+    seconds, memory = end - begun, max(most) - base
     single = (before + alone_speed(job.tokenizer, heads(folder))) / 2
     rows, begun = len(opened(place).dataset), time.monotonic()
     store(job, place)
@@ -129,7 +138,9 @@ def prepared(folder: Path, tokenizer: Path) -> dict[str, float]:
         for line in keys:
             sought.look_in(line)
     search = (time.process_time() - begun) / seconds
-    return {"preparing": rows / seconds / single, "memory": memory, "again": again, "search": search}
+    disk = sum(path.stat().st_size for path in place.iterdir())
+    costs = {"together": (end - made) / rows * 1e6, "disk": disk / rows}
+    return {**costs, "preparing": rows / seconds / single, "memory": memory, "again": again, "search": search}
 
 
 def alone_speed(tokenizer: Any, sides: Sequence[Sequence[str]]) -> float:
@@ -184,6 +195,15 @@ def gone_on(folder: Path, tokenizer: Path) -> float:
     process.kill()
     process.join()
     return float(alone(prepare_in, folder, tokenizer) / whole)
+
+
+def passed_over(folder: Path, tokenizer: Path) -> float:
+    """CPU microseconds a pair of passing over shards that are there."""
+    job, layout = job_in(folder, tokenizer), StoreLayout(folder / "passed")
+    make_shards(job, layout)
+    begun = time.process_time()
+    make_shards(job, layout)
+    return (time.process_time() - begun) / len(opened(folder / "store").dataset) * 1e6
 
 
 def prepare_in(folder: Path, tokenizer: Path) -> float:

@@ -108,7 +108,8 @@ def hub_recipe(own_recipe, tmp_path):
 
 def test_a_hub_data_set_is_trained_on_as_a_stream(hub_recipe, own_recipe, capsys):
     """Its token ids are those of the same text prepared; what is not known of it is not said."""
-    streamed, whole = load_recipe(hub_recipe, TINY), load_recipe(own_recipe, TINY)
+    fields = [*TINY, "--data.max_length", "12"]
+    streamed, whole = load_recipe(hub_recipe, fields), load_recipe(own_recipe, fields)
     tokenizer = load_tokenizer(new_tokenizer(streamed))
     assert tokenizer.get_vocab() == load_tokenizer(new_tokenizer(whole)).get_vocab()
     found, expected = (prepare_text(recipe, tokenizer).encoded["train"] for recipe in (streamed, whole))
