@@ -55,8 +55,9 @@ class Divergence:
 
     Without `teacher_gradient` the teacher's distribution is a constant. With `cross_entropy` the term is
     −Σ_v p_t·log p_s instead, which exceeds KL by the teacher's entropy and has the same gradient for the student. With
-    `symmetric` it is ½·KL(teacher ‖ student) + ½·KL(student ‖ teacher). The weight is a number, or one for each token
-    [tokens].
+    `symmetric` it is ½·KL(teacher ‖ student) + ½·KL(student ‖ teacher); `between` the two it is ½·KL(m ‖ teacher) +
+    ½·KL(m ‖ student), where m is the softmax of their mean logits: −log Σ_v √(p_t·p_s). The weight is a number, or one for each
+    token [tokens].
     """
 
     teacher: int
@@ -65,6 +66,7 @@ class Divergence:
     teacher_gradient: bool = True
     cross_entropy: bool = False
     symmetric: bool = False
+    between: bool = False
 
     @property
     def directions(self) -> list[tuple[int, int]]:
@@ -174,7 +176,8 @@ class FusedJointLoss(torch.autograd.Function):
     """Loss and gradients of `joint_loss` in one walk over the tokens.
 
     Gradients with respect to the logits z of a token: cross-entropy p − ((1−ε)·onehot + ε/V); divergence, student's side
-    p_s − p_t; teacher's side p_t · (log p_t − log p_s − KL). A symmetric term is half of either direction.
+    p_s − p_t; teacher's side p_t · (log p_t − log p_s − KL). A symmetric term is half of either direction. Of one between two
+    it is ½·(p − m) on either side.
     """
 
     @staticmethod
@@ -285,6 +288,16 @@ def logit_gradients(
             continue
         share = (term.weight[span, None] if isinstance(term.weight, Tensor) else term.weight) / len(term.directions)
         moved = {term.teacher: term.teacher_gradient, term.student: True}
+        if term.between:
+            middle = (log_probs[term.teacher] + log_probs[term.student]).mul_(0.5)
+            size = middle.logsumexp(-1, keepdim=True)
+            divergences[0, index] -= size.sum()
+            divergences[1, index] -= (size * share).sum()
+            middle = middle.sub_(size).exp_()
+            for place in (place for place in moved if moved[place]):
+                if (own := slopes[place]) is not None:
+                    add_weighted(add_weighted(own, probs[place], share / 2), middle, -share / 2)
+            continue
         for teacher, student in term.directions:
             p_t, p_s = probs[teacher], probs[student]
             ratio = -log_probs[student] if term.cross_entropy else log_probs[teacher] - log_probs[student]

@@ -63,6 +63,8 @@ def test_terms_both_ways_and_weights_of_tokens(memory, teacher_gradient, monkeyp
         Divergence(1, 2, by_token, teacher_gradient),
         Divergence(2, 0, by_token, teacher_gradient, symmetric=True),
         Divergence(2, 1, by_token, False, cross_entropy=True),
+        Divergence(1, 0, 1.5, teacher_gradient, between=True),
+        Divergence(1, 2, by_token, teacher_gradient, between=True),
     )
     logits = [F.linear(state, head.matrix, head.bias) for state in states]
     fixed = [each if teacher_gradient else each.detach() for each in logits]
@@ -71,11 +73,17 @@ def test_terms_both_ways_and_weights_of_tokens(memory, teacher_gradient, monkeyp
     def rows(guide, pupil):
         return (guide.softmax(-1) * (guide.log_softmax(-1) - pupil.log_softmax(-1))).sum(-1)
 
+    def around(first, second):
+        middle = (first + second) / 2
+        return (rows(middle, first) + rows(middle, second)) / 2
+
     expected = [
         (rows(fixed[0], logits[1]) + rows(logits[1], fixed[0])) / 2,
         rows(fixed[1], logits[2]),
         (rows(fixed[2], logits[0]) + rows(logits[0], fixed[2])) / 2,
         -(logits[2].detach().softmax(-1) * logs[1]).sum(-1),
+        around(fixed[1], logits[0]),
+        around(fixed[1], logits[2]),
     ]
     total = smoothed_cross_entropy(logits[0], targets, 0.1)
     total = total + sum((term.weight * each).sum() for term, each in zip(terms, expected, strict=True))
@@ -86,6 +94,15 @@ def test_terms_both_ways_and_weights_of_tokens(memory, teacher_gradient, monkeyp
     ours, theirs = torch.autograd.grad(found.total, inputs), torch.autograd.grad(total, inputs)
     for our, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)
+
+
+def test_the_divergence_of_cutoff_by_hand():
+    """D-23: m = (.506480, .307196, .186324), D = .0728395, which is not the Jensen-Shannon divergence (.0686...)."""
+    states = [torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 1.0, 1.0]])]
+    head = OutputHead(torch.eye(3))
+    terms = [Divergence(0, 1, 1.0, between=True)]
+    found = joint_loss(states, [head] * 2, torch.tensor([0]), 0.0, [0.0, 0.0], terms)
+    assert found.divergences.item() == pytest.approx(0.0728395, abs=1e-6)
 
 
 def test_two_heads_and_a_frozen_model():

@@ -18,6 +18,19 @@ from hf_paretokd.models.states import depth_states
 
 
 @dataclass(frozen=True)
+class Filler:
+    """What stands in the place of input embeddings that are cut.
+
+    Args:
+        entry: the vocabulary's entry whose embedding it is.
+        spared: entries whose embeddings are never cut.
+    """
+
+    entry: int
+    spared: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Pass:
     """A model, or a slice of it, that looks at a micro-batch.
 
@@ -27,7 +40,8 @@ class Pass:
         depth: of the slice; None for the whole model.
         view: passes of one model with one view have the same dropout masks, so that they share prefixes; every other view has
             masks of its own.
-        cut: probability with which an input embedding of the view, of the source or of the target's prefix, is set to zero.
+        cut: probability with which an input embedding of the view, of the source or of the target's prefix, is cut.
+        filler: what stands in its place then; None for zero.
         frozen: a constant, without gradient and, unless `dropout`, without dropout.
         dropout: whether a frozen model keeps its dropout.
     """
@@ -37,6 +51,7 @@ class Pass:
     depth: Depth | None = None
     view: int = 0
     cut: float = 0.0
+    filler: Filler | None = None
     frozen: bool = False
     dropout: bool = False
 
@@ -71,23 +86,23 @@ def run_passes(passes: Sequence[Pass], batch: Mapping[str, Any]) -> list[tuple[T
     alike: dict[tuple[Pass, frozenset[Depth]], list[Pass]] = defaultdict(list)  # views that differ in nothing but their masks
     heads: dict[tuple[PreTrainedModel, bool], OutputHead] = {}
     for view, depths in wanted.items():
-        alike[replace(view, view=0, cut=0.0), frozenset(depths)].append(view)
+        alike[replace(view, view=0, cut=0.0, filler=None), frozenset(depths)].append(view)
         if (view.model, view.frozen) not in heads:
             head = output_head(view.model)
             heads[view.model, view.frozen] = head.constant() if view.frozen else head
     found: dict[Pass, tuple[Tensor, OutputHead]] = {}
     for (kind, common), views in alike.items():
         with constant(kind.model, kind.dropout) if kind.frozen else nullcontext():
-            for depth, states in view_states(kind.model, batch, common, [view.cut for view in views]):
+            for depth, states in view_states(kind.model, batch, common, [(view.cut, view.filler) for view in views]):
                 for view, state in zip(views, states, strict=True):
                     found[replace(view, depth=depth)] = state, heads[kind.model, kind.frozen]
     return [found[each.work] for each in passes]
 
 
 def view_states(
-    model: PreTrainedModel, batch: Mapping[str, Any], depths: Iterable[Depth], cuts: Sequence[float]
+    model: PreTrainedModel, batch: Mapping[str, Any], depths: Iterable[Depth], cuts: Sequence[tuple[float, Filler | None]]
 ) -> Iterator[tuple[Depth, Sequence[Tensor]]]:
-    """`depth_states` of several views at once, as one batch of as many copies; each view is cut by its own probability."""
+    """`depth_states` of several views at once, as one batch of as many copies; each view is cut by its own rule."""
     count = len(cuts)
     copies = {name: torch.cat([batch[name]] * count) for name in ("input_ids", "attention_mask", "labels")}
     with cut_embeddings(model, cuts):
@@ -96,15 +111,25 @@ def view_states(
 
 
 @contextmanager
-def cut_embeddings(model: PreTrainedModel, cuts: Sequence[float]) -> Iterator[None]:
-    """Sets input embeddings on both sides to zero in the block, each by itself, with the probability of the copy it is in."""
+def cut_embeddings(model: PreTrainedModel, cuts: Sequence[tuple[float, Filler | None]]) -> Iterator[None]:
+    """Cuts input embeddings on both sides in the block, each by itself, by the probability and filler of the copy it is in."""
 
-    def cut(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-        rates = torch.tensor(cuts, device=output.device).repeat_interleave(len(output) // len(cuts))
+    def cut(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        size = len(output) // len(cuts)
+        rates = torch.tensor([rate for rate, _ in cuts], device=output.device).repeat_interleave(size)
         kept = torch.rand(output.shape[:2], device=output.device) >= rates[:, None]
-        return output * kept[..., None]
+        copies = []
+        for (_, filler), ids, copy, stays in zip(cuts, *(each.split(size) for each in (inputs[0], output, kept)), strict=True):
+            if filler is None:
+                copies.append(copy * stays[..., None])
+            else:
+                stays = stays | torch.isin(ids, ids.new_tensor(filler.spared))
+                stands = module.forward(ids.new_tensor([filler.entry]))  # not through this hook again
+                copies.append(torch.where(stays[..., None], copy, stands))
+        return torch.cat(copies)
 
-    tables = {stack.embed_tokens for stack in (model.get_encoder(), model.get_decoder())} if any(cuts) else set()
+    active = any(rate for rate, _ in cuts)
+    tables = {stack.embed_tokens for stack in (model.get_encoder(), model.get_decoder())} if active else set()
     handles = [table.register_forward_hook(cut) for table in tables]
     try:
         yield

@@ -1,4 +1,4 @@
-"""One model by itself: R-Drop and SimCut against their equations written down with the model's own forward."""
+"""One model by itself: R-Drop, SimCut and CutOff against their equations written down with the model's own forward."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from reference import gradients, kl, smoothed_cross_entropy
 
 from hf_paretokd import PlainConfig
 from hf_paretokd.errors import TrainingError
-from hf_paretokd.methods.plain import PlainModel
+from hf_paretokd.methods.plain import PlainModel, unknown_word
 
 SEED = 11
 
@@ -52,6 +52,25 @@ def simcut(model, batch, alpha, rate):
     return smoothed_cross_entropy(whole, labels[labels != -100], 0.1) + alpha * kl(whole, cut_off)
 
 
+def cutoff(model, batch, alpha, rate, unknown, special):
+    """CE₁ + CE₂ + α·½·(KL(m ‖ p₁) + KL(m ‖ p₂)): ids of the second view are `<unk>`, and m is of the mean logits."""
+    torch.manual_seed(SEED)
+    labels, half = batch["labels"], len(batch["labels"])
+    sides = doubled(batch)
+    sides["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=sides.pop("labels"))
+    for name in ("input_ids", "decoder_input_ids"):
+        gone = torch.rand(sides[name].shape) < rate
+        gone[:half] = False
+        gone &= ~torch.isin(sides[name], torch.tensor(special))
+        assert gone[half:].any()
+        sides[name] = sides[name].masked_fill(gone, unknown)
+    first, second = (of_targets(each, labels) for each in model(**sides).logits.chunk(2))
+    targets = labels[labels != -100]
+    entropies = smoothed_cross_entropy(first, targets, 0.1) + smoothed_cross_entropy(second, targets, 0.1)
+    middle = (first + second) / 2
+    return entropies + alpha * (kl(middle, first) + kl(middle, second)) / 2
+
+
 def assert_equal(model, found, expected, tokens):
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     ours, theirs = gradients(found / tokens, model), gradients(expected / tokens, model)
@@ -78,13 +97,30 @@ def test_simcut(new_model, batch, tmp_path, alpha, rate):
     assert_equal(model, found["losses"].sum(), simcut(model, batch, 3.0 if alpha is None else alpha, rate), tokens)
 
 
-@pytest.mark.parametrize("consistency", ["r_drop", "simcut"])
+@pytest.mark.parametrize(("alpha", "rate"), [(None, 0.3), (0.7, 1.0)])
+def test_cutoff(new_model, batch, tokenizer, tmp_path, alpha, rate):
+    model = new_model().train()
+    joint = PlainModel(model, config(tmp_path, consistency="cutoff", consistency_weight=alpha, cut_rate=rate)).train()
+    filler = unknown_word(tokenizer)
+    assert {tokenizer.eos_token_id, tokenizer.pad_token_id} <= set(filler.spared)
+    joint.fill(filler)
+    found = joint([batch], [SEED])
+    expected = cutoff(model, batch, 5.0 if alpha is None else alpha, rate, filler.entry, filler.spared)
+    assert_equal(model, found["losses"].sum(), expected, (batch["labels"] != -100).sum())
+
+
+def test_cutoff_needs_an_unknown_word(new_trainer):
+    with pytest.raises(TrainingError, match="consistency: cutoff needs a tokenizer"):
+        new_trainer(consistency="cutoff", processing_class=None)
+
+
+@pytest.mark.parametrize("consistency", ["r_drop", "simcut", "cutoff"])
 def test_trainings_with_two_views(new_trainer, consistency):
     trainer = new_trainer(consistency=consistency, learning_rate=1e-3)
     trainer.train()
     lines = [line for line in trainer.state.log_history if "loss_consistency" in line]
     assert len(lines) == 6
-    assert trainer.summed_losses == (2 if consistency == "r_drop" else 1)
+    assert trainer.summed_losses == (1 if consistency == "simcut" else 2)
     assert f"consistency:{consistency}" in trainer.signature()
     assert trainer.evaluate()["eval_loss"] < 8
 
@@ -101,8 +137,8 @@ def test_no_weight_is_plain_training(new_trainer):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"consistency": "rdrop"}, "consistency: 'rdrop' is not one of none, r_drop, simcut"),
-        ({"consistency_weight": 1.0}, "consistency_weight: is for r_drop and simcut; set consistency"),
+        ({"consistency": "rdrop"}, "consistency: 'rdrop' is not one of none, r_drop, simcut, cutoff"),
+        ({"consistency_weight": 1.0}, "consistency_weight: is for r_drop, simcut and cutoff; set consistency"),
         ({"consistency": "r_drop", "consistency_weight": -1.0}, "consistency_weight: -1.0 is out of range"),
         ({"consistency": "simcut", "cut_rate": 1.5}, "cut_rate: 1.5 is out of range"),
         ({"consistency": "r_drop", "cut_rate": 0.1}, "cut_rate: is for simcut"),
