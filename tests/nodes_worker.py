@@ -44,6 +44,8 @@ def main(given: Path) -> None:
         once.checkpoint(4).rename("later")
     else:
         shutil.rmtree("run")
+        (stale := Path("run/checkpoints/checkpoint-2")).mkdir(parents=True)  # of another training
+        (stale / "manifest.json").write_text('{"files": {}}')
     again = trainer("run", 4)
     again.train(resume_from_checkpoint=True)
     same = all(torch.equal(value, again.model.state_dict()[name]) for name, value in once.model.state_dict().items())

@@ -123,7 +123,7 @@ class StreamBatches:
     def _read(self) -> None:
         """Reads the buffer that was gone to, or the one after it."""
         mark = self.marks.pop() if self.batches is None else self.coming
-        while not (rows := list(islice(self.reading, self.buffer))):
+        while not (rows := self._some()):
             if mark.state is None:
                 raise DataError(f"{self.name}: the stream has no rows")
             mark = Mark(mark.first, mark.buffer, mark.turn + 1)  # it was at its end
@@ -138,6 +138,18 @@ class StreamBatches:
             )
         self.marks.append(mark)
         self.coming = Mark(mark.first + len(self.batches), mark.buffer + 1, mark.turn, copy.deepcopy(self.source.state_dict()))
+
+    def _some(self) -> list[Mapping[str, Any]]:
+        """The next rows of the stream.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        try:
+            return list(islice(self.reading, self.buffer))
+        except (OSError, ValueError) as error:  # of the network, or of a format
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{self.name}: the stream cannot be read any further ({reason}); resume when it can") from error
 
     def _fitting(self, rows: datasets.Dataset) -> datasets.Dataset:
         """Rows that a micro-batch holds.
@@ -187,6 +199,6 @@ def encoded_stream(
     rows = load_hub(name, part, split, streaming=True)
     if limit := config.max_sentence_pairs.get(str(pair)):
         rows = rows.take(limit)
-    names = rows.column_names or list(next(iter(rows)))
+    names = rows.column_names or list(next(iter(rows), {}))
     found: datasets.IterableDataset = rows.map(encode, batched=True, batch_size=CHUNK, remove_columns=names, features=FEATURES)
     return found

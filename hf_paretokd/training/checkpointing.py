@@ -199,13 +199,14 @@ class CheckpointedTrainer(StockTrainer):
 
     def _starting_point(self, wanted: str | bool | None) -> Path | None:
         """The checkpoint to go on from, found by the main process."""
-        found: Path | str | None = None
-        if self.is_world_process_zero():
+
+        def find() -> Path | str | None:
             try:
-                found = self._whole_checkpoint(wanted)
+                return self._whole_checkpoint(wanted)
             except ModelError as error:
-                found = str(error)
-        found = agreed(found)
+                return str(error)
+
+        found = agreed(find)
         if isinstance(found, str):
             raise ModelError(found)
         return found
@@ -230,7 +231,7 @@ class CheckpointedTrainer(StockTrainer):
         """Looks for the best checkpoint, also in a run folder that was moved; if it is gone, the next best counts."""
         step = self.state.best_global_step
         self.state.best_model_checkpoint = None if step is None else str(self.checkpoint(step))
-        for lost in [step for step in self.best_steps() if agreed(damage(self.checkpoint(step)))]:
+        for lost in [step for step in self.best_steps() if agreed(partial(damage, self.checkpoint(step)))]:
             logger.warning(f"{self.checkpoint(lost)}: a best checkpoint is lost or damaged; the best from here on will count")
             self.forget_best(lost)
 

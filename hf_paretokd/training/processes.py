@@ -1,21 +1,24 @@
 """What becomes of a training when one of its processes is gone, or when its launcher asks for what it cannot do."""
 
 import os
-import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from hf_paretokd.errors import TrainingError
-from hf_paretokd.utils.files import put_in_place
+from hf_paretokd.layout import MANIFEST
+from hf_paretokd.utils.files import damage, put_in_place
 
-LOST = re.compile(r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|[Tt]imed out", re.IGNORECASE)
+Value = TypeVar("Value")
+
+BACKENDS = ("gloo", "NCCL")  # one of which stands in what they say, if only as the place in their source
 PIECE = 1 << 26  # bytes of a file that are sent at once
 ENGINES = {  # by what launchers say in the environment
     "ACCELERATE_USE_FSDP": "FSDP",
@@ -44,17 +47,18 @@ def join_processes(backend: str | None, seconds: float) -> None:
         PartialState(cpu=True, backend=backend, timeout=timedelta(seconds=seconds))
 
 
-def agreed(value: Any) -> Any:
-    """The main process's value, in all processes."""
-    if PartialState().num_processes == 1:
-        return value
-    found = [value]
-    broadcast_object_list(found)
-    return found[0]
+def agreed(find: Callable[[], Value]) -> Value:
+    """What the main process finds, in all processes."""
+    state = PartialState()
+    found: list[Any] = [find() if state.is_main_process else None]
+    if state.num_processes > 1:
+        broadcast_object_list(found)
+    value: Value = found[0]
+    return value
 
 
 def send_folder(folder: Path, processes: int, place: int) -> None:
-    """Sends a folder from the main process to nodes that do not have it.
+    """Sends a published folder from the main process to nodes that do not have it, or another one in its place.
 
     Args:
         folder: its path, the same everywhere.
@@ -63,10 +67,15 @@ def send_folder(folder: Path, processes: int, place: int) -> None:
     """
     if processes == 1:
         return
-    lacking = place == 0 and not folder.is_dir()
+    manifest = folder / MANIFEST
+    wanted = agreed(manifest.read_bytes)
+    writes = place == 0 and not PartialState().is_main_process
+    lacking = writes and not (manifest.is_file() and manifest.read_bytes() == wanted and damage(folder) is None)
     if not any(gather_object([lacking])):
         return
     beside = folder.with_name(f".{folder.name}.sent")
+    if lacking:
+        shutil.rmtree(beside, ignore_errors=True)  # what was sent before a process was lost
     for name, piece in whole(folder):
         if lacking:
             path = beside / name
@@ -80,8 +89,8 @@ def send_folder(folder: Path, processes: int, place: int) -> None:
 
 def whole(folder: Path) -> Iterator[tuple[str, bytes]]:
     """All files of the main process's folder in pieces, in all processes."""
-    pieces = read_pieces(folder) if PartialState().is_main_process else iter(())
-    while (piece := agreed(next(pieces, None))) is not None:
+    pieces = read_pieces(folder)
+    while (piece := agreed(lambda: next(pieces, None))) is not None:
         yield piece
 
 
@@ -111,7 +120,7 @@ def lost_processes_told(several: bool, last: Callable[[], str]) -> Iterator[None
     try:
         yield
     except RuntimeError as error:
-        if not several or not (isinstance(error, torch.distributed.DistError) or LOST.search(str(error))):
+        if not several or not (isinstance(error, torch.distributed.DistError) or any(name in str(error) for name in BACKENDS)):
             raise
         how = "has not answered for ddp_timeout seconds" if "imed out" in str(error) else "is gone"
         raise TrainingError(

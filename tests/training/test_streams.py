@@ -170,3 +170,14 @@ def test_rows_of_another_tokenizer_are_refused_when_they_come(new_trainer, encod
 def test_validation_text_is_no_stream(new_trainer, encoded, endless):
     with pytest.raises(DataError, match=r"is a IterableDataset; give a datasets\.Dataset"):
         new_trainer(data={"train": encoded["train"], "validation": endless["train"]})
+
+
+def test_a_stream_that_breaks_off_is_said():
+    def generator():
+        yield from rows_of(150)
+        raise ConnectionError("the network is away")
+
+    batches = StreamBatches("fr-en", datasets.IterableDataset.from_generator(generator), 40, 100, unchecked, 1)
+    assert len(batches.draw(0)["labels"]) > 0
+    with pytest.raises(DataError, match=r"fr-en: the stream cannot be read any further \(the network is away\)"):
+        batches.draw(100)
