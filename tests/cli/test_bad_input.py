@@ -318,7 +318,7 @@ CASES = {
     "a weight of no consistency": (
         None,
         (*NEW, "--method", "plain", "--consistency_weight", "5"),
-        ("consistency_weight: is for r_drop and simcut",),
+        ("consistency_weight: is for r_drop, simcut and cutoff",),
     ),
     "distillation from nobody": (None, (*NEW, "--method", "word_kd"), ("teachers: none is named",)),
     "a teacher that is not there": (

@@ -262,8 +262,7 @@ def rows_of_recipe(name):
             yield command[2].split() if "paretokd" in command[1] else ["train", "", *f"--{command[2]}".split()]
 
 
-ROWS = {"multi30k-de-en": 14, "tatoeba8-m2o": 11}
-PARTS = [("multi30k-de-en", [*range(14)]), ("tatoeba8-m2o", [0, 1, 2, 3]), ("tatoeba8-m2o", [4, 5, 6, 7, 8, 9, 10])]
+PARTS = [("multi30k-de-en", slice(None)), ("tatoeba8-m2o", slice(4)), ("tatoeba8-m2o", slice(4, None))]
 
 
 @pytest.mark.parametrize(("name", "part"), PARTS, ids=["multi30k", "tatoeba8-1", "tatoeba8-2"])
@@ -278,8 +277,8 @@ def test_every_row_of_a_small_recipe_trains_at_toy_size(name, part, text_folder,
     for method in ("pareto_mutual", "pareto_all_in_one"):
         small += [f"--{method}.update_interval", "2", f"--{method}.trial_share", "0.02"]
     rows = [["train", ""], *rows_of_recipe(name)]
-    assert len(rows) == ROWS[name]
-    for words in (rows[number] for number in part):
+    assert len(rows) > 10, "the pattern finds the rows"
+    for words in rows[part]:
         if words[0] == "train":
             assert run(monkeypatch, "train", path, *small, *words[2:]) == 0, words
         else:
