@@ -149,7 +149,7 @@ def trained(recipe: "Recipe", resume: bool, overwrite: bool, extend: int) -> "Ru
     from hf_paretokd.cli import show
     from hf_paretokd.cli.console import Watching
     from hf_paretokd.layout import StartLayout
-    from hf_paretokd.runs.prepare import check_folder, prepare
+    from hf_paretokd.runs.prepare import check_folder, keep_models, prepare
     from hf_paretokd.runs.shrink import begun
     from hf_paretokd.runs.shrunk import Shrunk
     from hf_paretokd.utils.files import typed_json
@@ -181,20 +181,19 @@ def trained(recipe: "Recipe", resume: bool, overwrite: bool, extend: int) -> "Ru
             reason = " ".join(str(error).split()) or type(error).__name__  # what torch, transformers say of arguments
             raise RecipeError(f"{recipe.where}: the training cannot begin ({type(error).__name__}: {reason})") from error
         start.begin()  # if there was nothing left to train
-        return finish_run(recipe, trainer) if main_process else None
+        run = keep_models(recipe, trainer)
+        return finish_run(run, trainer) if main_process else None
     finally:
         watching.stop()
         start.release()
 
 
-def finish_run(recipe: "Recipe", trainer: "TranslationTrainer") -> "Run":
-    """What comes after the last update, in the main process: the models are written, scored, reported and pushed."""
+def finish_run(run: "Run", trainer: "TranslationTrainer") -> "Run":
+    """What comes after the models are written, in the main process: they are scored, reported and pushed."""
     from hf_paretokd.cli import show
-    from hf_paretokd.runs.prepare import keep_models
     from hf_paretokd.runs.push import push_run
     from hf_paretokd.runs.score import score_run, training_rows
 
-    run = keep_models(recipe, trainer)
     if splits := run.recipe.evaluation.splits:
         show.line(f"the models are written; now they translate the {' and '.join(splits)} text")
     training, scores = training_rows(trainer), score_run(run)

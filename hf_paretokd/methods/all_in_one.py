@@ -173,6 +173,7 @@ class AllInOneTrainer(StudentsTrainer):
 
     args: AllInOneConfig
     method = "all_in_one"
+    shardable = True
     facts = MethodFacts(
         "All-in-One KD",
         tag="all-in-one-kd",

@@ -293,9 +293,9 @@ class ParetoMutualTrainer(WeightedTrainer):
 
     # ---- State ----------------------------------------------------------------------------------------------------
 
-    def save_models(self, folder: Path) -> None:
+    def write_models(self, joint: JointModel, folder: Path) -> None:
         """Writes the peers and the history of their weights."""
-        super().save_models(folder)
+        super().write_models(joint, folder)
         save_json({"strategy": self.args.strategy, **self.rule.state_dict()}, folder / WEIGHTS_HISTORY)
 
     def load_training_state(self, folder: Path) -> None:

@@ -109,6 +109,7 @@ class PlainTrainer(TranslationTrainer):
     args: PlainConfig
     model: PlainModel
     method = "plain"
+    shardable = True
     facts = MethodFacts("Plain training", papers=PACKAGE)
     config_class = PlainConfig
 

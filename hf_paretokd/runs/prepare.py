@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -264,9 +264,9 @@ def prepare_tokenizer(recipe: Recipe, start: StartOfRun, resume: bool) -> PreTra
 
 
 def keep_models(recipe: Recipe, trainer: TranslationTrainer) -> Run:
-    """Writes the trained models, their students and the log into the run folder; to be called by the main process."""
+    """Has the main process write the trained models, their students and the log into the run folder; called by all."""
     run = Run(recipe.run_folder, recipe)
-    with run.writing():
+    with run.writing() if trainer.is_world_process_zero() else nullcontext():
         trainer.save_model(str(run.folder))
         depths = trainer.student_depths()
         if depths:

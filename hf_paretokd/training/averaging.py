@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hf_paretokd.models.files import load_parameters, save_parameters
+from hf_paretokd.training.sharding import local
 
 
 class WeightAverage:
@@ -22,7 +23,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        self.parameters = {name: local(each) for name, each in model.named_parameters() if each.requires_grad}
         self.decay = decay
         self.follow()
 
@@ -46,10 +47,13 @@ class WeightAverage:
         finally:
             self.swap()
 
+    @torch.no_grad()
     def swap(self) -> None:
-        """Exchanges parameters and averages, without a copy."""
+        """Exchanges parameters and averages, in their places."""
         for name, parameter in self.parameters.items():
-            parameter.data, self.averages[name] = self.averages[name], parameter.data
+            kept = parameter.clone()
+            parameter.copy_(self.averages[name])
+            self.averages[name].copy_(kept)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -57,14 +61,18 @@ class WeightAverage:
         for name, parameter in self.parameters.items():
             parameter.copy_(self.averages[name])
 
-    def save(self, path: Path) -> None:
-        """Writes the parameters themselves, beside models that are the average."""
-        save_parameters(self.parameters, path)
+    def save(self, model: nn.Module, path: Path) -> None:
+        """Writes the parameters of the whole model themselves, beside models that are the average."""
+        save_parameters(self.averaged_of(model), path)
 
-    def load(self, path: Path) -> None:
-        """Takes the parameters from a file; the average stays what the model was when this was made of it.
+    def load(self, model: nn.Module, path: Path) -> None:
+        """Has the whole model take them from a file; the average stays what the model was when this was made of it.
 
         Raises:
             ModelError: the file is missing or of other parameters.
         """
-        load_parameters(self.parameters, path)
+        load_parameters(self.averaged_of(model), path)
+
+    def averaged_of(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        """The parameters of a model that are averaged."""
+        return {name: each for name, each in model.named_parameters() if name in self.parameters}

@@ -3,8 +3,8 @@
 import math
 import shutil
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,8 @@ from hf_paretokd.models.joint import JointModel
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.averaging import WeightAverage
 from hf_paretokd.training.callbacks import CheckpointEvents
-from hf_paretokd.training.processes import agreed, lost_processes_told, send_folder
+from hf_paretokd.training.processes import agreed, lost_processes_told, of_backend, send_folder
+from hf_paretokd.training.sharding import WholeCopy, is_sharded, settle_sharding
 from hf_paretokd.training.stock import StockTrainer
 from hf_paretokd.utils.files import (
     WRITE_ERRORS,
@@ -54,6 +55,7 @@ class CheckpointedTrainer(StockTrainer):
     def __init__(self, **kwargs: Any) -> None:
         self.stop_request, self.stopping = StopRequest(), False
         self.begun = False  # whether these models have been trained here
+        self.copy: WholeCopy | None = None  # where the models are divided among processes
         self.average: WeightAverage | None = None  # while `ema_decay` asks for one
         self._to_begin: Callable[[], None] | None = None  # what changes the run folder, when the first update begins
         super().__init__(**kwargs)
@@ -77,6 +79,11 @@ class CheckpointedTrainer(StockTrainer):
         """The newest checkpoint, for messages."""
         return str(next(reversed(checkpoint_folders(self.checkpoint_folder)), "none"))
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in the Trainer, with what FSDP2 has to know if the launcher asks for it."""
+        super().create_accelerator_and_postprocess()
+        settle_sharding(self.accelerator)
+
     # ---- Hooks of subclasses --------------------------------------------------------------------------------------
 
     def best_steps(self) -> list[int]:
@@ -88,16 +95,33 @@ class CheckpointedTrainer(StockTrainer):
         self._load_models(folder)
         if self.args.ema_decay is not None:
             self.average = WeightAverage(self.model, self.args.ema_decay)
-            self.average.load(folder / LIVE_WEIGHTS)
+            with self.taking_up() as joint:
+                self.average.load(joint, folder / LIVE_WEIGHTS)
 
     def save_training_state(self, folder: Path) -> None:
         """Adds the weights as they are trained, where the models of a checkpoint are their average."""
-        if self.average and self.args.should_save:
-            self.average.save(folder / LIVE_WEIGHTS)
+        if self.average:
+            with self.whole_models(averaged=False) as joint:
+                if self.args.should_save:
+                    self.average.save(joint, folder / LIVE_WEIGHTS)
 
-    def averaged(self) -> AbstractContextManager[None]:
-        """Has the models be the average of their weights in the block, if there is one."""
-        return self.average.applied() if self.average else nullcontext()
+    @contextmanager
+    def whole_models(self, averaged: bool = True) -> Iterator[JointModel]:
+        """The models as a whole, for the block; to be asked for by all processes.
+
+        Args:
+            averaged: they are the average of their weights, if there is one.
+        """
+        with self.average.applied() if self.average and averaged else nullcontext():
+            yield self.copy.gather(self.model) if self.copy and is_sharded(self.model) else self.model
+
+    @contextmanager
+    def taking_up(self) -> Iterator[JointModel]:
+        """Whole models for the block; what they are at its end the training goes on with."""
+        with self.whole_models(averaged=False) as joint:
+            yield joint
+        if self.copy and is_sharded(self.model):
+            self.copy.scatter(self.model)
 
     def before_training(self, trial: Any) -> None:
         """Called first of all when a training is asked for, with the trial of a search if it is for one."""
@@ -165,6 +189,8 @@ class CheckpointedTrainer(StockTrainer):
         self._to_begin = partial(set_aside, self.checkpoint_folder, start) if self.is_world_process_zero() else None
         self._checkpoints_kept, self.args.save_total_limit = self.args.save_total_limit, None
         self.stopping, self.begun, self.average = False, True, None
+        if self.accelerator.is_fsdp2 and not is_sharded(self.model):
+            self.copy = WholeCopy(self.model)
         try:
             with self.stop_request.listening(), lost_processes_told(self.args.world_size > 1, self.last_checkpoint):
                 output = super().train(**kwargs)
@@ -253,8 +279,9 @@ class CheckpointedTrainer(StockTrainer):
 
     def _load_models(self, folder: Path) -> None:
         self.have_everywhere(folder)
-        for name, model in self.model.named_models():
-            load_weights(model, folder / name)
+        with self.taking_up() as joint:
+            for name, model in joint.named_models():
+                load_weights(model, folder / name)
 
     # ---- Saving ---------------------------------------------------------------------------------------------------
 
@@ -284,6 +311,8 @@ class CheckpointedTrainer(StockTrainer):
                 shutil.rmtree(written.parent, ignore_errors=True)  # also what others have written on disks of their own
                 self.accelerator.wait_for_everyone()
         except WRITE_ERRORS as error:
+            if self.args.world_size > 1 and of_backend(error):  # it is not the disk
+                raise
             reason = " ".join(str(error).split())
             raise TrainingError(
                 f"{folder}: could not be written ({reason}); the last whole checkpoint is {self.last_checkpoint()}; make room "
@@ -303,17 +332,23 @@ class CheckpointedTrainer(StockTrainer):
             shutil.rmtree(folder)
 
     def save_models(self, folder: Path) -> None:
+        """Has the main process write all models below `folder`."""
+        with self.whole_models() as joint:
+            if self.args.should_save:
+                self.write_models(joint, folder)
+
+    def write_models(self, joint: JointModel, folder: Path) -> None:
         """Writes every model as a plain checkpoint into its folder below `folder`."""
-        with self.averaged():
-            for name, model in self.model.named_models():
-                save_model(model, self.processing_class, folder / name)
+        for name, model in joint.named_models():
+            save_model(model, self.processing_class, folder / name)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Writes every model as a plain checkpoint below `output_dir` (default: the run folder), from the main process."""
-        if not self.args.should_save:
-            return
+        """Writes every model as a plain checkpoint below `output_dir` (default: the run folder), from the main process.
+
+        Where models are divided among processes all have to call it.
+        """
         folder = Path(output_dir) if output_dir else self.layout.folder
-        if _internal_call:  # a checkpoint, which is written beside as a whole
+        if _internal_call or not self.args.should_save:  # a checkpoint, which is written beside as a whole
             self.save_models(folder)
         else:
             with whole_files(folder) as beside:

@@ -16,6 +16,7 @@ from hf_paretokd.errors import TrainingError
 from hf_paretokd.evaluation.metrics import PairPrediction, TranslationMetrics
 from hf_paretokd.inference.decoding import decode_all, decoder_of
 from hf_paretokd.models.files import usable_length
+from hf_paretokd.models.joint import JointModel
 from hf_paretokd.training.arguments import LOSSES
 from hf_paretokd.training.push import PushingTrainer
 from hf_paretokd.training.validation import merged_figures
@@ -71,12 +72,12 @@ class GeneratingTrainer(PushingTrainer):
         shares = [made] if processes == 1 else gather_object([made])
         return [shares[row % processes][row // processes] for row in range(len(dataset))]
 
-    def translations(self, pairs: Pairs, given: Mapping[str, Any]) -> list[dict[str, list[list[int]]]]:
+    def translations(self, joint: JointModel, pairs: Pairs, given: Mapping[str, Any]) -> list[dict[str, list[list[int]]]]:
         """Target ids of every pair by every whole model."""
         beams, longest = self.decoding(given)
         return [
             {name: self.translated(model, dataset, beams, longest, self.direction(name)) for name, dataset in pairs.items()}
-            for model in self.model.models()
+            for model in joint.models()
         ]
 
     def direction(self, name: str) -> Direction:

@@ -21,7 +21,6 @@ Value = TypeVar("Value")
 BACKENDS = ("gloo", "NCCL")  # one of which stands in what they say, if only as the place in their source
 PIECE = 1 << 26  # bytes of a file that are sent at once
 ENGINES = {  # by what launchers say in the environment
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config",
@@ -29,15 +28,17 @@ ENGINES = {  # by what launchers say in the environment
 
 
 def check_engine() -> None:
-    """Raises a TrainingError if the launcher asks for an engine that divides models.
+    """Raises a TrainingError if the launcher asks for an engine that wants to compute gradients and updates itself.
 
-    Students are layers of their teacher, which is computed and sliced as a whole; gradients are summed by DDP.
+    The joint model's losses are divided, clipped and checked by its trainer; gradients are summed by DDP, or by FSDP2.
     """
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1") and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise TrainingError("accelerate's configuration asks for FSDP 1: set fsdp_version to 2, or use torchrun")
     for variable, engine in ENGINES.items():
         if os.environ.get(variable, "").lower() in ("true", "1", "yes"):
             raise TrainingError(
-                f"accelerate's configuration asks for {engine}, which divides models among processes; here every process holds "
-                "whole ones: use torchrun, or accelerate launch --multi_gpu"
+                f"accelerate's configuration asks for {engine}, which computes updates by itself, and here the trainer does: "
+                "use torchrun, or accelerate launch --multi_gpu, or --use_fsdp --fsdp_version 2"
             )
 
 
@@ -106,6 +107,11 @@ def read_pieces(folder: Path) -> Iterator[tuple[str, bytes]]:
                         break
 
 
+def of_backend(error: BaseException) -> bool:
+    """Whether an error is of what connects the processes."""
+    return isinstance(error, torch.distributed.DistError) or any(name in str(error) for name in BACKENDS)
+
+
 @contextmanager
 def lost_processes_told(several: bool, last: Callable[[], str]) -> Iterator[None]:
     """Turns what a backend says when another process is gone into one line.
@@ -120,7 +126,7 @@ def lost_processes_told(several: bool, last: Callable[[], str]) -> Iterator[None
     try:
         yield
     except RuntimeError as error:
-        if not several or not (isinstance(error, torch.distributed.DistError) or any(name in str(error) for name in BACKENDS)):
+        if not several or not of_backend(error):
             raise
         how = "has not answered for ddp_timeout seconds" if "imed out" in str(error) else "is gone"
         raise TrainingError(

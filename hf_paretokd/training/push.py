@@ -1,7 +1,7 @@
 """Models of a trainer on disk and on the Hub: `save_students` and `push_to_hub`."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from hf_paretokd.hub.students import short_facts, write_students
 from hf_paretokd.hub.upload import Upload, push, repository_of
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import save_model
+from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.member import Member
 from hf_paretokd.models.slicing import extract_student, model_depth
 from hf_paretokd.training.checkpointing import CheckpointedTrainer
@@ -67,8 +68,8 @@ class PushingTrainer(CheckpointedTrainer):
             raise TokenizerError("save_students: the trainer has no tokenizer to save; give it one as processing_class")
         written: list[Path] = []
         wanted, pairs = [depths] if isinstance(depths, str) else list(depths), self.language_pairs if pairs is None else pairs
-        with self.averaged():
-            for member, model in self.model.members() if self.is_world_process_zero() else ():
+        with self.whole_models() as joint:
+            for member, model in joint.members() if self.is_world_process_zero() else ():
                 place = Path(folder)
                 if member.peer:
                     place /= Path(member.student().folder).parent
@@ -102,26 +103,26 @@ class PushingTrainer(CheckpointedTrainer):
             UploadError: `args.hub_model_id` is no `user/name`, or the Hub refused.
         """
         self.accelerator.wait_for_everyone()
-        if not self.is_world_process_zero():
-            return []
         private = self.args.hub_private_repo is not False
-        with tempfile.TemporaryDirectory() as temporary:
-            uploads = list(self._uploads(self.args.hub_model_id or "", Path(temporary)))
+        with tempfile.TemporaryDirectory() as temporary, self.whole_models() as joint:
+            if not self.is_world_process_zero():
+                return []
+            uploads = list(self._uploads(self.uploaded(joint), self.args.hub_model_id or "", Path(temporary)))
             return push(uploads, private, token or self.args.hub_token, commit_message, again="trainer.push_to_hub()")
 
-    def uploaded(self) -> dict[Member, PreTrainedModel]:
+    def uploaded(self, joint: JointModel) -> dict[Member, PreTrainedModel]:
         """The models that are uploaded and what each is or is a slice of: all students, or the models if there are none."""
-        whole = dict(self.model.members())
+        whole = dict(joint.members())
         students = {each.student(depth): model for each, model in whole.items() for depth in self.student_depths()}
         return students or whole
 
     def repositories(self, to: str) -> dict[Member, str]:
         """Where each model goes."""
-        return {member: repository_of(to, member) for member in self.uploaded()}
+        return {member: repository_of(to, member) for member in self.uploaded(self.model)}
 
-    def _uploads(self, to: str, folder: Path) -> Iterator[Upload]:
+    def _uploads(self, models: Mapping[Member, PreTrainedModel], to: str, folder: Path) -> Iterator[Upload]:
         pairs, signature, tokenizer = self.language_pairs, self.signature(), self.processing_class
-        for member, model in self.uploaded().items():
+        for member, model in models.items():
             each = model if member.whole else extract_student(model, member.depth)
             place, repository = folder / member.stem, repository_of(to, member)
             save_model(each, tokenizer, place)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import Seq2SeqTrainer
+from transformers.trainer import FSDP_MODEL_NAME, OPTIMIZER_NAME, OPTIMIZER_NAME_BIN
 
 from hf_paretokd.errors import ModelError
 
@@ -62,7 +63,7 @@ class StockTrainer(Seq2SeqTrainer):
         write()
 
     def save_models(self, folder: Path) -> None:
-        """Writes all models below a folder; called by the processes that save."""
+        """Has the main process write all models below a folder; called by all."""
         super()._save(str(folder))
 
     def save_training_state(self, folder: Path) -> None:
@@ -137,6 +138,7 @@ class StockTrainer(Seq2SeqTrainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
+        (Path(output_dir) / f"{FSDP_MODEL_NAME}.bin").unlink(missing_ok=True)  # the models are there as plain checkpoints
         self.save_training_state(Path(output_dir))
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
@@ -146,6 +148,10 @@ class StockTrainer(Seq2SeqTrainer):
         self.load_training_state(Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        wanted, other = (OPTIMIZER_NAME, OPTIMIZER_NAME_BIN)[:: -1 if self.is_fsdp_enabled else 1]
+        if checkpoint and (Path(checkpoint) / other).is_file() and not (Path(checkpoint) / wanted).is_file():
+            how = "without" if self.is_fsdp_enabled else "with"
+            raise ModelError(f"{checkpoint}: was written {how} FSDP, which keeps the optimizer in a way of its own; go on so")
         with usable(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
 

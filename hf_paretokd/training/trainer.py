@@ -5,6 +5,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 import datasets
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from transformers.trainer_utils import PredictionOutput, TrainOutput, set_seed
@@ -70,6 +72,7 @@ from hf_paretokd.training.parts import (
     loaded_models,
 )
 from hf_paretokd.training.search import DIRECTIONS, SEARCH, trial_arguments, with_changes
+from hf_paretokd.training.sharding import check_sharding, gathered, is_sharded
 from hf_paretokd.training.signature import data_hashes
 from hf_paretokd.training.validation import metrics_of_peers, validation_sums
 from hf_paretokd.utils.allocator import keep_freed_memory
@@ -100,6 +103,7 @@ class TranslationTrainer(GeneratingTrainer):
     """
 
     config_class: ClassVar[type[TranslationConfig]]
+    shardable: ClassVar[bool] = False  # whether FSDP2 may divide the joint model among processes
     trial: Any = None  # of a hyper-parameter search
     made: Sequence[Source] = ()  # the models as they were given, or made
 
@@ -122,6 +126,7 @@ class TranslationTrainer(GeneratingTrainer):
         check_tokenizer(processing_class)
         check_reports(args)
         check_compiling(args)
+        check_sharding(self.shardable, self.method, args.torch_compile, args.fp16)
         check_source_of_models(model, model_init, others.get("optimizers"))
         callbacks = check_callbacks(callbacks, args)
         texts = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
@@ -429,7 +434,8 @@ class TranslationTrainer(GeneratingTrainer):
             num_items_in_batch: for each peer its target tokens over all micro-batches and processes of the update.
         """
         number, batches = inputs["number"], inputs["batches"]
-        outputs = model(batches=batches, seeds=self.dropout_seeds(number), **self.joint_arguments(number, batches))
+        with self.accelerator.autocast() if is_sharded(model) else nullcontext():  # else it is part of the forward
+            outputs = model(batches=batches, seeds=self.dropout_seeds(number), **self.joint_arguments(number, batches))
         shares = outputs["losses"] / num_items_in_batch
         loss = shares.sum() * self.accelerator.num_processes  # DDP averages over processes
         if self.args.skip_nonfinite_updates and not torch.isfinite(loss):
@@ -481,7 +487,7 @@ class TranslationTrainer(GeneratingTrainer):
         self.accelerator.unscale_gradients()
         models, summed = [model for _, model in self.model.named_models()], self.summed_losses
         limit = summed * (self.args.max_grad_norm or math.inf)
-        return [torch.nn.utils.clip_grad_norm_(models[peer].parameters(), limit) / summed for peer in peers]
+        return [gathered(clip_grad_norm_(models[peer].parameters(), limit)) / summed for peer in peers]
 
     def clip(self, model: torch.nn.Module) -> Any:
         """Clips every peer by itself; returns the norm of all."""
@@ -617,10 +623,10 @@ class TranslationTrainer(GeneratingTrainer):
         if gen_kwargs and not self.args.predict_with_generate:
             raise TrainingError(f"{next(iter(gen_kwargs))}: nothing is translated; set predict_with_generate")
         check_prefix(metric_key_prefix)
-        with self.averaged():
-            figures = self.losses(pairs, self.eval_batches if eval_dataset is None else None)
+        with self.whole_models() as joint:
+            figures = self.losses(joint, pairs, self.eval_batches if eval_dataset is None else None)
             if self.args.predict_with_generate:
-                figures |= self.generation_metrics(pairs, self.translations(pairs, gen_kwargs))
+                figures |= self.generation_metrics(pairs, self.translations(joint, pairs, gen_kwargs))
         if self.between_updates:
             check_best_metric(self.args, list(figures))
             self.check_figure(figures)
@@ -644,11 +650,11 @@ class TranslationTrainer(GeneratingTrainer):
                 f"choose another figure; the last whole checkpoint is {self.last_checkpoint()}"
             )
 
-    def losses(self, pairs: Pairs, batches: Mapping[str, PairBatches] | None = None) -> dict[str, float]:
-        """The cross-entropies of text, as `evaluate` names them."""
+    def losses(self, joint: JointModel, pairs: Pairs, batches: Mapping[str, PairBatches] | None = None) -> dict[str, float]:
+        """The cross-entropies of text by whole models, as `evaluate` names them."""
         depths = self.validation_depths()
         batches = batches or build_pair_batches(pairs, self.args.max_tokens)
-        sums = [self.cross_entropies(model, pairs, batches, depths) for _, model in self.model.named_models()]
+        sums = [self.cross_entropies(model, pairs, batches, depths) for _, model in joint.named_models()]
         return metrics_of_peers(sums, list(pairs), depths)
 
     def predict(
@@ -679,9 +685,9 @@ class TranslationTrainer(GeneratingTrainer):
             raise DataError("predict needs a test_dataset")
         self.checked(pairs)
         labelled = all("labels" in dataset.column_names for dataset in pairs.values())
-        with self.averaged():
-            made = self.translations(pairs, gen_kwargs)
-            losses = self.losses(pairs) if labelled else {}
+        with self.whole_models() as joint:
+            made = self.translations(joint, pairs, gen_kwargs)
+            losses = self.losses(joint, pairs) if labelled else {}
         labels, metrics = None, {}
         if labelled:
             labels = padded(row for dataset in pairs.values() for row in dataset["labels"])

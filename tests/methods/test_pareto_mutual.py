@@ -501,7 +501,8 @@ def test_a_resumed_run_keeps_its_strategy_and_temperatures(new_trainer):
 
 
 def test_peers_go_to_repositories_of_their_own(new_trainer, tmp_path):
-    uploads = list(new_trainer()._uploads("anna/x", tmp_path))
+    trainer = new_trainer()
+    uploads = list(trainer._uploads(trainer.uploaded(trainer.model), "anna/x", tmp_path))
     assert [upload.repository for upload in uploads] == ["anna/x-peer-1", "anna/x-peer-2"]
     for upload in uploads:
         assert (upload.folder / "model.safetensors").is_file()

@@ -33,7 +33,7 @@ from hf_paretokd.cli.training import finish_run
 from hf_paretokd.errors import ModelError, UploadError
 from hf_paretokd.hub.upload import push
 from hf_paretokd.models.files import local_checkpoint
-from hf_paretokd.runs.prepare import check_start
+from hf_paretokd.runs.prepare import check_start, keep_models
 from hf_paretokd.runs.push import planned_uploads
 from hf_paretokd.runs.recipe import load_recipe
 
@@ -162,7 +162,7 @@ with hub:
     trainer.args.hub_model_id = "anna/recipe"
     hub.faults = [Fault("POST", "/api/models/anna/recipe-2-2/commit", 99, 403)]
     try:
-        finish_run(recipe, trainer)
+        finish_run(keep_models(recipe, trainer), trainer)
     except UploadError as error:
         facts["recipe_cut"] = str(error)
     hub.faults = []

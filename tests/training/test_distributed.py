@@ -7,13 +7,19 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import distributed_worker
 import pytest
 import torch
+from accelerate.utils import FullyShardedDataParallelPlugin
 from commands import PATIENCE
 from safetensors.torch import load_file
+
+from hf_paretokd.errors import ModelError, TrainingError
+from hf_paretokd.training.sharding import LOADED_BY_ONE, settle_sharding
 
 WORKER = Path(distributed_worker.__file__)
 LAUNCHERS = {
@@ -22,6 +28,7 @@ LAUNCHERS = {
     "--dynamo_backend no --main_process_port {port}",
 }
 STARTED_BY = {"all_in_one": "torchrun", "auto": "accelerate", "uni": "accelerate"}
+SHARDED = ("r_drop", "two_views")
 STARTED_BY |= dict.fromkeys(("r_drop", "simcut", "two_views", "word_kd", "lssd", "both"), "torchrun")
 
 
@@ -51,14 +58,14 @@ def prepared(tmp_path_factory, encoded, tokenizer):
     return folder
 
 
-def launched(folder: Path, launcher: str) -> Path:
+def launched(folder: Path, launcher: str, name: str = "two", methods: Iterable[str] = (), **environment: str) -> Path:
     """Has the worker run some of its methods in two processes."""
-    methods = [method for method, mine in STARTED_BY.items() if mine == launcher]
+    methods = methods or [method for method, mine in STARTED_BY.items() if mine == launcher]
     run = subprocess.run(
-        [sys.executable, *LAUNCHERS[launcher].format(port=free_port()).split(), str(WORKER), str(folder), "two", *methods],
+        [sys.executable, *LAUNCHERS[launcher].format(port=free_port()).split(), str(WORKER), str(folder), name, *methods],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         timeout=PATIENCE,
         check=False,
     )
@@ -76,6 +83,11 @@ def by_accelerate(prepared):
     return launched(prepared, "accelerate")
 
 
+@pytest.fixture(scope="module")
+def sharded(prepared):
+    return launched(prepared, "torchrun", "sharded", SHARDED, ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
+
+
 def result(folder, name, method):
     report = json.loads((folder / f"{name}-{method}.json").read_text())
     return report, load_file(folder / f"{name}-{method}.safetensors")
@@ -83,8 +95,24 @@ def result(folder, name, method):
 
 @pytest.mark.parametrize("method", STARTED_BY)
 def test_two_processes_equal_one_with_accumulation(prepared, request, method):
-    launched = request.getfixturevalue(f"by_{STARTED_BY[method]}")
-    (one, weights), (two, other) = result(launched, "one", method), result(launched, "two", method)
+    compare(request.getfixturevalue(f"by_{STARTED_BY[method]}"), "two", method)
+
+
+@pytest.mark.parametrize("method", SHARDED)
+def test_divided_models_equal_whole_ones(sharded, method):
+    compare(sharded, "sharded", method)
+    assert result(sharded, "sharded", method)[0]["sharded"]
+
+
+def test_divided_models_are_resumed_exactly(sharded):
+    report, _ = result(sharded, "sharded", "two_views")
+    assert report["resumed"]
+    assert {"optimizer.bin", "trained_weights.safetensors", "teacher"} <= {*report["files"]}
+    assert not [name for name in report["files"] if "fsdp" in name], "plain checkpoints hold the weights"
+
+
+def compare(folder, name, method):
+    (one, weights), (two, other) = result(folder, "one", method), result(folder, name, method)
     assert (one["processes"], two["processes"]) == (1, 2)
     assert one["dropout"] == 0.2
     residuals = []
@@ -176,10 +204,45 @@ def test_a_dead_process_ends_the_others_with_one_line(nodes):
     assert "said" not in nodes[1]
 
 
-@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM"])
-def test_engines_that_divide_models_are_refused(tmp_path, monkeypatch, variable):
-    from hf_paretokd import PlainConfig, TrainingError
+@pytest.mark.parametrize("variable", ["ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM"])
+def test_engines_that_compute_updates_themselves_are_refused(tmp_path, monkeypatch, variable):
+    from hf_paretokd import PlainConfig
 
     monkeypatch.setenv(variable, "true")
-    with pytest.raises(TrainingError, match=r"divides models among processes; .* use torchrun, or accelerate launch"):
+    with pytest.raises(TrainingError, match=r"updates by itself, .* use torchrun, or .* --use_fsdp --fsdp_version 2"):
         PlainConfig(output_dir=str(tmp_path), bf16=False)
+
+
+@pytest.fixture
+def fsdp_asked(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    monkeypatch.setenv(LOADED_BY_ONE, "true")
+
+
+def test_fsdp_is_had_where_it_divides_something_and_by_methods_that_allow_it(fsdp_asked, monkeypatch, new_trainer):
+    with pytest.raises(TrainingError, match="pareto_mutual computes and validates its models one by one"):
+        new_trainer("pareto_mutual")
+    with pytest.raises(TrainingError, match="torch_compile: cannot be had where FSDP divides the models"):
+        new_trainer("plain", torch_compile=True)
+    with pytest.raises(TrainingError, match="divides nothing on this machine: use torchrun"):
+        new_trainer("plain")
+    assert os.environ[LOADED_BY_ONE] == "false", "else all processes but one would load empty models"
+    monkeypatch.setenv("FSDP_VERSION", "1")
+    with pytest.raises(TrainingError, match="asks for FSDP 1: set fsdp_version to 2"):
+        new_trainer("plain")
+
+
+def test_parameters_stay_on_gpus(fsdp_asked):
+    state = SimpleNamespace(fsdp_plugin=FullyShardedDataParallelPlugin(cpu_offload=True))
+    with pytest.raises(TrainingError, match=r"fsdp_offload_params: .* set it to false"):
+        settle_sharding(SimpleNamespace(is_fsdp2=True, state=state))
+
+
+def test_optimizer_states_of_two_kinds_are_not_mixed(new_trainer):
+    trainer = new_trainer("plain", max_steps=2, eval_steps=1)
+    trainer.train()
+    folder = trainer.checkpoint(1)
+    (folder / "optimizer.pt").rename(folder / "optimizer.bin")
+    with pytest.raises(ModelError, match="was written with FSDP"):
+        trainer._load_optimizer_and_scheduler(str(folder))
