@@ -90,6 +90,25 @@ class Measured:
 Choice = Callable[[Measured], Sequence[Divergence]]
 
 
+@dataclass(frozen=True)
+class MixedTargets:
+    """Second targets [tokens], and the factors [tokens] on the cross-entropy of the first and of the second ones."""
+
+    targets: Tensor
+    first: Tensor
+    second: Tensor
+
+    @property
+    def whole(self) -> Tensor:
+        """What a token counts [tokens]."""
+        return self.first + self.second
+
+    def likelihood(self, log_probs: Tensor, found: Tensor, span: slice) -> Tensor:
+        """The weighted sum of log p [chunk, 1] of both targets, from that of the first ones."""
+        other = log_probs.gather(-1, self.targets[span, None])
+        return self.first[span, None] * found + self.second[span, None] * other
+
+
 @dataclass
 class JointLoss:
     """Sums over the target tokens of one micro-batch.
@@ -125,6 +144,7 @@ def joint_loss(
     divergences: Sequence[Divergence] | Choice = (),
     smoothing_variant: str = "torch",
     loss_memory: int = LOSS_MEMORY,
+    mixed: MixedTargets | None = None,
 ) -> JointLoss:
     """Σ_models weight · cross-entropy + Σ_terms weight · divergence, as sums over the target tokens.
 
@@ -140,13 +160,14 @@ def joint_loss(
         divergences: the terms, or a function that chooses them by what the whole micro-batch costs the models.
         smoothing_variant: `torch` or `fairseq`, see `effective_smoothing`.
         loss_memory: bytes that the log-probabilities of all models may take.
+        mixed: second targets, where the cross-entropy is that of two mixed sentences.
     """
     entries = len(heads[0].matrix)
     epsilon = effective_smoothing(smoothing, entries, smoothing_variant)
     scaled = [state if head.scale == 1.0 else state * head.scale for state, head in zip(states, heads, strict=True)]
     distinct = list({id(head): head for head in heads}.values())
     owner = [next(i for i, head in enumerate(distinct) if head is mine) for mine in heads]
-    plan = Plan(targets, epsilon, tuple(weights), divergences, tuple(owner), entries, loss_memory)
+    plan = Plan(targets, epsilon, tuple(weights), divergences, tuple(owner), entries, loss_memory, mixed)
     tensors = [*scaled, *(head.weight for head in distinct), *(head.bias for head in distinct)]
     if not torch.is_grad_enabled():
         tensors = [None if tensor is None else tensor.detach() for tensor in tensors]
@@ -169,6 +190,7 @@ class Plan:
     owner: tuple[int, ...]
     entries: int
     loss_memory: int
+    mixed: MixedTargets | None = None
     terms: Sequence[Divergence] = ()
 
 
@@ -214,12 +236,14 @@ class FusedJointLoss(torch.autograd.Function):
 
         def measure(every: Sequence[Tensor], span: slice) -> None:
             for model, chunk in enumerate(every):
-                found = chunk.gather(-1, plan.targets[span, None])
+                found, uniform = chunk.gather(-1, plan.targets[span, None]), chunk.sum(-1)
+                if plan.mixed:
+                    found, uniform = plan.mixed.likelihood(chunk, found, span), uniform * plan.mixed.whole[span]
                 if two_walks:
                     of_tokens[model, span] = -found[:, 0]
                 if plan.weights[model] or learning[model]:
                     sums[model, 0] -= found.sum()
-                    sums[model, 1] -= chunk.sum() / vocabulary
+                    sums[model, 1] -= uniform.sum() / vocabulary
 
         def differentiate(every: Sequence[Tensor], span: slice) -> None:
             for model, slope in enumerate(logit_gradients(every, plan, span, learning, divergences)):
@@ -279,7 +303,11 @@ def logit_gradients(
     slopes: list[Tensor | None] = []
     for model, (prob, weight, learns) in enumerate(zip(probs, plan.weights, learning, strict=True)):
         slope = (prob * weight if model in compared else prob.mul_(weight)) if learns else None
-        if slope is not None and weight:
+        if slope is not None and weight and plan.mixed:
+            slope.sub_(plan.epsilon * weight / prob.shape[-1]).mul_(plan.mixed.whole[span, None])
+            for places, factor in ((targets, plan.mixed.first), (plan.mixed.targets[span, None], plan.mixed.second)):
+                slope.scatter_add_(-1, places, -weight * (1 - plan.epsilon) * factor[span, None].to(slope.dtype))
+        elif slope is not None and weight:
             slope.sub_(weight * plan.epsilon / prob.shape[-1])
             slope.scatter_add_(-1, targets, slope.new_full(targets.shape, -weight * (1 - plan.epsilon)))
         slopes.append(slope)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from reference import kl, smoothed_cross_entropy, torch_label_smoothing
 
 from hf_paretokd import losses
-from hf_paretokd.losses import Divergence, OutputHead, joint_loss
+from hf_paretokd.losses import Divergence, MixedTargets, OutputHead, joint_loss
 
 
 def from_probs(*rows):
@@ -49,6 +49,32 @@ def test_equals_the_slow_form_with_gradients(memory, chunk, monkeypatch):
     for our, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-6, atol=2e-5 * their.abs().max().item() / 10 + 1e-6)
     assert (ours[0][-1] == 0).all(), "the row of <pad> gets no gradient at all"
+
+
+@pytest.mark.parametrize("chosen", [True, False], ids=["terms chosen by entropies", "terms known"])
+def test_mixed_targets_with_gradients(chosen, monkeypatch):
+    """Σ_t λ_t·LSCE(y_t) + μ_t·LSCE(y′_t) beside a divergence, by autograd."""
+    monkeypatch.setitem(losses.CHUNK_BYTES, "cpu", 4 * 50 * 7)
+    states, head, weight, bias, targets = random_models(2)
+    draw = torch.Generator().manual_seed(4)
+    others = torch.randint(50, targets.shape, generator=draw)
+    first, second = torch.rand(2, len(targets), generator=draw)
+    mixed = MixedTargets(others, first, second)
+    terms = [Divergence(0, 1, 0.7)]
+    found = joint_loss(states, [head, head], targets, 0.1, [1.0, 2.0], (lambda _: terms) if chosen else terms, mixed=mixed)
+    expected, entropies = 0.0, []
+    for state, factor in zip(states, [1.0, 2.0], strict=True):
+        logits = F.linear(state, head.matrix, head.bias)
+        of = [F.cross_entropy(logits, each, label_smoothing=0.1, reduction="none") for each in (targets, others)]
+        entropies.append((first * of[0] + second * of[1]).sum())
+        expected = expected + factor * entropies[-1]
+    one, two = (F.log_softmax(F.linear(state, head.matrix, head.bias), -1) for state in states)
+    expected = expected + 0.7 * (one.exp() * (one - two)).sum()
+    assert found.total.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert found.cross_entropy.tolist() == pytest.approx([each.item() for each in entropies], rel=1e-5)
+    leaves = [*states, weight, bias]
+    for ours, theirs in zip(torch.autograd.grad(found.total, leaves), torch.autograd.grad(expected, leaves), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("memory", [1 << 30, 0], ids=["kept", "computed again"])

@@ -14,6 +14,8 @@ from hf_paretokd.data.streams import StreamBatches
 from hf_paretokd.errors import TrainingError
 
 Batches = PairBatches | StreamBatches
+MOMENTS = 1000  # of a training, at which a distribution is looked at
+SAMPLER_NAMES = {"chi_ibr": "χ-IBR", "multi_uat": "MultiUAT", "multi_dds": "MultiDDS-S", "schedule": "schedule"}
 
 
 def temperature_probabilities(sizes: Mapping[str, int], temperature: float) -> dict[str, float]:
@@ -23,10 +25,13 @@ def temperature_probabilities(sizes: Mapping[str, int], temperature: float) -> d
     return dict(zip(sizes, (weights / weights.sum()).tolist(), strict=True))
 
 
-def sampling_names(temperatures: Sequence[float], epochs: Sequence[float] | None = None) -> list[str]:
-    """What every peer samples by, for tables: `τ = 5`, or `UniMax 4` where epochs are given."""
-    limits = epochs or [0.0] * len(temperatures)
-    return [f"UniMax {limit:g}" if limit else f"τ = {tau:g}" for tau, limit in zip(temperatures, limits, strict=True)]
+def sampling_names(
+    temperatures: Sequence[float], epochs: Sequence[float] | None = None, samplers: Sequence[str] | None = None
+) -> list[str]:
+    """What every peer samples by, for tables: `τ = 5`, `UniMax 4` where epochs are given, or a sampler's name."""
+    limits, kinds = epochs or [0.0] * len(temperatures), samplers or ["none"] * len(temperatures)
+    still = [f"UniMax {limit:g}" if limit else f"τ = {tau:g}" for tau, limit in zip(temperatures, limits, strict=True)]
+    return [name if kind == "none" else SAMPLER_NAMES.get(kind, kind) for name, kind in zip(still, kinds, strict=True)]
 
 
 @dataclass
@@ -67,6 +72,11 @@ class TemperatureSampling:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises a TrainingError if the checkpoint was sampled at another temperature."""
+        if "sampler" in state:
+            raise TrainingError(
+                f"samplers, sampling_schedule: the checkpoint was sampled by {state['sampler']}; keep it as it was, or start a "
+                "new run"
+            )
         if "unimax" in state:
             raise TrainingError("unimax_epochs: the checkpoint was sampled with it; keep it as it was, or start a new run")
         if state.get("temperature", self.temperature) != self.temperature:
@@ -243,11 +253,20 @@ class SamplingRow:
     sentences: float | None
 
 
+def mean_probabilities(distribution: PairDistribution, micro_batches: int) -> Mapping[str, float]:
+    """P(ℓ) on average over a training, so far as it is known."""
+    places = sorted({round(place * micro_batches / MOMENTS) for place in range(MOMENTS)})
+    found = [distribution.probabilities(SamplerState(number)) for number in places]
+    if all(each == found[0] for each in found):
+        return found[0]
+    return {name: sum(each[name] for each in found) / len(found) for name in found[0]}
+
+
 def expected_sampling(streams: Sequence[MicroBatchStream], micro_batches: int) -> list[SamplingRow]:
     """A row for each peer (counted from 1) and pair, for trainings of `micro_batches` micro-batches a peer."""
     rows = []
     for peer, stream in enumerate(streams, 1):
-        for pair, probability in stream.distribution.probabilities(SamplerState()).items():
+        for pair, probability in mean_probabilities(stream.distribution, micro_batches).items():
             text = stream.pairs[pair]
             passes = probability * micro_batches / text.count if text.count else None
             rows.append(SamplingRow(peer, pair, probability, passes, passes and passes * (text.sentences or 0)))

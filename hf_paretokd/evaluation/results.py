@@ -137,7 +137,8 @@ def sampled_by(rows: Iterable[ResultRow]) -> list[str]:
     fields = dict(part.split(":", 1) for part in signature.split("|") if ":" in part)
     try:
         numbers = [[float(number) for number in fields.get(name, "").split(",") if number] for name in ("tau", "unimax_epochs")]
-        return sampling_names(*numbers)
+        kinds = ["schedule"] * len(numbers[0]) if "sampling_schedule" in fields else fields.get("samplers", "").split(",")
+        return sampling_names(numbers[0], numbers[1], kinds if any(kinds) else None)
     except ValueError:  # of another hand
         return []
 

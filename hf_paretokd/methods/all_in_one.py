@@ -14,9 +14,9 @@ from transformers.trainer_utils import SchedulerType
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.losses import Divergence, JointLoss, Measured
+from hf_paretokd.methods.consistency import ConsistencyConfig, SecondViews
 from hf_paretokd.methods.papers import PACKAGE
 from hf_paretokd.methods.students import LossRules, StudentsConfig, StudentsTrainer, all_in_one_passes, student_figures
-from hf_paretokd.methods.taught import check_same_head, loaded_teacher, settle_teacher
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import model_folders
 from hf_paretokd.models.joint import JointModel, Passes
@@ -24,6 +24,7 @@ from hf_paretokd.models.passes import Pass
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.checks import check_ranges, trial_schedule
+from hf_paretokd.training.frozen import check_same_head, loaded_teacher, settle_teacher
 from hf_paretokd.training.identity import Identity, weights_hash
 from hf_paretokd.training.parts import lone
 
@@ -35,7 +36,7 @@ RESETS = ("optimizer", "scheduler", "best_metric")
 
 
 @dataclass
-class AllInOneConfig(StudentsConfig):
+class AllInOneConfig(StudentsConfig, ConsistencyConfig):
     """Configuration of All-in-One KD.
 
     Args:
@@ -91,6 +92,8 @@ class AllInOneConfig(StudentsConfig):
         check_ranges(self, {"anchor_weight": (0, math.inf)})
         if not set(self.stage2_reset) <= set(RESETS):
             raise TrainingError(f"stage2_reset: {self.stage2_reset!r} is not any of {', '.join(RESETS)}")
+        if self.seqmix and self.anchor:
+            raise TrainingError("seqmix, anchor: a frozen teacher has nothing to say of mixed sentences; leave one out")
         if 0 < self.mutual_start < 1 and "no" in (self.eval_strategy, self.save_strategy):
             raise TrainingError(
                 "mutual_start: two stages need validation and checkpoints, because stage two starts from the best of stage "
@@ -114,7 +117,8 @@ class AllInOneModel(JointModel):
         self.depth = model_depth(teacher)
         self.views = config.views
         self.rules = LossRules(config.kd_weight, config.detach_threshold, config.detach_at_threshold, config.detach_senior)
-        self.anchor_weight = config.anchor_weight
+        self.anchor_weight, self.seqmix = config.anchor_weight, config.seqmix
+        self.second = SecondViews(config)
         self.anchors: list[PreTrainedModel] = []  # the frozen model, if there is one; no part of this, so that it is not saved
 
     def models(self) -> Sequence[PreTrainedModel]:
@@ -124,7 +128,8 @@ class AllInOneModel(JointModel):
     def passes(self, peer: int, batch: Mapping[str, Any], students: Sequence[Depth], mutual_weight: float) -> Passes:
         """L_ce + α·L_kd + β·L_ml of one micro-batch, summed over target tokens (AIO Eq. 1–8).
 
-        With an anchor, γ/(K+1)·Σ KL(anchor ‖ model) over the teacher and its students comes to it.
+        With an anchor, γ/(K+1)·Σ KL(anchor ‖ model) over the teacher and its students comes to it, and with a consistency
+        loss that of each of them.
 
         In one view equal depths are one model: it counts as often as it was drawn, and its divergence from itself is zero.
 
@@ -136,27 +141,32 @@ class AllInOneModel(JointModel):
         """
         runs = all_in_one_passes(self.teacher, students, self.views)
         count = len(runs)
+        others = [*self.second.of(runs), *(Pass(anchor, frozen=True) for anchor in self.anchors)]
+        consistent, last = self.second.terms(count, count), count + len(others) - 1
         anchored = [
-            Divergence(count, model, self.anchor_weight / count, teacher_gradient=False)
+            Divergence(last, model, self.anchor_weight / count, teacher_gradient=False)
             for model in range(count)
             if self.anchors
         ]
 
         def choose(measured: Measured) -> list[Divergence]:
-            return [*self.rules.divergences(measured.cross_entropy[:count], mutual_weight), *anchored]
+            return [*self.rules.divergences(measured.cross_entropy[:count], mutual_weight), *anchored, *consistent]
 
         def figures(loss: JointLoss, tokens: int) -> dict[str, tuple[Tensor, float]]:
-            inside = len(loss.terms) - len(anchored)
+            inside = len(loss.terms) - len(anchored) - len(consistent)
+            after = inside + len(anchored)
             family = replace(
                 loss,
                 cross_entropy=loss.cross_entropy[:count],
                 terms=loss.terms[:inside],
                 divergences=loss.divergences[:inside],
             )
-            more = {"loss_anchor": (loss.divergences[inside:].sum(), float(count * tokens))} if anchored else {}
+            more = {"loss_anchor": (loss.divergences[inside:after].sum(), float(count * tokens))} if anchored else {}
+            if consistent:
+                more["loss_consistency"] = (loss.divergences[after:].sum(), float(count * tokens))
             return {**student_figures(family, tokens), **more}
 
-        return Passes([*runs, *(Pass(anchor, frozen=True) for anchor in self.anchors)], choose, figures)
+        return Passes([*runs, *others], choose, figures)
 
 
 class AllInOneTrainer(StudentsTrainer):
@@ -208,13 +218,19 @@ class AllInOneTrainer(StudentsTrainer):
         return {**super().deciding(), **({"anchor": known[0]} if known else {})}
 
     def set_up(self) -> None:
-        """Settles where the stages meet."""
+        """Settles where the stages meet, and what unknown words are."""
+        self.model.second.settle(self.processing_class)
         for anchor in self.model.anchors:
             settle_teacher("anchor", str(self.args.anchor), anchor, self.processing_class, self.args)
         self.border = self.planned_border()
         if self.border is not None and self.lr_scheduler is not None and "scheduler" in self.args.stage2_reset:
             raise TrainingError("optimizers: a schedule of one's own cannot start anew; take scheduler out of stage2_reset")
         self.add_callback(StageBorder(self))
+
+    @property
+    def summed_losses(self) -> int:
+        """Those of the teacher and of K students, in one view or two."""
+        return super().summed_losses * self.args.summed_views
 
     def planned_border(self) -> int | None:
         """The update before which stage two is to begin by the arguments; None when there is one stage."""

@@ -4,16 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from hf_paretokd.errors import ModelError
 from hf_paretokd.losses import Divergence, JointLoss, Measured
-from hf_paretokd.models.files import load_model, load_tokenizer
-from hf_paretokd.models.head import output_head
 from hf_paretokd.models.joint import JointModel, Passes
 from hf_paretokd.models.passes import Pass
 from hf_paretokd.training.arguments import TranslationConfig
-from hf_paretokd.utils.machine import moved
 
 STUDENT, TEACHER = 0, 1  # positions of the passes
 
@@ -67,36 +63,6 @@ class TaughtModel(JointModel):
 
         runs = [Pass(self.student, self.entropy_weight), Pass(teacher, frozen=True)]
         return Passes(runs, term(self.kd_weight) if self.constant else choose, training_figures)
-
-
-def loaded_teacher(name: str) -> PreTrainedModel:
-    """A teacher that is not trained.
-
-    Raises:
-        ModelError: it is missing or corrupt.
-    """
-    return load_model(name).requires_grad_(False).eval()
-
-
-def check_same_head(field: str, name: str, teacher: PreTrainedModel, student: PreTrainedModel) -> None:
-    """Raises a ModelError if a teacher gives probabilities of other words than the student; names the field."""
-    if len(output_head(teacher).matrix) != len(output_head(student).matrix):
-        raise ModelError(f"{field}: {name} has another vocabulary than the student; take its tokenizer")
-
-
-def settle_teacher(
-    field: str, name: str, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, args: TranslationConfig
-) -> None:
-    """Puts a teacher where the training is.
-
-    Raises:
-        ModelError: its tokenizer has other entries than the student's.
-    """
-    if tokenizer is not None and load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
-        raise ModelError(f"{field}: {name} has another vocabulary than the student; set tokenizer.from_pretrained to it")
-    moved(teacher, args.device)
-    if args.device.type == "cpu":
-        teacher.set_attn_implementation("eager")  # as the student's
 
 
 def training_figures(loss: JointLoss, tokens: int) -> dict[str, tuple[Tensor, float]]:

@@ -14,11 +14,12 @@ from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.losses import Measured
 from hf_paretokd.methods.papers import PACKAGE
-from hf_paretokd.methods.taught import STUDENT, TaughtModel, check_same_head, loaded_teacher, settle_teacher
+from hf_paretokd.methods.taught import STUDENT, TaughtModel
 from hf_paretokd.models.files import model_folders
 from hf_paretokd.models.slicing import extract_student, model_depth
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.checks import check_ranges
+from hf_paretokd.training.frozen import check_same_head, loaded_teacher, settle_teacher
 from hf_paretokd.training.identity import weights_hash
 from hf_paretokd.training.parts import lone
 from hf_paretokd.training.trainer import TranslationTrainer

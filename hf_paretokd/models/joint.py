@@ -11,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from hf_paretokd.losses import LOSS_MEMORY, Choice, Divergence, JointLoss, Measured, joint_loss
 from hf_paretokd.models.member import Member
+from hf_paretokd.models.mixing import Mixing
 from hf_paretokd.models.passes import Pass, distinct, run_passes
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import target_tokens
@@ -45,8 +46,11 @@ class JointModel(nn.Module):
         smoothing: label smoothing ε.
         smoothing_variant: `torch` or `fairseq`, see `losses.effective_smoothing`.
         loss_memory: bytes that the log-probabilities of a micro-batch may take.
+
+    `seqmix`, if it is not 0, is a of SeqMix (see `Mixing`): all passes look at the same mixed text.
     """
 
+    seqmix = 0.0
     kind: ClassVar[str]  # of the members that the models are
 
     def __init__(self, smoothing: float, smoothing_variant: str, loss_memory: int = LOSS_MEMORY) -> None:
@@ -72,22 +76,27 @@ class JointModel(nn.Module):
             arguments, named: what the method's trainer adds (see `TranslationTrainer.joint_arguments`).
 
         Returns:
-            Token sums, never logits: `losses` [peers], each to be divided by its peer's target tokens of the whole update,
-            and `logs`, a dictionary of detached [sum, count] pairs.
+            Token sums, never logits: `losses` [peers], each to be divided by its peer's target tokens of the whole update;
+            `cross_entropies` [peers] of the whole models alone, and `logs`, a dictionary of [sum, count] pairs, both detached.
         """
-        losses, logs = [], {}
+        losses, entropies, logs = [], [], {}
         for peer, (batch, seed) in enumerate(zip(batches, seeds, strict=True)):
             if batch is None or seed is None:
                 losses.append(next(self.parameters()).new_zeros(()))
+                entropies.append(losses[-1].detach())
                 continue
             torch.manual_seed(seed)
+            if self.seqmix:
+                labels = batch["labels"]
+                batch = {**batch, "mixing": Mixing.drawn(len(labels), self.seqmix, labels.device)}
             passes, targets = self.passes(peer, batch, *arguments, **named), target_tokens(batch)
             loss = self.loss(passes, batch, targets)
             losses.append(loss.total)
+            entropies.append(loss.cross_entropy[0])
             prefix = f"peer{peer + 1}_" if len(batches) > 1 else ""
             for name, (total, count) in passes.figures(loss, targets.numel()).items():
                 logs[prefix + name] = torch.stack([total.detach(), total.new_tensor(float(count))])
-        return {"losses": torch.stack(losses), "logs": logs}
+        return {"losses": torch.stack(losses), "cross_entropies": torch.stack(entropies), "logs": logs}
 
     def loss(self, passes: Passes, batch: Mapping[str, Any], targets: Tensor) -> JointLoss:
         """The losses of a micro-batch, with figures of every pass as it was named."""
@@ -111,6 +120,7 @@ class JointModel(nn.Module):
             choose if callable(terms) else placed(terms),
             self.smoothing_variant,
             self.loss_memory,
+            batch["mixing"].targets(batch["labels"]) if "mixing" in batch else None,
         )
         return replace(found, cross_entropy=found.cross_entropy[places], nll=found.nll[places])
 

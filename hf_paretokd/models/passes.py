@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from hf_paretokd.losses import OutputHead
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.head import output_head
+from hf_paretokd.models.mixing import mixed_inputs
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import depth_states
 
@@ -78,7 +79,7 @@ def run_passes(passes: Sequence[Pass], batch: Mapping[str, Any]) -> list[tuple[T
 
     Args:
         passes: each with work of its own.
-        batch: `input_ids`, `attention_mask` [rows, source] and `labels` [rows, target].
+        batch: `input_ids`, `attention_mask` [rows, source] and `labels` [rows, target]; perhaps `mixing`.
     """
     wanted: dict[Pass, set[Depth]] = defaultdict(set)  # a view of a model, and the depths it is to be run in
     for each in passes:
@@ -105,7 +106,7 @@ def view_states(
     """`depth_states` of several views at once, as one batch of as many copies; each view is cut by its own rule."""
     count = len(cuts)
     copies = {name: torch.cat([batch[name]] * count) for name in ("input_ids", "attention_mask", "labels")}
-    with cut_embeddings(model, cuts):
+    with cut_embeddings(model, cuts), mixed_inputs(model, batch.get("mixing")):
         for depth, states in depth_states(model, copies, depths):
             yield depth, states.chunk(count)
 

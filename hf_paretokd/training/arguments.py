@@ -13,16 +13,26 @@ from transformers import Seq2SeqTrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SchedulerType
 from transformers.utils import logging
 
-from hf_paretokd.data.sampling import sampling_names
+from hf_paretokd.data.changing import phases_of
+from hf_paretokd.data.sampling import SAMPLER_NAMES, sampling_names
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.training.checks import RANGES, check_ranges, check_types, settle_kinds
 from hf_paretokd.training.contract import check_refused, warn_of_idle
 from hf_paretokd.training.processes import check_engine, join_processes
+from hf_paretokd.training.shares import MEASURES
 
 logger = logging.get_logger(__name__)
 SMOOTHING_VARIANTS = ("torch", "fairseq")
 LOSSES = re.compile("loss|nll")  # in the names of figures that are better where they are smaller
 PRECISIONS = ("no", "bf16", "fp16")
+SIGNED_IF_SET = ("unimax_epochs", "ema_decay", "samplers", "sampling_schedule")
+SAMPLERS = tuple(kind for kind in SAMPLER_NAMES if kind != "schedule")
+OF_SAMPLERS = {
+    "sampler_measure": "multi_uat",
+    "sampler_passes": "multi_uat",
+    "sampler_radius": "chi_ibr",
+    "sampler_baseline": "chi_ibr",
+}
 
 
 @dataclass
@@ -41,6 +51,17 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             that is trained on a stream of its own (PMD Eq. 2).
         unimax_epochs: N of UniMax sampling, in place of a temperature: pairs are drawn as evenly as can be without any text
             being seen more than N times (Chung et al., ICLR 2023); one for each temperature, 0 where the temperature counts.
+        samplers: for each temperature what learns from which pairs to draw, beginning as the temperature has it, or `none`:
+            `multi_dds` (MultiDDS-S, Wang et al., ACL 2020), by gradients on validation text; `multi_uat` (MultiUAT, Wu et al.,
+            EMNLP 2021), by uncertainty on validation text; `chi_ibr` (χ-IBR, Zhou et al., EMNLP 2021), by training losses
+            beyond those of a finished model.
+        sampler_interval: updates between two of its decisions; default: 1,000, 2,000, or a pass over the text.
+        sampler_measure: of `multi_uat`: `pre_tp`, `exp_tp`, `var_tp`, `com_tp`, `ent_tp` or `ent_eos`.
+        sampler_passes: of `multi_uat`: K, passes with dropout that are averaged.
+        sampler_radius: of `chi_ibr`: ρ, how far the shares may be from those of the text.
+        sampler_baseline: of `chi_ibr`: the finished plain run, or model, whose losses are the baseline.
+        sampling_schedule: phases of the training, each a dictionary of its `share` of the updates, and where they change its
+            `temperature` and the `pairs` that are drawn; for all peers.
         stream_buffer: rows of a stream (an `IterableDataset`) that are read and shuffled together.
         loss_memory: gigabytes that the log-probabilities of a micro-batch may take, where they are needed twice (All-in-One
             KD); beyond it they are computed again, at one more output product for each model. Both are exact.
@@ -92,6 +113,13 @@ class TranslationConfig(Seq2SeqTrainingArguments):
     stream_buffer: int = 10_000
     temperatures: list[float] = field(default_factory=lambda: [1.0])
     unimax_epochs: list[float] | None = None
+    samplers: list[str] | None = None
+    sampler_interval: int | None = None
+    sampler_measure: str = "ent_eos"
+    sampler_passes: int = 10
+    sampler_radius: float = 0.05
+    sampler_baseline: str | None = None
+    sampling_schedule: list[dict] | None = None
     loss_memory: float = 1.0
     skip_nonfinite_updates: bool = False
     ema_decay: float | None = None
@@ -199,11 +227,52 @@ class TranslationConfig(Seq2SeqTrainingArguments):
                 f"unimax_epochs: {len(self.unimax_epochs)} are given for {len(self.temperatures)} temperatures; give one for "
                 "each, 0 where the temperature counts"
             )
+        self.check_samplers()
         self.check_peers()
+
+    def check_samplers(self) -> None:
+        """Raises a TrainingError unless what draws the pairs is one thing a peer, and has what it needs."""
+        kinds = self.samplers or []
+        check_ranges(
+            self, {"sampler_interval": (1, math.inf), "sampler_passes": (1, math.inf), "sampler_radius": (0, math.inf)}
+        )
+        if self.samplers is not None and len(kinds) != len(self.temperatures):
+            raise TrainingError(
+                f"samplers: {len(kinds)} are given for {len(self.temperatures)} temperatures; give one for each, none where "
+                "the temperature counts"
+            )
+        for peer, kind in enumerate(kinds):
+            if kind not in ("none", *SAMPLERS):
+                raise TrainingError(f"samplers: {kind!r} is not one of none, {', '.join(SAMPLERS)}")
+            if kind != "none" and self.unimax_epochs and self.unimax_epochs[peer]:
+                raise TrainingError("samplers, unimax_epochs: both say how one peer draws; leave one out")
+        if self.sampler_measure not in MEASURES:
+            raise TrainingError(f"sampler_measure: {self.sampler_measure!r} is not one of {', '.join(MEASURES)}")
+        if "chi_ibr" in kinds and not self.sampler_baseline:
+            raise TrainingError(
+                "sampler_baseline: chi_ibr compares losses with those of a finished plain training; name its run"
+            )
+        if self.learning and self.dataloader_num_workers:
+            raise TrainingError("dataloader_num_workers: draws ahead of what samplers decide; set it to 0")
+        if self.sampler_interval and not self.learning:
+            raise TrainingError("sampler_interval: is for a sampler that learns; set samplers")
+        for name, kind in OF_SAMPLERS.items():
+            if kind not in kinds and getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise TrainingError(f"{name}: is for {kind}; set samplers")
+        if self.sampling_schedule is not None:
+            phases_of(self.sampling_schedule)
+            if self.learning or any(self.unimax_epochs or []):
+                raise TrainingError("sampling_schedule: says how pairs are drawn; leave out samplers and unimax_epochs")
+
+    @property
+    def learning(self) -> bool:
+        """Whether a sampler learns."""
+        return any(kind != "none" for kind in self.samplers or [])
 
     def sampling_names(self) -> list[str]:
         """What every peer samples by, for tables: `τ = 5` or `UniMax 4`."""
-        return sampling_names(self.temperatures, self.unimax_epochs)
+        kinds = ["schedule"] * len(self.temperatures) if self.sampling_schedule else self.samplers
+        return sampling_names(self.temperatures, self.unimax_epochs, kinds)
 
     def signature_fields(self) -> dict[str, Any]:
         """What makes two trainings with these arguments equal: fields always named, and the method's own that were changed."""
@@ -213,7 +282,7 @@ class TranslationConfig(Seq2SeqTrainingArguments):
             default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
             if item.name not in self.SIGNED and getattr(self, item.name) != default:
                 named[item.name] = getattr(self, item.name)
-        return named | {name: value for name in ("unimax_epochs", "ema_decay") if (value := getattr(self, name)) is not None}
+        return named | {name: value for name in SIGNED_IF_SET if (value := getattr(self, name)) is not None}
 
     def check_peers(self) -> None:
         """Raises a TrainingError unless there is one temperature for each model."""

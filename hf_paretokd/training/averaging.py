@@ -58,8 +58,8 @@ class WeightAverage:
     @torch.no_grad()
     def settle(self) -> None:
         """Makes the parameters what the average is."""
-        for name, parameter in self.parameters.items():
-            parameter.copy_(self.averages[name])
+        for name, average in self.averages.items():
+            self.parameters[name].copy_(average)
 
     def save(self, model: nn.Module, path: Path) -> None:
         """Writes the parameters of the whole model themselves, beside models that are the average."""

@@ -102,6 +102,7 @@ PARAMETERS = {
     "callbacks": "as in the Trainer",
     "model_init": "what makes models, of a trial or of nothing, in place of `model`; then every train() begins anew",
     "compute_metrics": "from translations and labels of a pair to figures, with predict_with_generate; default: BLEU and chrF",
+    "sampling": "a function from the share of the training that is done, and the sentence pairs of each pair, to P(ℓ)",
     "optimizers": "an optimizer over `trainer.model.parameters()`, and a schedule; (None, None) makes them",
 }
 REFUSED_PARAMETERS = {

@@ -30,7 +30,7 @@ DECIDING = (  # arguments of all methods that decide what comes out, beside thos
     *("weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "skip_nonfinite_updates"),
     *("ema_decay", "unimax_epochs"),
 )
-SHORT = ("preset", "teachers", "anchor")  # arguments of methods that stand for what is recorded otherwise
+SHORT = ("preset", "teachers", "anchor", "sampler_baseline")  # arguments of methods that stand for what is recorded otherwise
 
 CIRCUMSTANCES = (  # arguments that may change from one part of a training to the next, and are named if they do
     *("gradient_accumulation_steps", "dataloader_num_workers", "loss_memory", "torch_compile", "gradient_checkpointing"),
@@ -181,6 +181,12 @@ def shapes(models: Sequence[PreTrainedModel]) -> dict[str, Any]:
 def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """Eight hexadecimal digits that depend on every entry and its id."""
     return digest(sorted(tokenizer.get_vocab().items()))
+
+
+def without_later(now: Mapping[str, Any], old: Mapping[str, Any], args: TranslationConfig) -> dict[str, Any]:
+    """What decides, without arguments that the record of an older version does not know and that change nothing."""
+    defaults = {item.name: item.default for item in dataclasses.fields(args)}
+    return {name: value for name, value in now.items() if name in old or name not in defaults or value != defaults[name]}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Mapping
 
 import torch
 from accelerate import Accelerator
@@ -16,7 +17,7 @@ from hf_paretokd.models.joint import JointModel
 LOADED_BY_ONE = "FSDP_CPU_RAM_EFFICIENT_LOADING"  # of transformers: all processes but one would begin with empty models
 
 
-def check_sharding(able: bool, method: str, compiled: bool, fp16: bool) -> None:
+def check_sharding(able: bool, method: str, asked: Mapping[str, bool]) -> None:
     """Has every process load whole models, if the launcher asks for FSDP2.
 
     Raises:
@@ -29,9 +30,8 @@ def check_sharding(able: bool, method: str, compiled: bool, fp16: bool) -> None:
             f"accelerate's configuration asks for FSDP, and {method} computes and validates its models one by one: use "
             "torchrun, or accelerate launch --multi_gpu"
         )
-    for name, asked, instead in (("torch_compile", compiled, "leave it out"), ("fp16", fp16, "use bf16")):
-        if asked:
-            raise TrainingError(f"{name}: cannot be had where FSDP divides the models; {instead}")
+    if name := next((name for name, wanted in asked.items() if wanted), None):
+        raise TrainingError(f"{name}: cannot be had where FSDP divides the models; leave it out")
     os.environ[LOADED_BY_ONE] = "false"
 
 

@@ -21,6 +21,7 @@ from transformers.trainer_utils import PredictionOutput, TrainOutput, set_seed
 from transformers.utils import logging
 
 from hf_paretokd.data.batches import IGNORED, PairBatches
+from hf_paretokd.data.changing import SHARES, FunctionSampling, phases_of, scheduled
 from hf_paretokd.data.encoding import Pairs, as_pairs
 from hf_paretokd.data.facts import target_length
 from hf_paretokd.data.languages import coded_directions, tell
@@ -54,7 +55,7 @@ from hf_paretokd.training.checkpointing import MEANINGLESS, load_sampler, save_s
 from hf_paretokd.training.checks import check_compiling, check_optimizer, trial_schedule
 from hf_paretokd.training.contract import check_parameters
 from hf_paretokd.training.generation import GeneratingTrainer, padded
-from hf_paretokd.training.identity import Identity, differences, identity_of, read_identity
+from hf_paretokd.training.identity import Identity, differences, identity_of, read_identity, without_later
 from hf_paretokd.training.parts import (
     Source,
     check_best_metric,
@@ -71,6 +72,7 @@ from hf_paretokd.training.parts import (
     listed,
     loaded_models,
 )
+from hf_paretokd.training.samplers import Samplers, baseline_losses, learned
 from hf_paretokd.training.search import DIRECTIONS, SEARCH, trial_arguments, with_changes
 from hf_paretokd.training.sharding import check_sharding, gathered, is_sharded
 from hf_paretokd.training.signature import data_hashes
@@ -106,6 +108,9 @@ class TranslationTrainer(GeneratingTrainer):
     shardable: ClassVar[bool] = False  # whether FSDP2 may divide the joint model among processes
     trial: Any = None  # of a hyper-parameter search
     made: Sequence[Source] = ()  # the models as they were given, or made
+    samplers: Samplers | None = None  # where one learns
+    baseline_losses: Sequence[float] = ()  # of a finished model, a pair
+    baseline: str | None = None  # its hash
 
     def __init__(
         self,
@@ -126,12 +131,15 @@ class TranslationTrainer(GeneratingTrainer):
         check_tokenizer(processing_class)
         check_reports(args)
         check_compiling(args)
-        check_sharding(self.shardable, self.method, args.torch_compile, args.fp16)
+        check_sharding(
+            self.shardable, self.method, {"torch_compile": args.torch_compile, "fp16": args.fp16, "samplers": args.learning}
+        )
+        self.sampling = check_sampling(others.pop("sampling", None), args)
         check_source_of_models(model, model_init, others.get("optimizers"))
         callbacks = check_callbacks(callbacks, args)
         texts = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
         self.given = {**texts, "model": model, "processing_class": processing_class, "callbacks": callbacks, **others}
-        self.given |= {"args": copy.copy(args), "model_init": model_init}
+        self.given |= {"args": copy.copy(args), "model_init": model_init, "sampling": self.sampling}
         args.max_grad_norm = args.max_grad_norm or 0.0  # the Trainer compares it with a number
         if args.n_gpu > 1:
             raise TrainingError(f"{args.n_gpu} GPUs in one process: use torchrun or accelerate launch, one process a GPU")
@@ -206,6 +214,12 @@ class TranslationTrainer(GeneratingTrainer):
                 check_best_metric(args, list(known))
         if args.push_to_hub:
             check_names(list(self.repositories(args.hub_model_id or "").values()))
+        if args.learning:
+            self.check_passes("samplers")
+            if args.sampler_baseline:
+                self.baseline_losses, self.baseline = baseline_losses(self, args.sampler_baseline)
+            self.samplers = Samplers(self)
+            self.add_callback(self.samplers)
         self.set_up()
         if self.args.max_steps > 0:
             self.check_schedules()
@@ -387,13 +401,20 @@ class TranslationTrainer(GeneratingTrainer):
         epochs = args.unimax_epochs[peer] if args.unimax_epochs else 0.0
         if epochs:
             self.check_passes("unimax_epochs")
-        if self.streamed:
-            return TemperatureSampling(dict.fromkeys(batches, 1), args.temperatures[peer])
+        sizes = {name: 1 if self.streamed else each.sentences or 0 for name, each in batches.items()}
+        if self.sampling is not None and batches:
+            return FunctionSampling(self.sampling, sizes, args.max_steps * self.micro_batches)
+        if args.sampling_schedule and batches:
+            phases = phases_of(args.sampling_schedule)
+            return scheduled(phases, sizes, args.temperatures[peer], args.max_steps * self.micro_batches)
         if epochs and batches:
             tokens = {name: target_length(each) for name, each in self.train_pairs.items()}
             counts = {name: each.count or 0 for name, each in batches.items()}
             return UniMaxSampling(tokens, counts, args.max_steps * self.micro_batches, epochs)
-        return TemperatureSampling({name: each.sentences or 0 for name, each in batches.items()}, args.temperatures[peer])
+        still = TemperatureSampling(sizes, args.temperatures[peer])
+        if args.samplers and args.samplers[peer] != "none" and batches:
+            return learned(args.samplers[peer], still.probabilities(SamplerState()))
+        return still
 
     def expected_sampling(self) -> list[SamplingRow]:
         """What every peer is expected to see of every pair."""
@@ -436,6 +457,8 @@ class TranslationTrainer(GeneratingTrainer):
         number, batches = inputs["number"], inputs["batches"]
         with self.accelerator.autocast() if is_sharded(model) else nullcontext():  # else it is part of the forward
             outputs = model(batches=batches, seeds=self.dropout_seeds(number), **self.joint_arguments(number, batches))
+        if self.samplers:
+            self.samplers.note(batches, outputs["cross_entropies"])
         shares = outputs["losses"] / num_items_in_batch
         loss = shares.sum() * self.accelerator.num_processes  # DDP averages over processes
         if self.args.skip_nonfinite_updates and not torch.isfinite(loss):
@@ -546,7 +569,13 @@ class TranslationTrainer(GeneratingTrainer):
         optimizer = {"optimizer": f"{type(given).__name__} {given.defaults}"} if given else {}
         windows = {rows for stream in self.streams for each in stream.pairs.values() if (rows := each.window)}
         found = {"method": self.method, **optimizer, **({"rows of a window": max(windows)} if windows else {})}
-        return found | ({"stream_buffer": self.args.stream_buffer} if self.streamed else {})
+        args, learning = self.args, {"samplers": self.args.samplers, "sampler baseline": self.baseline}
+        if args.learning:
+            fields = ("sampler_interval", "sampler_measure", "sampler_passes", "sampler_radius")
+            found |= learning | {name: getattr(args, name) for name in fields}
+        found |= {"sampling_schedule": args.sampling_schedule} if args.sampling_schedule else {}
+        found |= {"sampling": getattr(self.sampling, "__name__", type(self.sampling).__name__)} if self.sampling else {}
+        return found | ({"stream_buffer": args.stream_buffer} if self.streamed else {})
 
     def kept_when_extended(self) -> dict[str, Any]:
         """What stays as it was when the training is made longer, although it follows from the arguments."""
@@ -717,13 +746,16 @@ class TranslationTrainer(GeneratingTrainer):
     def progress(self) -> dict[str, Any]:
         """What a checkpoint keeps of the training so far; to be called by all processes."""
         window = self._window.state_dict()
-        return {"clock": self._clock.state_dict(), "window": window, "skipped_updates": self.skipped_updates}
+        found = {"clock": self._clock.state_dict(), "window": window, "skipped_updates": self.skipped_updates}
+        return found | ({"samplers": self.samplers.state_dict()} if self.samplers else {})
 
     def take_progress(self, progress: Mapping[str, Any]) -> None:
         """Takes up what `progress` gave."""
         self._clock.load_state_dict(progress["clock"])
         self._window.load_state_dict(progress["window"])
         self.skipped_updates = progress["skipped_updates"]
+        if self.samplers:
+            self.samplers.load_state_dict(progress["samplers"])
 
     def load_training_state(self, folder: Path) -> None:
         """Takes up all models, the streams and the figures since the last log line."""
@@ -752,7 +784,7 @@ class TranslationTrainer(GeneratingTrainer):
             )
             return
         now = self.identity
-        asked = dict(now.decides)
+        asked = without_later(now.decides, saved.decides, self.args)
         if asked["max_steps"] == saved.planned:  # by its recipe, which says nothing of extensions
             asked["max_steps"] = saved.decides["max_steps"]
         if changed := differences(saved.decides, asked):
@@ -770,6 +802,21 @@ class TranslationTrainer(GeneratingTrainer):
         longer = saved.extended(state.global_step, extend) if extend else saved
         self.args.max_steps = longer.decides["max_steps"]
         self.take_identity(dataclasses.replace(longer, circumstances=now.circumstances))
+
+
+def check_sampling(function: SHARES | None, args: TranslationConfig) -> SHARES | None:
+    """The function that says from which pairs to draw, if there is one.
+
+    Raises:
+        TrainingError: it is none, or something else says so, too.
+    """
+    if function is None:
+        return None
+    if not callable(function):
+        raise TrainingError("sampling: is no function; give one from the share that is done, and sizes, to shares of pairs")
+    if args.samplers or args.sampling_schedule or any(args.unimax_epochs or []):
+        raise TrainingError("sampling: says how pairs are drawn; leave out samplers, sampling_schedule and unimax_epochs")
+    return function
 
 
 def as_is(batch: Any) -> Any:

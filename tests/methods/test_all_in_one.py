@@ -6,13 +6,14 @@ import torch
 from reference import all_in_one_loss, gradients, kl, slice_logits, smoothed_cross_entropy
 from transformers import EarlyStoppingCallback, MarianConfig, MarianMTModel, TrainerCallback
 
-from hf_paretokd import AllInOneConfig, Depth, candidate_depths
+from hf_paretokd import AllInOneConfig, Depth, PlainConfig, candidate_depths
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.methods.all_in_one import AllInOneModel
+from hf_paretokd.methods.plain import PlainModel
 from hf_paretokd.methods.students import LossRules
 from hf_paretokd.models.files import save_model
 from hf_paretokd.models.head import output_head
-from hf_paretokd.models.slicing import model_depth
+from hf_paretokd.models.slicing import extract_student, model_depth
 from hf_paretokd.models.states import depth_states
 from hf_paretokd.training import trainer as trainer_module
 from hf_paretokd.training.identity import weights_hash
@@ -208,6 +209,48 @@ def test_an_anchor_teaches_every_depth(new_model, batch, tmp_path, views):
     for name, gradient in theirs.items():
         torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
     assert all(parameter.grad is None for parameter in anchor.parameters())
+
+
+@pytest.mark.parametrize("consistency", ["r_drop", "simcut", "cutoff"])
+@pytest.mark.parametrize("views", ["shared", "two"])
+def test_a_consistency_loss_is_that_of_every_depth(new_model, batch, tmp_path, tokenizer, consistency, views):
+    """Without dropout and with all words cut every depth adds its own loss, less the entropy of the first view."""
+    model, students = new_model(seed=5), [Depth(3, 2), Depth(2, 2)]
+    fields = {"consistency": consistency, "consistency_weight": 0.7, "label_smoothing_factor": 0.1}
+    fields |= {} if consistency == "r_drop" else {"cut_rate": 1.0}
+    joint = AllInOneModel(model, config(tmp_path, views=views, **fields)).train()
+    joint.second.settle(tokenizer)
+    found = joint([batch], [0], students=students, mutual_weight=BETA)["losses"]
+    expected, _ = all_in_one_loss(model, batch, students, ALPHA, BETA, ETA, 0.1)
+    for depth in (model_depth(model), *students):
+        plain = PlainModel(extract_student(model, depth), PlainConfig(output_dir=str(tmp_path), **fields)).train()
+        plain.second.settle(tokenizer)
+        alone = PlainModel(extract_student(model, depth), PlainConfig(output_dir=str(tmp_path), label_smoothing_factor=0.1))
+        expected = expected + plain([batch], [0])["losses"].sum() - alone.train()([batch], [0])["losses"].sum()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("views", ["shared", "independent"])
+def test_seqmix_mixes_the_text_of_all_depths(new_model, batch, tmp_path, views):
+    """One student without its divergences: the sum of two plain losses on the same mixed text."""
+    model, depth = new_model(seed=5), Depth(2, 2)
+    joint = AllInOneModel(model, config(tmp_path, views=views, kd_weight=0.0, seqmix=0.6, label_smoothing_factor=0.1)).train()
+    found = joint([batch], [3], students=[depth], mutual_weight=0.0)["losses"]
+    fields = {"seqmix": 0.6, "label_smoothing_factor": 0.1}
+    each = [
+        PlainModel(whole, PlainConfig(output_dir=str(tmp_path), **fields)).train()([batch], [3])["losses"].sum()
+        for whole in (model, extract_student(model, depth))
+    ]
+    assert found.item() == pytest.approx(sum(each).item(), rel=1e-5)
+
+
+def test_mixed_sentences_and_cut_words_train(new_trainer, tmp_path):
+    trainer = new_trainer(consistency="cutoff", seqmix=0.3, max_steps=2, eval_steps=2, mutual_start=0.0)
+    trainer.train()
+    assert trainer.summed_losses == 6
+    assert any("loss_consistency" in line for line in trainer.state.log_history)
+    with pytest.raises(TrainingError, match="seqmix, anchor: a frozen teacher has nothing to say"):
+        config(tmp_path, seqmix=0.1, anchor="somewhere")
 
 
 def test_an_anchor_is_neither_trained_nor_saved_and_belongs_to_the_record(new_trainer, new_model, tokenizer, tmp_path):

@@ -6,7 +6,9 @@ from reference import gradients, kl, smoothed_cross_entropy
 
 from hf_paretokd import PlainConfig
 from hf_paretokd.errors import TrainingError
-from hf_paretokd.methods.plain import PlainModel, unknown_word
+from hf_paretokd.methods.consistency import unknown_word
+from hf_paretokd.methods.plain import PlainModel
+from hf_paretokd.models.mixing import Mixing
 
 SEED = 11
 
@@ -103,15 +105,74 @@ def test_cutoff(new_model, batch, tokenizer, tmp_path, alpha, rate):
     joint = PlainModel(model, config(tmp_path, consistency="cutoff", consistency_weight=alpha, cut_rate=rate)).train()
     filler = unknown_word(tokenizer)
     assert {tokenizer.eos_token_id, tokenizer.pad_token_id} <= set(filler.spared)
-    joint.fill(filler)
+    joint.second.settle(tokenizer)
     found = joint([batch], [SEED])
     expected = cutoff(model, batch, 5.0 if alpha is None else alpha, rate, filler.entry, filler.spared)
     assert_equal(model, found["losses"].sum(), expected, (batch["labels"] != -100).sum())
 
 
+def seqmix(model, batch, parameter):
+    """λ·CE(y) + (1−λ)·CE(y′) of mixed embeddings, which are what goes into the layers where there is no dropout."""
+    torch.manual_seed(SEED)
+    labels = batch["labels"]
+    rows = len(labels)
+    kept = torch.distributions.Beta(parameter, parameter).sample((rows,))
+    kept, partners = torch.maximum(kept, 1 - kept), torch.randperm(rows)
+    assert (partners != torch.arange(rows)).any()
+
+    def mixed(stack, ids, scale=1.0):  # the decoder scales what it is given, the encoder does not
+        embedded = stack.embed_tokens(ids) * scale
+        return kept[:, None, None] * embedded + (1 - kept[:, None, None]) * embedded[partners]
+
+    decoder_ids = model.prepare_decoder_input_ids_from_labels(labels=labels)
+    logits = model(
+        inputs_embeds=mixed(model.get_encoder(), batch["input_ids"], model.get_encoder().embed_scale),
+        attention_mask=batch["attention_mask"],
+        decoder_inputs_embeds=mixed(model.get_decoder(), decoder_ids),
+    ).logits[..., :-1]
+    total = 0.0
+    for row, partner in enumerate(partners.tolist()):
+        for place in range(labels.shape[1]):
+            if labels[row, place] == -100:
+                continue
+            one = logits[row, place : place + 1]
+            total = total + kept[row] * smoothed_cross_entropy(one, labels[row, place : place + 1], 0.1)
+            if labels[partner, place] != -100:
+                total = total + (1 - kept[row]) * smoothed_cross_entropy(one, labels[partner, place : place + 1], 0.1)
+    return total
+
+
+def test_seqmix(new_model, batch, tmp_path):
+    model = new_model().train()
+    joint = PlainModel(model, config(tmp_path, seqmix=0.8)).train()
+    found = joint([batch], [SEED])
+    assert_equal(model, found["losses"].sum(), seqmix(model, batch, 0.8), (batch["labels"] != -100).sum())
+
+
+def test_mixing_is_of_what_has_had_its_dropout_in_every_copy():
+    mixing = Mixing(torch.tensor([1, 0]), torch.tensor([0.75, 1.0]))
+    states = torch.tensor([1.0, 5.0, 0.0, 8.0])[:, None, None].expand(4, 2, 3)  # two copies of two rows
+    assert mixing.mixed(states)[:, 0, 0].tolist() == [2.0, 5.0, 2.0, 8.0]
+
+
+def test_a_partner_that_is_shorter_ends_earlier():
+    mixing = Mixing(torch.tensor([1, 0]), torch.tensor([0.75, 0.6]))
+    found = mixing.targets(torch.tensor([[5, 6, 7], [8, 9, -100]]))
+    assert found.targets.tolist() == [8, 9, 0, 5, 6]
+    assert found.first.tolist() == pytest.approx([0.75] * 3 + [0.6] * 2)
+    assert found.second.tolist() == pytest.approx([0.25, 0.25, 0.0, 0.4, 0.4])
+
+
 def test_cutoff_needs_an_unknown_word(new_trainer):
     with pytest.raises(TrainingError, match="consistency: cutoff needs a tokenizer"):
         new_trainer(consistency="cutoff", processing_class=None)
+
+
+def test_mixed_text_trains_and_is_validated_as_it_is(new_trainer):
+    trainer = new_trainer(seqmix=0.4, consistency="r_drop", learning_rate=1e-3)
+    trainer.train()
+    assert "|seqmix:0.4|" in trainer.signature()
+    assert trainer.evaluate()["eval_loss"] < 8
 
 
 @pytest.mark.parametrize("consistency", ["r_drop", "simcut", "cutoff"])
@@ -137,6 +198,8 @@ def test_no_weight_is_plain_training(new_trainer):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"seqmix": -1.0}, "seqmix: -1.0 is out of range"),
+        ({"seqmix": 0.1, "gradient_checkpointing": True}, "seqmix: activation checkpointing would compute layers again"),
         ({"consistency": "rdrop"}, "consistency: 'rdrop' is not one of none, r_drop, simcut, cutoff"),
         ({"consistency_weight": 1.0}, "consistency_weight: is for r_drop, simcut and cutoff; set consistency"),
         ({"consistency": "r_drop", "consistency_weight": -1.0}, "consistency_weight: -1.0 is out of range"),

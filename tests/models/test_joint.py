@@ -9,7 +9,7 @@ from hf_paretokd.losses import JointLoss, Measured
 from hf_paretokd.models import joint
 
 
-def plain_form(states, heads, targets, smoothing, weights, divergences=(), variant="torch", loss_memory=0):
+def plain_form(states, heads, targets, smoothing, weights, divergences=(), variant="torch", loss_memory=0, mixed=None):
     """Whole logits, gradients by autograd."""
     logits = [F.linear(state, head.matrix, head.bias) for state, head in zip(states, heads, strict=True)]
     entropies = [F.cross_entropy(each, targets, label_smoothing=smoothing, reduction="sum") for each in logits]
