@@ -9,6 +9,7 @@ from hf_paretokd.data.sampling import SamplerState, temperature_probabilities
 from hf_paretokd.errors import TrainingError
 
 PHASE = {"share", "temperature", "pairs"}
+SHARE = "sampling_"  # before a pair's name, in logs
 SHARES = Callable[[float, Mapping[str, int]], Mapping[str, float]]
 
 

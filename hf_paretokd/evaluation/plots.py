@@ -58,14 +58,23 @@ class Decision:
     weights: list[dict[str, float]]
 
 
-def plot_weights(history: Sequence[Decision], path: Path, last_update: int | None = None, sampled: Sequence[str] = ()) -> None:
+def plot_weights(
+    history: Sequence[Decision],
+    path: Path,
+    last_update: int | None = None,
+    sampled: Sequence[str] = (),
+    what: str = "α",
+) -> None:
     """α_i[ℓ] over updates, a panel for each peer, drawn on to the end of the training: a line for each pair, of many a strip.
+
+    The same of the shares in which pairs are drawn.
 
     Args:
         history: all decisions.
         path: where the picture goes.
         last_update: of the training.
         sampled: what every peer samples by.
+        what: the weights are.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -77,14 +86,14 @@ def plot_weights(history: Sequence[Decision], path: Path, last_update: int | Non
     for peer, axes in enumerate(panels):
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         how = f" ({sampled[peer]})" if peer < len(sampled) else ""
-        axes.set_ylabel(f"α of peer {peer + 1}{how}")
+        axes.set_ylabel(f"{what} of peer {peer + 1}{how}" if len(panels) > 1 else f"{what}{how}")
         values = [[entry.weights[peer][pair] for entry in history] for pair in pairs]
         if strips:
             edges = [*updates, max(end, updates[-1] + 1)]
             mesh = axes.pcolormesh(edges, range(len(pairs) + 1), values, cmap="Blues", vmin=0, vmax=1)
             axes.set_yticks([row + 0.5 for row in range(len(pairs))], pairs, fontsize=SMALL - 2)
             axes.invert_yaxis()
-            figure.colorbar(mesh, ax=axes, label="α", location="top", shrink=0.6)
+            figure.colorbar(mesh, ax=axes, label=what, location="top", shrink=0.6)
             continue
         for number, (pair, mine) in enumerate(zip(pairs, values, strict=True)):
             axes.step([*updates, end], [*mine, mine[-1]], where="post", color=f"C{number}", label=pair)

@@ -13,7 +13,7 @@ import jinja2
 from hf_paretokd.evaluation.bootstrap import estimate
 from hf_paretokd.evaluation.frontier import frontier_points, write_frontier
 from hf_paretokd.evaluation.latency import Cost, Protocol
-from hf_paretokd.evaluation.plots import Tradeoff, can_plot, plot_frontier, plot_losses, plot_tradeoff, plot_weights
+from hf_paretokd.evaluation.plots import Decision, Tradeoff, can_plot, plot_frontier, plot_losses, plot_tradeoff, plot_weights
 from hf_paretokd.evaluation.results import AVERAGE, ResultRow, with_spread
 from hf_paretokd.layout import ORIGINAL, PICTURE, REFERENCE, SOURCE
 from hf_paretokd.models.member import Member, distinct
@@ -54,7 +54,7 @@ def report_run(run: Run) -> Report:
 
 
 def draw_run(run: Run) -> tuple[list[Path], bool]:
-    """Writes `frontier.json` and the plots: HRL against LRL, and the distillation weights over time.
+    """Writes `frontier.json` and the plots: HRL against LRL, distillation weights and changing shares of pairs over time.
 
     Returns:
         The pictures drawn, and whether there would be some, were matplotlib installed.
@@ -63,6 +63,10 @@ def draw_run(run: Run) -> tuple[list[Path], bool]:
     if history := run.weights_history:
         end = next((int(row.value) for row in run.rows if row.metric == "updates"), None)
         wanted.append((run.layout.plot("weights"), lambda path: plot_weights(history, path, end, run.sampled_by)))
+    if drawn := run.shares_drawn:
+        together = [Decision(each[0].update, [one.weights[0] for one in each]) for each in zip(*drawn.values(), strict=True)]
+        by = [run.sampled_by[peer - 1] for peer in drawn] if run.sampled_by else []
+        wanted.append((run.layout.plot("sampling"), lambda path: plot_weights(together, path, None, by, "share")))
     split = run.recipe.evaluation.splits[-1] if run.recipe.evaluation.splits else ""
     others = [name for name in run.recipe.evaluation.baselines if Path(name).resolve() != run.folder.resolve()]
     families: dict[str, list[ResultRow]] = {}

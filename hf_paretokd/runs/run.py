@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_paretokd.data.changing import SHARE
 from hf_paretokd.data.corpus import ParallelText, load_text
 from hf_paretokd.data.distilled import Provenance
 from hf_paretokd.data.languages import Direction
@@ -453,6 +454,20 @@ class Run:
         """The distillation weights over time, of peers that weight each other's lessons."""
         path = self.layout.weights_history
         return optional(lambda: typed_json(Weighted, path).history, path) or [] if path.is_file() else []
+
+    @cached_property
+    def shares_drawn(self) -> dict[int, list[Decision]]:
+        """The shares in which pairs were drawn over time, for each peer (from 1) for which they changed."""
+        found: dict[int, list[Decision]] = {}
+        for line in self.log:
+            for name, share in line.items():
+                before, mark, pair = name.partition(SHARE)
+                if mark and before in ("", *(f"peer{peer}_" for peer in range(1, 100))):
+                    mine = found.setdefault(int(before[4:-1] or 1), [])
+                    if not mine or mine[-1].update != line["step"]:
+                        mine.append(Decision(line["step"], [{}]))
+                    mine[-1].weights[0][pair] = share
+        return found
 
     def forget_figures(self) -> None:
         """Has the figures read anew, because they have been written."""

@@ -17,8 +17,9 @@ from hf_paretokd.data.batches import IGNORED, PairBatches
 from hf_paretokd.data.changing import ChangingSampling
 from hf_paretokd.data.sampling import MicroBatch, PairDataset, build_pair_batches
 from hf_paretokd.data.seeds import derive_seed
-from hf_paretokd.errors import TrainingError
+from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.losses import joint_loss
+from hf_paretokd.models.files import model_folders
 from hf_paretokd.models.head import output_head
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import depth_states, target_tokens
@@ -262,11 +263,6 @@ class Samplers(TrainerCallback):
             decided = dict(zip(rule.pairs, rule.decide(state.global_step), strict=True))
             distribution: Any = trainer.streams[peer].distribution
             distribution.change(state.global_step * trainer.micro_batches, decided)
-            prefix = f"peer{peer + 1}_" if len(self.rules) > 1 else ""
-            self.seconds += time.perf_counter() - start
-            figures = {f"{prefix}sampling_{name}": round(share, 6) for name, share in decided.items()}
-            trainer.log({**figures, "sampler_seconds": round(self.seconds, 2)})
-            start = time.perf_counter()
         self.seconds += time.perf_counter() - start
 
     def state_dict(self) -> list[dict[str, Any]]:
@@ -289,9 +285,12 @@ def baseline_losses(trainer: "TranslationTrainer", name: str) -> tuple[list[floa
     """Smoothed cross-entropies a token of a finished plain model, on up to 2,000 rows of each pair's training text; its hash.
 
     Raises:
-        ModelError: it is missing, or has another vocabulary.
+        ModelError: it is missing, is one of several, or has another vocabulary.
     """
-    args, model = trainer.args, loaded_teacher(name)
+    args, (name, *others) = trainer.args, model_folders(name)
+    if others:
+        raise ModelError(f"sampler_baseline: the run has several models; name one, as {name}")
+    model = loaded_teacher(name)
     check_same_head("sampler_baseline", name, model, trainer.model.main_model)
     settle_teacher("sampler_baseline", name, model, trainer.processing_class, args)
     some = {

@@ -21,7 +21,7 @@ from transformers.trainer_utils import PredictionOutput, TrainOutput, set_seed
 from transformers.utils import logging
 
 from hf_paretokd.data.batches import IGNORED, PairBatches
-from hf_paretokd.data.changing import SHARES, FunctionSampling, phases_of, scheduled
+from hf_paretokd.data.changing import SHARE, SHARES, ChangingSampling, FunctionSampling, phases_of, scheduled
 from hf_paretokd.data.encoding import Pairs, as_pairs
 from hf_paretokd.data.facts import target_length
 from hf_paretokd.data.languages import coded_directions, tell
@@ -526,7 +526,7 @@ class TranslationTrainer(GeneratingTrainer):
         """Adds the method's own figures, averaged over all micro-batches since the last line, to the training log."""
         if "loss" in logs:
             logs |= self._window.close()
-            logs |= self._clock.speeds()
+            logs |= self._clock.speeds() | self.shares_drawn()
             if self.args.skip_nonfinite_updates:
                 logs["skipped_updates"] = self.skipped_updates
         logs["seconds"] = round(self.seconds_trained, 1)
@@ -537,6 +537,17 @@ class TranslationTrainer(GeneratingTrainer):
             logs["core_seconds"] = round(self.in_all([self._clock.processor_seconds])[0], 1)
             logs["train_loss"] = self._clock.total_loss() / max(self.state.global_step, 1)  # also of what came before a stop
         super().log(logs, start_time)
+
+    def shares_drawn(self) -> dict[str, float]:
+        """P(ℓ) of every peer whose distribution changes, and what sampling by decisions has cost so far."""
+        found: dict[str, float] = {}
+        for peer, stream in enumerate(self.streams, 1):
+            if isinstance(stream.distribution, ChangingSampling | FunctionSampling):
+                prefix = f"peer{peer}_" if len(self.streams) > 1 else ""
+                state = SamplerState(self.state.global_step * self.micro_batches)
+                shares = stream.distribution.probabilities(state)
+                found |= {f"{prefix}{SHARE}{name}": round(share, 6) for name, share in shares.items()}
+        return found | ({"sampler_seconds": round(self.samplers.seconds, 2)} if self.samplers else {})
 
     def in_all(self, counts: Sequence[float]) -> list[float]:
         """Sums over all processes, which have to ask together."""

@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -259,15 +260,15 @@ def rows_of_recipe(name):
     for line in text.splitlines():
         if line.startswith("#   ") and " --" in line:
             command = re.search(r"(paretokd | --)(.*)", line)
-            yield command[2].split() if "paretokd" in command[1] else ["train", "", *f"--{command[2]}".split()]
+            yield shlex.split(command[2]) if "paretokd" in command[1] else ["train", "", *shlex.split(f"--{command[2]}")]
 
 
-PARTS = [("multi30k-de-en", slice(None)), ("tatoeba8-m2o", slice(4)), ("tatoeba8-m2o", slice(4, None))]
+PARTS = [("multi30k-de-en", 0, 9), ("multi30k-de-en", 9, 18), ("tatoeba8-m2o", 0, 4), ("tatoeba8-m2o", 4, 15)]
 
 
-@pytest.mark.parametrize(("name", "part"), PARTS, ids=["multi30k", "tatoeba8-1", "tatoeba8-2"])
-def test_every_row_of_a_small_recipe_trains_at_toy_size(name, part, text_folder, tmp_path, monkeypatch):
-    """In their order, because some learn from others."""
+@pytest.mark.parametrize(("name", "start", "end"), PARTS)
+def test_every_row_of_a_small_recipe_trains_at_toy_size(name, start, end, text_folder, tmp_path, monkeypatch):
+    """In their order, because some learn from others; from the first baseline rows of every part may."""
     monkeypatch.chdir(tmp_path)
     path = next(path for path in SHIPPED if path.stem == name)
     pairs = ["bs-en"] if name.startswith("multi") else ["fr-en", "bs-en"]
@@ -277,8 +278,10 @@ def test_every_row_of_a_small_recipe_trains_at_toy_size(name, part, text_folder,
     for method in ("pareto_mutual", "pareto_all_in_one"):
         small += [f"--{method}.update_interval", "2", f"--{method}.trial_share", "0.02"]
     rows = [["train", ""], *rows_of_recipe(name)]
-    assert len(rows) > 10, "the pattern finds the rows"
-    for words in rows[part]:
+    assert max(part[2] for part in PARTS if part[0] == name) >= len(rows) > 10, (
+        "the pattern finds the rows, parts hold them all"
+    )
+    for words in [*(rows[1:2] if start else []), *rows[start:end]]:
         if words[0] == "train":
             assert run(monkeypatch, "train", path, *small, *words[2:]) == 0, words
         else:

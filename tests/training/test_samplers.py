@@ -111,12 +111,8 @@ def sampled(new_trainer, new_model, baseline):
     return build
 
 
-def decisions(trainer, prefix=""):
-    return [
-        {name.removeprefix(f"{prefix}sampling_"): share for name, share in line.items() if "sampling_" in name}
-        for line in trainer.state.log_history
-        if any(name.startswith(f"{prefix}sampling_") for name in line)
-    ]
+def decisions(trainer, peer=0):
+    return [shares for _, shares in trainer.streams[peer].distribution.changes[1:]]
 
 
 @pytest.mark.parametrize("kind", FIELDS)
@@ -238,8 +234,11 @@ def test_shares_follow_what_the_baseline_does_not_explain(sampled, baseline, new
 def test_any_peer_of_any_method_may_have_one(sampled):
     trainer = sampled("multi_uat", "pareto_mutual", temperatures=[1.0, 5.0], max_steps=4, eval_steps=2)
     trainer.train()
-    (found,) = decisions(trainer, "peer2_")
-    assert not decisions(trainer, "peer1_")
+    (found,) = decisions(trainer, 1)
+    line = next(line for line in trainer.state.log_history if line["step"] == 3)
+    assert {name: line[f"peer2_sampling_{name}"] for name in found} == pytest.approx(found, abs=1e-6)
+    assert not any(name.startswith("peer1_sampling") for name in line), "τ does not change"
+    assert line["sampler_seconds"] >= 0
     assert found.keys() == trainer.train_pairs.keys()
     assert trainer.args.sampling_names() == ["τ = 1", "MultiUAT"]
     assert "|samplers:none,multi_uat|" in trainer.signature()
