@@ -34,6 +34,8 @@ from hf_paretokd.training.generation import padded
 from hf_paretokd.training.sharding import is_sharded
 
 MICRO_BATCHES = 4
+LEARNED = {"samplers": ["chi_ibr"], "sampler_interval": 2, "sampler_baseline": "teacher"}
+DECIDED = {"samplers": ["multi_uat", "multi_dds"], "sampler_interval": 2, "sampler_passes": 2}
 METHODS = {
     "all_in_one": (
         AllInOneTrainer,
@@ -51,7 +53,11 @@ METHODS = {
         {"max_steps": 3, "eval_steps": 3, "strategy": "uni", "update_interval": 1},
     ),
     "r_drop": (PlainTrainer, PlainConfig, {"max_steps": 4, "eval_steps": 4, "consistency": "r_drop", "unimax_epochs": [2.0]}),
-    "simcut": (PlainTrainer, PlainConfig, {"max_steps": 4, "eval_steps": 4, "consistency": "simcut", "cut_rate": 0.2}),
+    "simcut": (
+        PlainTrainer,
+        PlainConfig,
+        {"max_steps": 4, "eval_steps": 4, "consistency": "simcut", "cut_rate": 0.2} | LEARNED,
+    ),
     "two_views": (
         AllInOneTrainer,
         AllInOneConfig,
@@ -65,7 +71,7 @@ METHODS = {
     "both": (
         ParetoAllInOneTrainer,
         ParetoAllInOneConfig,
-        {"max_steps": 4, "eval_steps": 4, "strategy": "uni", "update_interval": 1},
+        {"max_steps": 4, "eval_steps": 4, "strategy": "uni", "update_interval": 1, **DECIDED},
     ),
     "lssd": (LSSDTrainer, LSSDConfig, {"max_steps": 5, "eval_steps": 5, "update_interval": 1, "learning_rate": 0.02}),
 }
@@ -115,6 +121,8 @@ def main(folder: Path, name: str, methods: Iterable[str] = METHODS) -> None:
         }
         if "teachers" in fields:
             fields = {**fields, "teachers": [str(folder / name) for name in fields["teachers"]]}
+        if "sampler_baseline" in fields:
+            fields = {**fields, "sampler_baseline": str(folder / fields["sampler_baseline"])}
         config = config_class(**{**common, **fields})
         config.gradient_accumulation_steps = MICRO_BATCHES // config.world_size
         models = [AutoModelForSeq2SeqLM.from_pretrained(folder / f"model-{peer}") for peer in range(len(config.temperatures))]
