@@ -25,6 +25,8 @@ from hf_paretokd.methods.all_in_one import AllInOneConfig as AllInOneConfig
 from hf_paretokd.methods.all_in_one import AllInOneTrainer as AllInOneTrainer
 from hf_paretokd.methods.lssd import LSSDConfig as LSSDConfig
 from hf_paretokd.methods.lssd import LSSDTrainer as LSSDTrainer
+from hf_paretokd.methods.multi_distill import MultiDistillConfig as MultiDistillConfig
+from hf_paretokd.methods.multi_distill import MultiDistillTrainer as MultiDistillTrainer
 from hf_paretokd.methods.pareto_all_in_one import ParetoAllInOneConfig as ParetoAllInOneConfig
 from hf_paretokd.methods.pareto_all_in_one import ParetoAllInOneTrainer as ParetoAllInOneTrainer
 from hf_paretokd.methods.pareto_mutual import ParetoMutualConfig as ParetoMutualConfig

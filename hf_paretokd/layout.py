@@ -97,6 +97,22 @@ def member_place(parts: Sequence[str]) -> tuple[str, int | None]:
 
 
 @dataclass(frozen=True)
+class TopLayout:
+    """The paths of a folder with a teacher's best entries for the words of a language pair."""
+
+    folder: Path
+
+    @property
+    def record(self) -> Path:
+        """What they are of."""
+        return self.folder / "source.json"
+
+    def block(self, number: int) -> Path:
+        """Those of a block of rows."""
+        return self.folder / f"block-{number:06}"
+
+
+@dataclass(frozen=True)
 class RunLayout:
     """The paths of a run folder."""
 
@@ -121,6 +137,11 @@ class RunLayout:
     def contamination(self) -> Path:
         """Test sentences in training text."""
         return self.folder / "contamination.json"
+
+    @property
+    def top(self) -> Path:
+        """What is kept of teachers' entries, by language pair."""
+        return self.folder / "top"
 
     @property
     def frontier(self) -> Path:

@@ -76,6 +76,25 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class TopTargets:
+    """A term `weight · T²·−Σ_{v in k} p_v·log softmax(z / T)_v`: what a teacher makes of each token, cut to its k best entries.
+
+    Args:
+        student: position of the model that is taught.
+        ids: [tokens, k].
+        probs: p [tokens, k], of sum 1.
+        weight: factor.
+        temperature: T.
+    """
+
+    student: int
+    ids: Tensor
+    probs: Tensor
+    weight: float
+    temperature: float
+
+
+@dataclass(frozen=True)
 class Measured:
     """What is known of the models when their divergences are chosen, without gradients.
 
@@ -115,7 +134,7 @@ class JointLoss:
 
     `total` carries the gradient; the rest is detached: `cross_entropy` and `nll` [models] with and without label
     smoothing (0 for models that are only looked at, with weight 0 and no gradient), `divergences` [terms] unweighted, in the
-    order of `terms`.
+    order of `terms`, `top` that of `TopTargets`.
     """
 
     total: Tensor
@@ -123,6 +142,7 @@ class JointLoss:
     nll: Tensor
     terms: Sequence[Divergence]
     divergences: Tensor
+    top: Tensor
 
 
 def effective_smoothing(smoothing: float, vocabulary: int, variant: str) -> float:
@@ -145,6 +165,7 @@ def joint_loss(
     smoothing_variant: str = "torch",
     loss_memory: int = LOSS_MEMORY,
     mixed: MixedTargets | None = None,
+    top: TopTargets | None = None,
 ) -> JointLoss:
     """Σ_models weight · cross-entropy + Σ_terms weight · divergence, as sums over the target tokens.
 
@@ -161,18 +182,19 @@ def joint_loss(
         smoothing_variant: `torch` or `fairseq`, see `effective_smoothing`.
         loss_memory: bytes that the log-probabilities of all models may take.
         mixed: second targets, where the cross-entropy is that of two mixed sentences.
+        top: what a teacher's best entries teach one of the models, beside the divergences.
     """
     entries = len(heads[0].matrix)
     epsilon = effective_smoothing(smoothing, entries, smoothing_variant)
     scaled = [state if head.scale == 1.0 else state * head.scale for state, head in zip(states, heads, strict=True)]
     distinct = list({id(head): head for head in heads}.values())
     owner = [next(i for i, head in enumerate(distinct) if head is mine) for mine in heads]
-    plan = Plan(targets, epsilon, tuple(weights), divergences, tuple(owner), entries, loss_memory, mixed)
+    plan = Plan(targets, epsilon, tuple(weights), divergences, tuple(owner), entries, loss_memory, mixed, top)
     tensors = [*scaled, *(head.weight for head in distinct), *(head.bias for head in distinct)]
     if not torch.is_grad_enabled():
         tensors = [None if tensor is None else tensor.detach() for tensor in tensors]
-    total, entropies, nll, sums = FusedJointLoss.apply(plan, *tensors)
-    return JointLoss(total, entropies, nll, plan.terms, sums)
+    total, entropies, nll, sums, taught = FusedJointLoss.apply(plan, *tensors)
+    return JointLoss(total, entropies, nll, plan.terms, sums, taught)
 
 
 @dataclass
@@ -191,6 +213,7 @@ class Plan:
     entries: int
     loss_memory: int
     mixed: MixedTargets | None = None
+    top: TopTargets | None = None
     terms: Sequence[Divergence] = ()
 
 
@@ -203,7 +226,7 @@ class FusedJointLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, *tensors: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, plan: Plan, *tensors: Any) -> tuple[Tensor, ...]:
         """Inputs: states of every model, then weights and biases of every distinct head (see `joint_loss`)."""
         count, owner = len(plan.owner), plan.owner
         heads = (len(tensors) - count) // 2
@@ -224,6 +247,7 @@ class FusedJointLoss(torch.autograd.Function):
         keep = two_walks and 4 * count * tokens * vocabulary <= plan.loss_memory
         kept = torch.empty(count, tokens, vocabulary, device=device) if keep else None
         sums = torch.zeros(count, 2, dtype=torch.float32, device=device)  # NLL, Σ_v −log p_v / V
+        taught = torch.zeros((), device=device)  # by the best entries of a teacher
         of_tokens = torch.zeros(count if two_walks else 0, tokens, device=device)  # NLL
         gradients = [
             torch.zeros(tensor.shape, device=device) if needed else None
@@ -246,7 +270,7 @@ class FusedJointLoss(torch.autograd.Function):
                     sums[model, 1] -= uniform.sum() / vocabulary
 
         def differentiate(every: Sequence[Tensor], span: slice) -> None:
-            for model, slope in enumerate(logit_gradients(every, plan, span, learning, divergences)):
+            for model, slope in enumerate(logit_gradients(every, plan, span, learning, divergences, taught)):
                 if slope is not None:
                     mine = owner[model]
                     collect(gradients, slope, model, count + mine, heads, low[model][span], matrices[mine], span)
@@ -261,7 +285,7 @@ class FusedJointLoss(torch.autograd.Function):
             if kept is not None:
                 for model, chunk in enumerate(every):
                     kept[model, span] = chunk
-            if not two_walks and (wanted or plan.terms):
+            if not two_walks and (wanted or plan.terms or plan.top):
                 differentiate(every, span)
         nll = sums[:, 0].clone()
         entropies = (1 - plan.epsilon) * nll + plan.epsilon * sums[:, 1]
@@ -276,8 +300,10 @@ class FusedJointLoss(torch.autograd.Function):
         scale = entropies.new_tensor(plan.weights)
         unweighted, weighted = divergences
         total = (entropies * scale).sum() + weighted.sum()
-        ctx.mark_non_differentiable(entropies, nll, unweighted)
-        return total, entropies, nll, unweighted
+        if plan.top:
+            total = total + plan.top.weight * taught
+        ctx.mark_non_differentiable(entropies, nll, unweighted, taught)
+        return total, entropies, nll, unweighted, taught
 
     @staticmethod
     @once_differentiable
@@ -291,11 +317,17 @@ class FusedJointLoss(torch.autograd.Function):
 
 
 def logit_gradients(
-    log_probs: Sequence[Tensor], plan: Plan, span: slice, learning: Sequence[bool], divergences: Tensor
+    log_probs: Sequence[Tensor],
+    plan: Plan,
+    span: slice,
+    learning: Sequence[bool],
+    divergences: Tensor,
+    taught: Tensor,
 ) -> list[Tensor | None]:
     """Gradients [chunk, vocabulary] of the total with respect to the logits of the models that are `learning`.
 
-    Adds to the sums `divergences` [2, terms] on the way, in the first row as they are and in the second times their weights.
+    Adds to the sums `divergences` [2, terms] on the way, in the first row as they are and in the second times their weights,
+    and to that of the best entries, `taught`.
     """
     probs = [each.exp() for each in log_probs]
     targets = plan.targets[span, None]
@@ -311,6 +343,8 @@ def logit_gradients(
             slope.sub_(weight * plan.epsilon / prob.shape[-1])
             slope.scatter_add_(-1, targets, slope.new_full(targets.shape, -weight * (1 - plan.epsilon)))
         slopes.append(slope)
+    if plan.top:
+        add_top(slopes[plan.top.student], log_probs[plan.top.student], plan.top, span, taught)
     for index, term in enumerate(plan.terms):
         if term.teacher == term.student:  # a model does not diverge from itself
             continue
@@ -339,6 +373,16 @@ def logit_gradients(
             if guide is not None:
                 add_weighted(guide, product.sub_(p_t * divergence), share)
     return slopes
+
+
+def add_top(slope: Tensor | None, log_probs: Tensor, top: TopTargets, span: slice, taught: Tensor) -> None:
+    """Adds T²·CE to the sum and weight·T·(softmax(z / T) − p) to the gradient, if there is one."""
+    ids, probs = top.ids[span], top.probs[span]
+    softened = F.log_softmax(log_probs / top.temperature, dim=-1)
+    taught -= top.temperature**2 * (probs * softened.gather(-1, ids)).sum()
+    if slope is not None:
+        slope.add_(softened.exp_(), alpha=top.weight * top.temperature)
+        slope.scatter_add_(-1, ids, -top.weight * top.temperature * probs)
 
 
 def add_weighted(total: Tensor, values: Tensor, weight: float | Tensor) -> Tensor:

@@ -104,6 +104,7 @@ METHODS |= {
         WordKDConfig,
         {"max_steps": 8, "eval_steps": 2, "teachers": ["teacher"], "selection": "queue", "queue_size": 400},
     ),
+    "sampled": (PlainTrainer, PlainConfig, {"max_steps": 9, "eval_steps": 2, "samplers": ["multi_dds"], "sampler_interval": 2}),
     "lssd": (LSSDTrainer, LSSDConfig, {"max_steps": 9, "eval_steps": 2, "update_interval": 1, "learning_rate": 0.02}),
     "both": (
         ParetoAllInOneTrainer,

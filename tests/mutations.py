@@ -44,6 +44,10 @@ LOSSES = [
     ("-weight * (1 - plan.epsilon) * factor", "-weight * factor"),
     (".mul_(plan.mixed.whole[span, None])", ""),
     ("self.first[span, None] * found + self.second[span, None] * other", "found"),
+    ("taught -= top.temperature**2", "taught -= top.temperature"),
+    ("alpha=top.weight * top.temperature)", "alpha=top.weight)"),
+    ("ids, -top.weight * top.temperature * probs", "ids, -top.weight * probs"),
+    ("F.log_softmax(log_probs / top.temperature, dim=-1)", "F.log_softmax(log_probs, dim=-1)"),
     ("sums[model, 0] -= found.sum()", "sums[model, 0] += found.sum()"),
     ("slope.sub_(weight * plan.epsilon", "slope.add_(weight * plan.epsilon"),
     ("-weight * (1 - plan.epsilon))", "-weight)"),
@@ -260,7 +264,6 @@ WORD_KD = [
     ("torch.cat([self.remembered.to(mine.device), mine])", "mine"),
     ("torch.cat([known, torch.tensor(newest)])[-self", "torch.cat([torch.tensor(newest), known])[-self"),
     ("for number in sorted(found) for cost", "for number in list(found)[:1] for cost"),
-    ("min(losses, key=lambda name", "max(losses, key=lambda name"),
     ('self.model.remembered = torch.tensor(progress["remembered"])', "pass"),
     ("student.load_state_dict(extract", "(extract"),
 ]
@@ -273,6 +276,20 @@ TAUGHT = [
     ),
     ('self.teachers.get(batch["pair"])', "next(iter(self.teachers.values()), None)"),
     ("cross_entropy=self.cross_entropy", "cross_entropy=False"),
+    ("min(losses, key=lambda name", "max(losses, key=lambda name"),
+]
+MULTI_DISTILL = [
+    ("Pass(self.student, 1 - weight)", "Pass(self.student, 1.0)"),
+    ("(batch[TOP_LOGITS] / self.temperature).softmax(-1)", "batch[TOP_LOGITS].softmax(-1)"),
+    ("student < teacher + AHEAD", "student < teacher"),
+    ("student >= teacher - BEHIND", "student > teacher"),
+    ("(student - teacher + BEHIND)", "(student - teacher)"),
+    ('self.model.weights, self.teacher_bleu = dict(progress["weights"]), dict', "self.teacher_bleu = dict"),
+]
+TOP_ENTRIES = [
+    ("for row, entries, values in zip(chosen.tolist()", "for row, entries, values in zip(sorted(chosen.tolist())"),
+    ("found.get(key) != wanted[key]", "False"),
+    ("== min(BLOCK, len(text) - number * BLOCK)", ">= 0"),
 ]
 LSSD = [
     ("config, 0.5, config.kd_weight / 2", "config, 1.0, config.kd_weight"),
@@ -552,6 +569,8 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     "data/changing.py": (CHANGING, "tests/training/test_samplers.py"),
     "methods/word_kd.py": (WORD_KD, "tests/methods/test_word_kd.py"),
     "methods/taught.py": (TAUGHT, "tests/methods/test_word_kd.py tests/methods/test_lssd.py"),
+    "methods/multi_distill.py": (MULTI_DISTILL, "tests/methods/test_multi_distill.py"),
+    "methods/top_entries.py": (TOP_ENTRIES, "tests/methods/test_multi_distill.py"),
     "methods/lssd.py": (LSSD, "tests/methods/test_lssd.py"),
     "training/averaging.py": (AVERAGING, "tests/training/test_averaging.py"),
     "models/slicing.py": (SLICING, "tests/models/test_slicing.py"),

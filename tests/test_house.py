@@ -28,7 +28,7 @@ def imported(path: Path) -> Iterator[str]:
             yield from (name.name for name in node.names if name.name.startswith("hf_paretokd."))
 
 
-PARTS = ("papers", "weighting", "taught", "students")  # what methods are made of
+PARTS = ("papers", "weighting", "taught", "students", "consistency", "top_entries")  # what methods are made of
 
 
 def room(module: str) -> str:

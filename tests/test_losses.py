@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from reference import kl, smoothed_cross_entropy, torch_label_smoothing
 
 from hf_paretokd import losses
-from hf_paretokd.losses import Divergence, MixedTargets, OutputHead, joint_loss
+from hf_paretokd.losses import Divergence, MixedTargets, OutputHead, TopTargets, joint_loss
 
 
 def from_probs(*rows):
@@ -49,6 +49,21 @@ def test_equals_the_slow_form_with_gradients(memory, chunk, monkeypatch):
     for our, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-6, atol=2e-5 * their.abs().max().item() / 10 + 1e-6)
     assert (ours[0][-1] == 0).all(), "the row of <pad> gets no gradient at all"
+
+
+def test_the_best_entries_of_a_teacher_by_the_published_vector():
+    """Multi-Distill, ICLR 2019: logits (3, 2, 0, −1) cut to two, student (1, 1, 0, 0), T = 0.6; gradients by autograd."""
+    teacher, student = torch.tensor([[3.0, 2.0, 0.0, -1.0]]), torch.tensor([[1.0, 1.0, 0.0, 0.0]], requires_grad=True)
+    values, ids = teacher.topk(2)
+    probs = (values / 0.6).softmax(-1)
+    assert probs.tolist()[0] == pytest.approx([0.841131, 0.158869], abs=1e-6)
+    top = TopTargets(0, ids, probs, 0.7, 0.6)
+    found = joint_loss([student], [OutputHead(torch.eye(4))], torch.tensor([0]), 0.0, [0.0], top=top)
+    assert found.top.item() == pytest.approx(0.311816, abs=1e-5)
+    assert found.total.item() == pytest.approx(0.7 * found.top.item())
+    expected = -0.7 * 0.36 * (probs * (student / 0.6).log_softmax(-1).gather(-1, ids)).sum()
+    (ours,), (theirs,) = torch.autograd.grad(found.total, student), torch.autograd.grad(expected, student)
+    torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("chosen", [True, False], ids=["terms chosen by entropies", "terms known"])

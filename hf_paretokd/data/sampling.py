@@ -14,6 +14,7 @@ from hf_paretokd.data.streams import StreamBatches
 from hf_paretokd.errors import TrainingError
 
 Batches = PairBatches | StreamBatches
+TOP_IDS, TOP_LOGITS = "top_ids", "top_logits"  # columns of text that a teacher has read
 MOMENTS = 1000  # of a training, at which a distribution is looked at
 SAMPLER_NAMES = {"chi_ibr": "χ-IBR", "multi_uat": "MultiUAT", "multi_dds": "MultiDDS-S", "schedule": "schedule"}
 
@@ -231,7 +232,12 @@ class PairDataset(torch.utils.data.Dataset):
         rows = [
             {"input_ids": ids, "labels": labels} for ids, labels in zip(columns["input_ids"], columns["labels"], strict=True)
         ]
-        return {**collate(rows, self.pad_id), "pair": batch.pair}
+        found = {**collate(rows, self.pad_id), "pair": batch.pair}
+        if TOP_IDS in columns:  # of a teacher, for every target token
+            tokens = sum(len(row["labels"]) for row in rows)
+            for name, kind in ((TOP_IDS, torch.int64), (TOP_LOGITS, torch.float32)):
+                found[name] = torch.tensor([each for row in columns[name] for each in row], dtype=kind).view(tokens, -1)
+        return found
 
     def __getitems__(self, batches: Sequence[MicroBatch]) -> dict[str, Any]:
         return {"number": batches[0].number, "batches": [self.fetch(batch) for batch in batches]}

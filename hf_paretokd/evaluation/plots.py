@@ -98,7 +98,7 @@ def plot_weights(
         for number, (pair, mine) in enumerate(zip(pairs, values, strict=True)):
             axes.step([*updates, end], [*mine, mine[-1]], where="post", color=f"C{number}", label=pair)
             axes.plot(updates, mine, ".", color=f"C{number}")
-        axes.set_ylim(-0.03, 1.03)
+        axes.set_ylim(-0.03, 1.03 if what == "α" else 1.1 * max(map(max, values)))
     panels[-1].set_xlabel("update")
     if not strips:
         legend_above(panels[0])
@@ -319,7 +319,7 @@ def new_figure(rows: int = 1, shared: bool = True, height: float | None = None) 
 def legend_above(axes: Any) -> None:
     """The legend above the panel, where it covers nothing."""
     _, names = axes.get_legend_handles_labels()
-    columns = max(1, min(len(names), LETTERS // (5 + max(map(len, names), default=0))))
+    columns = max(1, min(len(names), LETTERS // (9 + max(map(len, names), default=0))))
     axes.legend(fontsize=SMALL, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, columnspacing=1.2)
 
 

@@ -4,6 +4,7 @@ from hf_paretokd.errors import RecipeError
 from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.methods.all_in_one import AllInOneTrainer
 from hf_paretokd.methods.lssd import LSSDTrainer
+from hf_paretokd.methods.multi_distill import MultiDistillTrainer
 from hf_paretokd.methods.papers import PACKAGE
 from hf_paretokd.methods.pareto_all_in_one import ParetoAllInOneTrainer
 from hf_paretokd.methods.pareto_mutual import ParetoMutualTrainer
@@ -18,6 +19,7 @@ METHODS: tuple[type[TranslationTrainer], ...] = (
     ParetoAllInOneTrainer,
     WordKDTrainer,
     LSSDTrainer,
+    MultiDistillTrainer,
 )
 DEFAULT = AllInOneTrainer.method  # of recipes that name none
 UNKNOWN = MethodFacts("Unknown", papers=PACKAGE)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,27 +14,19 @@ from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.losses import Measured
 from hf_paretokd.methods.papers import PACKAGE
-from hf_paretokd.methods.taught import STUDENT, TaughtModel
-from hf_paretokd.models.files import model_folders
+from hf_paretokd.methods.taught import STUDENT, TaughtModel, TeachersConfig, TeachersTrainer
 from hf_paretokd.models.slicing import extract_student, model_depth
-from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.checks import check_ranges
-from hf_paretokd.training.frozen import check_same_head, loaded_teacher, settle_teacher
-from hf_paretokd.training.identity import weights_hash
 from hf_paretokd.training.parts import lone
-from hf_paretokd.training.trainer import TranslationTrainer
 
 SELECTIONS = ("all", "batch", "queue")
 
 
 @dataclass
-class WordKDConfig(TranslationConfig):
+class WordKDConfig(TeachersConfig):
     """Configuration of word-level distillation: CE + a·KL(teacher ‖ student), or (1 − a)·CE + a·KL.
 
     Args:
-        teachers: folders or Hub ids of the teachers: a run, a model of a run such as `runs/x/peers/2`, or a checkpoint. Of
-            several (a list, or a run with peers) the best on each language pair's validation text teaches that pair; a
-            mapping from pairs to teachers says which does.
         kd_weight: a.
         interpolate: (1 − a)·CE + a·KL rather than CE + a·KL.
         selection: the words whose divergence counts: `all`; `batch`, the `selection_rate` of a micro-batch that is hardest to
@@ -44,7 +36,6 @@ class WordKDConfig(TranslationConfig):
         from_teacher: begin with the teacher's own first layers.
     """
 
-    teachers: list[str] | dict[str, str] = field(default_factory=list)
     kd_weight: float = 1.0
     interpolate: bool = False
     selection: str = "all"
@@ -55,8 +46,6 @@ class WordKDConfig(TranslationConfig):
     def check(self) -> None:
         """Also of the teachers and what they teach."""
         super().check()
-        if not self.teachers:
-            raise TrainingError("teachers: none is named; give the folder of a run or model, or a Hub id")
         if self.selection not in SELECTIONS:
             raise TrainingError(f"selection: {self.selection!r} is not one of {', '.join(SELECTIONS)}")
         check_ranges(self, {"kd_weight": (0, 1 if self.interpolate else math.inf), "queue_size": (1, math.inf)})
@@ -85,7 +74,7 @@ def hardness(nll: Tensor, rate: float) -> Tensor:
     return nll.topk(math.ceil(rate * len(nll))).values[-1]
 
 
-class WordKDTrainer(TranslationTrainer):
+class WordKDTrainer(TeachersTrainer):
     """Trains a model of any depth and width on text and on what teachers with the same vocabulary make of it.
 
     ```python
@@ -106,58 +95,21 @@ class WordKDTrainer(TranslationTrainer):
     config_class = WordKDConfig
     model: WordKDModel
 
-    @classmethod
-    def sources(cls, args: Any) -> list[str]:
-        """The teachers."""
-        named = args.teachers.values() if isinstance(args.teachers, dict) else args.teachers
-        return list(dict.fromkeys(folder for name in named for folder in model_folders(name)))
-
     def joint_model(self, models: Sequence[PreTrainedModel], args: Any) -> WordKDModel:
         """The student; teachers are loaded, and it begins with their layers if it is to."""
         student = lone(models)
-        self.loaded = {name: loaded_teacher(name) for name in self.sources(args)}
-        for name, teacher in self.loaded.items():
-            check_same_head("teachers", name, teacher, student)
+        self.load_teachers(args, student)
         if args.from_teacher:
             begin_with_layers(student, next(iter(self.loaded.values())))
         return WordKDModel(student, args)
 
     def set_up(self) -> None:
         """Settles who teaches which pair."""
-        for name, teacher in self.loaded.items():
-            settle_teacher("teachers", name, teacher, self.processing_class, self.args)
-        self.teacher_names = self.chosen_teachers()
+        self.settle_teachers()
         self.model.teachers = {pair: self.loaded[name] for pair, name in self.teacher_names.items()}
         self.fresh: dict[int, list[float]] = {}
         if self.model.remembered is not None:
             self.add_callback(Remembering(self))
-
-    def chosen_teachers(self) -> dict[str, str]:
-        """The teacher of every pair.
-
-        Raises:
-            TrainingError, DataError: a pair has none, or no validation text to choose by.
-        """
-        args, pairs = self.args, list(self.train_pairs)
-        if isinstance(args.teachers, dict):
-            for pair in pairs:
-                if pair not in args.teachers:
-                    raise TrainingError(f"teachers: {pair} has none; name one, or give a list to choose from")
-            found = {pair: model_folders(args.teachers[pair]) for pair in pairs}
-            for pair, folders in found.items():
-                if len(folders) > 1:
-                    raise TrainingError(f"teachers: {args.teachers[pair]} has several models; name one, as {folders[0]}")
-            return {pair: folders[0] for pair, folders in found.items()}
-        if len(self.loaded) == 1:
-            return dict.fromkeys(pairs, next(iter(self.loaded)))
-        self.check_validated()
-        losses = {name: self.pair_losses(teacher, [model_depth(teacher)]) for name, teacher in self.loaded.items()}
-        return {pair: min(losses, key=lambda name: losses[name][pair]) for pair in pairs}
-
-    def deciding(self) -> dict[str, Any]:
-        """The teachers, by their weights."""
-        known = {name: weights_hash(teacher) for name, teacher in self.loaded.items()}
-        return {**super().deciding(), "teachers": {pair: known[name] for pair, name in self.teacher_names.items()}}
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As for every method; notes what the words cost."""

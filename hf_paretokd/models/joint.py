@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
-from hf_paretokd.losses import LOSS_MEMORY, Choice, Divergence, JointLoss, Measured, joint_loss
+from hf_paretokd.losses import LOSS_MEMORY, Choice, Divergence, JointLoss, Measured, TopTargets, joint_loss
 from hf_paretokd.models.member import Member
 from hf_paretokd.models.mixing import Mixing
 from hf_paretokd.models.passes import Pass, distinct, run_passes
@@ -29,11 +29,13 @@ class Passes:
         divergences: the terms between passes, named by position, as `joint_loss` takes them.
         figures: from the losses and the number of target tokens the figures to log; the names must be the same in all
             processes, because all add them up together.
+        top: what a teacher's best entries teach the first pass.
     """
 
     passes: Sequence[Pass]
     divergences: Sequence[Divergence] | Choice
     figures: Callable[[JointLoss, int], Figures]
+    top: TopTargets | None = None
 
 
 class JointModel(nn.Module):
@@ -121,6 +123,7 @@ class JointModel(nn.Module):
             self.smoothing_variant,
             self.loss_memory,
             batch["mixing"].targets(batch["labels"]) if "mixing" in batch else None,
+            passes.top,
         )
         return replace(found, cross_entropy=found.cross_entropy[places], nll=found.nll[places])
 

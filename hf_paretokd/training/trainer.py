@@ -344,13 +344,17 @@ class TranslationTrainer(GeneratingTrainer):
         places = (self.args.process_index, self.args.world_size)
         sampler: Any = MicroBatchSampler(self.streams, lambda: self.sampler_states, *places)
         return DataLoader(
-            PairDataset(self.train_pairs, self.model.config.pad_token_id),
+            PairDataset(self.fetched_pairs(), self.model.config.pad_token_id),
             batch_sampler=sampler,
             collate_fn=as_is,
             num_workers=workers,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",
             prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
         )
+
+    def fetched_pairs(self) -> Pairs:
+        """The training text that micro-batches are read from, perhaps with further columns."""
+        return self.train_pairs
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Any]:
         """The micro-batches of an update; the time it took to get them is logged as a share (`loader_wait`)."""
