@@ -35,6 +35,7 @@ ATTRIBUTES = {"_tr_loss", "_globalstep_last_logged", "_created_lr_scheduler"}  #
 PUBLIC = {  # overridden anywhere, because their meaning has changed between releases: what they are given
     "call_model_init": ["trial"],
     "compute_loss": ["model", "inputs", "return_outputs", "num_items_in_batch"],
+    "create_accelerator_and_postprocess": [],
     "create_scheduler": ["num_training_steps", "optimizer"],
     "evaluate": ["eval_dataset", "ignore_keys", "metric_key_prefix"],
     "get_batch_samples": ["epoch_iterator", "num_batches", "device"],

@@ -73,7 +73,7 @@ def in_a_fresh_process(code: str) -> str:
 def test_the_public_names_are_those_of_the_stub():
     import hf_paretokd
 
-    assert len(hf_paretokd.__all__) == len(set(hf_paretokd.__all__)) == 46
+    assert len(hf_paretokd.__all__) == len(set(hf_paretokd.__all__)) == 48
     for name in hf_paretokd.__all__:
         assert getattr(hf_paretokd, name) is not None
     assert set(hf_paretokd.__all__) <= set(dir(hf_paretokd))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from hf_paretokd.bench.arithmetic import shared_cost
+from hf_paretokd.bench.sampling import bench_samplers, multi_distill_step
 from hf_paretokd.bench.shapes import Shape, shape_named
 from hf_paretokd.bench.steps import (
     SMOOTHING,
@@ -58,6 +59,7 @@ def bench_others(shape: Shape, batches: Sequence[Batch], options: Settings, repo
         "average": with_average(shape, batches),
         "2-2": plain_step(shape, batches, depth=SMALLEST),
         "taught": taught_step(shape, batches, SMALLEST),
+        "top": multi_distill_step(shape, batches, 4),
     }
     times = interleaved_medians(steps, repeats)
     report.ratio("R-Drop / plain step", 2.0, times["r_drop"] / times["plain"])
@@ -71,6 +73,7 @@ def bench_others(shape: Shape, batches: Sequence[Batch], options: Settings, repo
         1.0,
         times["taught"] / (times["2-2"] + times["plain"] / 3),
     )
+    report.ratio("multi_distill from 4 entries a token / plain step", 1.0, times["top"] / times["plain"])
     drawn = interleaved_medians({"τ": sampled_step(shape, 0.0), "UniMax": sampled_step(shape, 4.0)}, repeats)
     unimax, temperature = (times["plain"] + drawn[name] for name in ("UniMax", "τ"))
     report.ratio("plain step drawn by UniMax / by temperature", 1.0, unimax / temperature)
@@ -86,5 +89,6 @@ def bench_methods(options: Settings) -> BenchTable:
     batches = micro_batches(shape, options.max_tokens, 1)
     report = Report(f"{options.title}, smoothing {SMOOTHING}")
     bench_others(shape, batches, options, report)
+    bench_samplers(shape, batches, options, report)
     bench_forms(shape, batches, options, report)
     return report.table

@@ -294,27 +294,51 @@ def test_every_row_of_a_small_recipe_trains_at_toy_size(name, start, end, text_f
             assert run(monkeypatch, *words, "--num_beams", "1") == 0, words
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in SHIPPED if path.stem.startswith(("iwslt", "ted", "wmt"))], ids=lambda path: path.stem
-)
-def test_the_papers_recipes_train_at_toy_size(path, text_folder, tmp_path, monkeypatch):
-    """On other text: what they name could not be had."""
-    monkeypatch.chdir(tmp_path)
+def rows_of_tables(path):
+    """The words of every row of the paper's tables in a recipe's comments: after the recipe, or of another command."""
+    for line in path.read_text().splitlines():
+        if found := re.match(r"#   (?:Tab\.|App\.) \w  ?.*? (paretokd .*|--.*)", line):
+            words = shlex.split(found[1].split("   ")[0])
+            yield words[1:] if words[0] == "paretokd" else ["train", "", *words]
+
+
+def small_words(path, text_folder):
+    """What has a paper's recipe train at toy size, on other text: what it names could not be had."""
     recipe = load_recipe(path)
     into = {pair.target for pair in recipe.data.parsed_pairs} == {"en"} or len(recipe.data.pairs) == 1
-    pairs = ["bs-en", "fr-en"] if into else ["en-bs", "en-fr"]
-    pairs = pairs[: len(recipe.data.pairs)]
+    pairs = (["bs-en", "fr-en"] if into else ["en-bs", "en-fr"])[: len(recipe.data.pairs)]
     words = ["--data.pairs", *pairs, "--data.data_dir", text_folder, "--data.hub", "null", "--data.hub_config", "null"]
     words += ["--data.train", "train", "--data.validation", "validation", "--data.test", "test", "--evaluation.splits", "[]"]
-    words += ["--data.max_sentence_pairs", f"{{{pairs[0]}: 40}}", "--model.encoder_layers", "3", "--output_dir", "run"]
-    words += [
-        "--evaluation.high_resource",
-        pairs[0],
-        "--pareto_mutual.update_interval",
-        "2",
-        "--pareto_mutual.trial_share",
-        "0.02",
-    ]
-    words += ["--gradient_accumulation_steps", "2", "--max_tokens", "200", "--num_train_epochs", "1"]
-    assert run(monkeypatch, "train", path, *TINY, *words) == 0
+    words += ["--data.max_sentence_pairs", f"{{{pairs[0]}: 40}}", "--model.encoder_layers", "3"]
+    words += ["--evaluation.high_resource", pairs[0], "--gradient_accumulation_steps", "2", "--max_tokens", "200"]
+    trials = ["--pareto_mutual.update_interval", "2", "--pareto_mutual.trial_share", "0.02"]
+    return [*TINY, *words, *(trials if recipe.method == "pareto_mutual" else []), "--num_train_epochs", "1"]
+
+
+@pytest.mark.parametrize("name", ["wmt14-en-de", "wmt16-en-ro", "ted8-o2m", "wmt6-m2o", "wmt6-o2m"])
+def test_the_papers_recipes_train_at_toy_size(name, text_folder, tmp_path, monkeypatch):
+    """Their rows are those of another recipe, with other numbers."""
+    monkeypatch.chdir(tmp_path)
+    path = next(path for path in SHIPPED if path.stem == name)
+    assert run(monkeypatch, "train", path, *small_words(path, text_folder), "--output_dir", "run") == 0
     assert len(list((tmp_path / "run").rglob("model.safetensors"))) >= 2
+    if not name.startswith(("wmt14", "wmt16")):
+        other = next(path for path in SHIPPED if path.stem == "ted8-m2o")
+        options = [[[word for word in row if word.startswith("--")] for row in rows_of_tables(each)] for each in (path, other)]
+        assert options[0] == options[1]
+
+
+@pytest.mark.parametrize(("name", "start", "end"), [("iwslt14-de-en", 0, 20), ("ted8-m2o", 0, 7), ("ted8-m2o", 7, 20)])
+def test_every_row_of_a_papers_table_trains_at_toy_size(name, start, end, text_folder, tmp_path, monkeypatch):
+    """Some learn from the recipe's own training, or from the first row's."""
+    monkeypatch.chdir(tmp_path)
+    path = next(path for path in SHIPPED if path.stem == name)
+    rows, small = list(rows_of_tables(path)), small_words(path, text_folder)
+    assert end > len(rows) > 10 or start < end <= len(rows), "the pattern finds the rows"
+    wanted = [["train", ""], *(rows[:1] if start else []), *rows[start:end]]
+    for number, words in enumerate(wanted):
+        if words[0] == "train":
+            place = ["--output_dir", f"row-{number}"] if number and "--output_dir" not in words else []
+            assert run(monkeypatch, "train", path, *small, *place, *words[2:]) == 0, words
+        else:
+            assert run(monkeypatch, *words, "--num_beams", "1") == 0, words

@@ -66,9 +66,9 @@ def test_the_weighted_sum(monkeypatch, new_model, batch, tmp_path, alpha, expect
     """D-10: L_ce = 0.8 and L_kd = 1.1 per token."""
     from hf_paretokd.models import joint as module
 
-    def scripted(states, heads, targets, smoothing, weights, terms, variant, loss_memory):
+    def scripted(states, heads, targets, smoothing, weights, terms, *others):
         total = torch.tensor(weights[0] * 0.8 + sum(term.weight * 1.1 for term in terms))
-        return JointLoss(total, torch.zeros(len(weights)), torch.zeros(len(weights)), terms, torch.zeros(len(terms)))
+        return JointLoss(total, torch.zeros(len(weights)), torch.zeros(len(weights)), terms, torch.zeros(len(terms)), total)
 
     monkeypatch.setattr(module, "joint_loss", scripted)
     joint = ParetoMutualModel([new_model(seed=1), new_model(seed=2)], ParetoMutualConfig(output_dir=str(tmp_path)))

@@ -9,7 +9,7 @@ from hf_paretokd.losses import JointLoss, Measured
 from hf_paretokd.models import joint
 
 
-def plain_form(states, heads, targets, smoothing, weights, divergences=(), variant="torch", loss_memory=0, mixed=None):
+def plain_form(states, heads, targets, smoothing, weights, divergences=(), variant="torch", *others):
     """Whole logits, gradients by autograd."""
     logits = [F.linear(state, head.matrix, head.bias) for state, head in zip(states, heads, strict=True)]
     entropies = [F.cross_entropy(each, targets, label_smoothing=smoothing, reduction="sum") for each in logits]
@@ -24,7 +24,7 @@ def plain_form(states, heads, targets, smoothing, weights, divergences=(), varia
         found.append(F.kl_div(log_probs[term.student], guide, log_target=True, reduction="sum"))
         total = total + term.weight * found[-1] if term.teacher != term.student else total
     sums = torch.stack(found).detach() if found else torch.zeros(0)
-    return JointLoss(total, torch.stack(entropies).detach(), torch.stack(nll), terms, sums)
+    return JointLoss(total, torch.stack(entropies).detach(), torch.stack(nll), terms, sums, torch.zeros(()))
 
 
 @pytest.mark.parametrize("memory", [1.0, 0.0], ids=["kept", "computed again"])

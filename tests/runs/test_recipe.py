@@ -1,3 +1,4 @@
+import shlex
 from types import SimpleNamespace
 
 import pytest
@@ -62,7 +63,7 @@ def test_rows_of_the_papers_tables_are_overrides(tmp_path):
         for line in path.read_text().splitlines():
             if not line.startswith("#   ") or " --" not in line or "paretokd" in line:
                 continue
-            words = line.split("(")[0].split(" --", 1)[1].split()
+            words = shlex.split(line.split(" --", 1)[1].split("   ")[0])
             load_recipe(path, ["--" + words[0], *words[1:]])
             seen += 1
     assert seen > 30
