@@ -25,7 +25,7 @@ PAIRS = 8
 
 def sampling_trainer(shape: Shape, options: Settings, folder: Path, kind: str) -> PlainTrainer:
     """A plain trainer of eight language pairs with a sampler."""
-    pairs = random_pairs(shape, {f"x{number}-yy": 40 * 2**number for number in range(PAIRS)}, 1)
+    pairs = random_pairs(shape, {f"x{number}-yy": 40 * (number + 1) for number in range(PAIRS)}, 1)
     fields: dict[str, Any] = {"max_tokens": options.max_tokens, "max_steps": 10**6, "report_to": "none", "bf16": False}
     fields |= {"label_smoothing_factor": SMOOTHING, "eval_strategy": "no", "use_cpu": fastest_device().type == "cpu"}
     if kind != "none":
