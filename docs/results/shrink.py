@@ -11,6 +11,7 @@ trimmed   `paretokd shrink` with 4,000 pieces
 pairs     6-2, 3-2 and 2-2 trained alone on the 2,000 pairs
 seq-kd    the same on the translations, with the trimmed vocabulary
 whole     as trimmed, with all pieces that the text needs
+table     results and sizes of all that is finished into shrink.json beside this file
 """
 
 import argparse
@@ -145,6 +146,17 @@ def alone(name: str, data: str, tokenizer: str, *words: str) -> Callable[[Path, 
     return step
 
 
+def table(_: Path, place: Path, __: Sequence[str]) -> None:
+    """Keeps what the table in docs/shrink.md is made of; milliseconds are those of the machine as it was."""
+    kept = {}
+    for folder in sorted((place / "runs").iterdir()):
+        if (folder / "results.json").exists():
+            costs = {path.stem: json.loads(path.read_text()) for path in folder.glob("latency*.json")}
+            kept[folder.name] = {"rows": json.loads((folder / "results.json").read_text()), "costs": costs}
+    text = json.dumps(kept, indent=1, ensure_ascii=False).replace(f"{place}/", "")
+    (Path(__file__).parent / "shrink.json").write_text(f"{text}\n")
+
+
 LONG = ("--learning_rate=1e-3", "--warmup_steps=200", "--max_steps=2000", "--eval_steps=250")
 SHORT = ("--learning_rate=1e-3", "--warmup_steps=100", "--max_steps=500", "--eval_steps=50", "--model.dropout=0.3")
 STEPS = {
@@ -155,6 +167,7 @@ STEPS = {
     "pairs": alone("pairs", "parallel", "original", *SHORT),
     "seq-kd": alone("seq-kd", "runs/trimmed.start/text", "runs/trimmed.start/model", *LONG),
     "whole": shrunk("whole"),
+    "table": table,
 }
 
 

@@ -47,6 +47,12 @@ TATOEBA = {
     "tatoeba8-uni": ("UNI-PMD", (1, 5)),
     "tatoeba8-auto": ("AUTO-PMD", (1, 5)),
 }
+SHRUNK = {  # of what docs/results/shrink.py trains
+    "trimmed": "`shrink`, 4,000 pieces",
+    "whole": "`shrink`, all pieces of the text",
+    "seq-kd": "alone, on the translations",
+    "pairs": "alone, on 2,000 pairs",
+}
 TATOEBA_HIGH = ("fr-en", "mr-en")
 BENCHES = (
     "bench-iwslt",
@@ -270,6 +276,31 @@ def shown(temperatures: tuple[int, ...]) -> str:
     return " and ".join(map(str, temperatures))
 
 
+def family() -> str:
+    """A model that existed, its family, and models of the same depths trained without it."""
+    kept = json.loads((HERE / "shrink.json").read_text("utf-8"))
+    lines = ["| model | depth | million parameters | MB | MB, int8 | BLEU | chrF |", "|---|---|---|---|---|---|---|"]
+    for name, title in SHRUNK.items():
+        for run, each in kept.items():
+            if run != name and not re.fullmatch(rf"{name}-\d-\d", run):
+                continue
+            rows = [ResultRow(**{"peer": None, **row}) for row in each["rows"]]
+            whole, small = (
+                {(cost["model"], cost["depth"]): cost["megabytes"] for cost in each["costs"].get(stem, {}).get("models", [])}
+                for stem in ("latency", "latency-ctranslate2-int8")
+            )
+            scores = {(row.model, row.depth): row for row in rows if row.metric == "bleu" and row.pair == "de-en"}
+            for (model, depth), row in scores.items():
+                if model == "teacher":  # the student of full depth is the same
+                    continue
+                of = {one.metric: one.value for one in rows if (one.model, one.depth) == (model, depth) and one.split == "test"}
+                sizes = [f"{found[model, depth]:.1f}" if (model, depth) in found else "" for found in (whole, small)]
+                what = "the original" if model == "original" else title
+                cells = [what, depth, f"{of['parameters'] / 1e6:.2f}", *sizes, with_spread(row), f"{of['chrf']:.1f}"]
+                lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(dict.fromkeys(lines))
+
+
 def write(path: Path, name: str, table: str) -> None:
     """Replaces the part of a file between the markers of `name`."""
     text = re.sub(
@@ -287,6 +318,7 @@ if __name__ == "__main__":
     write(MEASURED, "captions", captions())
     write(MEASURED, "demo", demo())
     write(MEASURED, "multi30k", multi30k())
+    write(HERE.parent / "shrink.md", "family", family())
     write(MEASURED, "tatoeba8", tatoeba8())
     write(HERE.parent / "initialisation.md", "initialisation", initialisation())
     write(HERE.parent / "speed.md", "sharing", sharing())
