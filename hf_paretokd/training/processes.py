@@ -27,15 +27,20 @@ ENGINES = {  # by what launchers say in the environment
 }
 
 
+def asked_for(variable: str) -> bool:
+    """Whether a launcher has switched something on in the environment."""
+    return os.environ.get(variable, "").lower() in ("true", "1", "yes")
+
+
 def check_engine() -> None:
     """Raises a TrainingError if the launcher asks for an engine that wants to compute gradients and updates itself.
 
     The joint model's losses are divided, clipped and checked by its trainer; gradients are summed by DDP, or by FSDP2.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1") and os.environ.get("FSDP_VERSION", "1") != "2":
+    if asked_for("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         raise TrainingError("accelerate's configuration asks for FSDP 1: set fsdp_version to 2, or use torchrun")
     for variable, engine in ENGINES.items():
-        if os.environ.get(variable, "").lower() in ("true", "1", "yes"):
+        if asked_for(variable):
             raise TrainingError(
                 f"accelerate's configuration asks for {engine}, which computes updates by itself, and here the trainer does: "
                 "use torchrun, or accelerate launch --multi_gpu, or --use_fsdp --fsdp_version 2"

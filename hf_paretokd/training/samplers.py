@@ -14,7 +14,6 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 
 from hf_paretokd.data.batches import IGNORED, PairBatches
-from hf_paretokd.data.changing import ChangingSampling
 from hf_paretokd.data.sampling import MicroBatch, PairDataset, build_pair_batches
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import ModelError, TrainingError
@@ -274,11 +273,6 @@ class Samplers(TrainerCallback):
         for rule, each in zip(self.rules, state, strict=True):
             if rule:
                 rule.load_state_dict(each)
-
-
-def learned(kind: str, start: Mapping[str, float]) -> ChangingSampling:
-    """The distribution that a sampler changes, before it has decided anything."""
-    return ChangingSampling(kind, [(0, start)])
 
 
 def baseline_losses(trainer: "TranslationTrainer", name: str) -> tuple[list[float], str]:

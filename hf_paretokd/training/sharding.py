@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.models.joint import JointModel
+from hf_paretokd.training.processes import asked_for
 
 LOADED_BY_ONE = "FSDP_CPU_RAM_EFFICIENT_LOADING"  # of transformers: all processes but one would begin with empty models
 
@@ -37,7 +38,7 @@ def check_sharding(able: bool, method: str, asked: Mapping[str, bool]) -> None:
 
 def fsdp_wanted() -> bool:
     """Whether accelerate's configuration asks for it."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1", "yes")
+    return asked_for("ACCELERATE_USE_FSDP")
 
 
 def settle_sharding(accelerator: Accelerator) -> None:

@@ -72,7 +72,7 @@ from hf_paretokd.training.parts import (
     listed,
     loaded_models,
 )
-from hf_paretokd.training.samplers import Samplers, baseline_losses, learned
+from hf_paretokd.training.samplers import Samplers, baseline_losses
 from hf_paretokd.training.search import DIRECTIONS, SEARCH, trial_arguments, with_changes
 from hf_paretokd.training.sharding import check_sharding, gathered, is_sharded
 from hf_paretokd.training.signature import data_hashes
@@ -417,7 +417,7 @@ class TranslationTrainer(GeneratingTrainer):
             return UniMaxSampling(tokens, counts, args.max_steps * self.micro_batches, epochs)
         still = TemperatureSampling(sizes, args.temperatures[peer])
         if args.samplers and args.samplers[peer] != "none" and batches:
-            return learned(args.samplers[peer], still.probabilities(SamplerState()))
+            return ChangingSampling(args.samplers[peer], [(0, still.probabilities(SamplerState()))])
         return still
 
     def expected_sampling(self) -> list[SamplingRow]:
