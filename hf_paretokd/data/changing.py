@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hf_paretokd.data.sampling import SamplerState, temperature_probabilities
+from hf_paretokd.data.sampling import SamplerState, check_sampler, temperature_probabilities
 from hf_paretokd.errors import TrainingError
 
 PHASE = {"share", "temperature", "pairs"}
@@ -77,16 +77,6 @@ class FunctionSampling:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises a TrainingError if the checkpoint was sampled otherwise."""
         check_sampler(state, "function")
-
-
-def check_sampler(state: Mapping[str, Any], wanted: str) -> None:
-    """Raises a TrainingError if a checkpoint was sampled by something else."""
-    found = state.get("sampler", "unimax_epochs" if "unimax" in state else "temperatures")
-    if found != wanted:
-        raise TrainingError(
-            f"samplers, sampling_schedule: the checkpoint was sampled by {found}, now it would be by {wanted}; keep it as it "
-            "was, or start a new run"
-        )
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,16 @@ class PairDistribution(Protocol):
         """Takes up a state from a checkpoint."""
 
 
+def check_sampler(state: Mapping[str, Any], wanted: str) -> None:
+    """Raises a TrainingError if a checkpoint was sampled by something else."""
+    found = state.get("sampler", "unimax_epochs" if "unimax" in state else "temperatures")
+    if found != wanted:
+        raise TrainingError(
+            f"samplers, sampling_schedule: the checkpoint was sampled by {found}, now it would be by {wanted}; keep it as it "
+            "was, or start a new run"
+        )
+
+
 class TemperatureSampling:
     """P(ℓ) ∝ N_ℓ^(1/τ) throughout (PMD Eq. 2)."""
 
@@ -73,13 +83,9 @@ class TemperatureSampling:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises a TrainingError if the checkpoint was sampled at another temperature."""
-        if "sampler" in state:
-            raise TrainingError(
-                f"samplers, sampling_schedule: the checkpoint was sampled by {state['sampler']}; keep it as it was, or start a "
-                "new run"
-            )
         if "unimax" in state:
             raise TrainingError("unimax_epochs: the checkpoint was sampled with it; keep it as it was, or start a new run")
+        check_sampler(state, "temperatures")
         if state.get("temperature", self.temperature) != self.temperature:
             raise TrainingError(
                 f"temperatures: the checkpoint was sampled with τ = {state['temperature']:g}, now it would be "
@@ -133,6 +139,8 @@ class UniMaxSampling:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises a TrainingError if the checkpoint was sampled otherwise."""
+        if "sampler" in state:
+            check_sampler(state, "unimax_epochs")
         if state.get("unimax") != self.epochs:
             raise TrainingError(
                 f"unimax_epochs: the checkpoint was sampled with {state.get('unimax') or 'a temperature'}, now it would be "
