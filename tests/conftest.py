@@ -99,6 +99,13 @@ def tokenizer(texts, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def ciphered_tokenizer(texts, tmp_path_factory):
+    """One that was made for two ciphers."""
+    folder = tmp_path_factory.mktemp("ciphered")
+    return train_tokenizer(texts["train"], folder, vocab_size=1500, target_tags="always", max_length=96, cipher_keys=[1, 2])
+
+
+@pytest.fixture(scope="session")
 def encoded(texts, tokenizer) -> dict[str, datasets.DatasetDict]:
     return {split: encode_split(pairs, tokenizer) for split, pairs in texts.items()}
 
@@ -107,10 +114,9 @@ def encoded(texts, tokenizer) -> dict[str, datasets.DatasetDict]:
 def new_model(tokenizer):
     """Builds a small Marian model; keyword arguments override its shape."""
 
-    def build(seed: int = 3, **shape):
-        return build_model(
-            ModelConfig(**{**SMALL, "encoder_layers": 3, "decoder_layers": 3, "dropout": 0.0, **shape}), tokenizer, seed
-        )
+    def build(seed: int = 3, known=tokenizer, **shape):
+        config = ModelConfig(**{**SMALL, "encoder_layers": 3, "decoder_layers": 3, "dropout": 0.0, **shape})
+        return build_model(config, known, seed)
 
     return build
 

@@ -210,6 +210,7 @@ def stored_tokenizer(config: DataConfig, options: TokenizerConfig, max_length: i
                         options.byte_fallback,
                         options.character_coverage,
                         max_length,
+                        options.cipher_keys,
                     )
                     publish(layout.parts / folder.name, folder)
                 finally:

@@ -5,8 +5,8 @@ import json
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import sentencepiece
 from transformers import MarianTokenizer
 
+from hf_paretokd.data.ciphers import CIPHER, Cipher
 from hf_paretokd.data.corpus import ParallelText, StreamedText, by_pair
 from hf_paretokd.data.pairs import LanguagePair, source_tags
 from hf_paretokd.errors import TokenizerError
@@ -34,6 +35,8 @@ class TokenizerConfig:
         byte_fallback: spell characters outside the vocabulary as bytes and keep the text as it is, so that every text
             comes back exactly but for white space; false normalises with NMT-NFKC and maps rare characters to `<unk>`.
         character_coverage: share of the characters in the training text that get an entry of their own.
+        cipher_keys: k of each cipher ROT-k in which the vocabulary knows the source text, too, for `consistency: cipher`;
+            1 and 2 are usual.
     """
 
     from_pretrained: str | None = None
@@ -41,6 +44,7 @@ class TokenizerConfig:
     joint: bool = True
     byte_fallback: bool = True
     character_coverage: float = 0.9998
+    cipher_keys: list[int] = field(default_factory=list)
 
 
 def train_tokenizer(
@@ -52,6 +56,7 @@ def train_tokenizer(
     byte_fallback: bool = True,
     character_coverage: float = 0.9998,
     max_length: int = 512,
+    cipher_keys: Sequence[int] = (),
 ) -> MarianTokenizer:
     """Builds a `MarianTokenizer` from raw text and saves it.
 
@@ -64,17 +69,21 @@ def train_tokenizer(
         byte_fallback: unknown characters are spelled as bytes.
         character_coverage: the share of characters that become pieces.
         max_length: longest input in tokens; longer input is cut by `truncation=True`.
+        cipher_keys: of the ciphers that the source text is read in, too, see `TokenizerConfig`.
 
     Returns:
         The tokenizer: `</s>` is 0, `<unk>` is 1, tags come last but for `<pad>`, which has the last id.
 
     Raises:
-        TokenizerError: `vocab_size` does not fit the text.
+        TokenizerError: `vocab_size` does not fit the text, or it cannot be put in these ciphers.
     """
+    if cipher_keys and not joint:
+        raise TokenizerError("tokenizer.cipher_keys: ciphers want one SentencePiece model for both sides; leave joint on")
     folder = Path(output_dir)
     text: Mapping[LanguagePair, ParallelText | StreamedText] = by_pair(texts) if isinstance(texts, ParallelText) else texts
     folder.mkdir(parents=True, exist_ok=True)
-    sources = chain.from_iterable(each.sources for each in text.values())
+    cipher = Cipher.of(source_text(text), cipher_keys) if cipher_keys else None
+    sources = cipher.all_forms(source_text(text)) if cipher else source_text(text)
     targets = chain.from_iterable(each.targets for each in text.values())
     tags = sorted({tag.strip() for tag in source_tags(text, target_tags).values() if tag})
     budget = vocab_size - len(tags) - 2  # </s> and <pad> are ours, SentencePiece counts <unk> itself
@@ -93,10 +102,19 @@ def train_tokenizer(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # recommends sacremoses, which MarianTokenizer never calls
         tokenizer = MarianTokenizer(
-            str(folder / SOURCE_PIECES), str(folder / TARGET_PIECES), str(folder / VOCABULARY), model_max_length=max_length
+            str(folder / SOURCE_PIECES),
+            str(folder / TARGET_PIECES),
+            str(folder / VOCABULARY),
+            model_max_length=max_length,
+            **({CIPHER: cipher.settings()} if cipher else {}),
         )
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def source_text(texts: Mapping[LanguagePair, ParallelText | StreamedText]) -> Iterable[str]:
+    """The source sides of all pairs, after each other."""
+    return chain.from_iterable(each.sources for each in texts.values())
 
 
 def train_sentencepiece(sentences: Iterable[str], vocab_size: int, byte_fallback: bool, character_coverage: float) -> bytes:

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import SchedulerType
 
+from hf_paretokd.data.sampling import PairDataset
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.losses import Divergence, JointLoss, Measured
@@ -125,7 +126,14 @@ class AllInOneModel(JointModel):
         """The teacher."""
         return [self.teacher]
 
-    def passes(self, peer: int, batch: Mapping[str, Any], students: Sequence[Depth], mutual_weight: float) -> Passes:
+    def passes(
+        self,
+        peer: int,
+        batch: Mapping[str, Any],
+        students: Sequence[Depth],
+        mutual_weight: float,
+        consistency_weight: float | None = None,
+    ) -> Passes:
         """L_ce + α·L_kd + β·L_ml of one micro-batch, summed over target tokens (AIO Eq. 1–8).
 
         With an anchor, γ/(K+1)·Σ KL(anchor ‖ model) over the teacher and its students comes to it, and with a consistency
@@ -138,11 +146,12 @@ class AllInOneModel(JointModel):
             batch: the micro-batch.
             students: the K sampled depths.
             mutual_weight: β, 0 in stage one.
+            consistency_weight: of the divergences between views; default: as configured.
         """
         runs = all_in_one_passes(self.teacher, students, self.views)
         count = len(runs)
         others = [*self.second.of(runs), *(Pass(anchor, frozen=True) for anchor in self.anchors)]
-        consistent, last = self.second.terms(count, count), count + len(others) - 1
+        consistent, last = self.second.terms(count, count, consistency_weight), count + len(others) - 1
         anchored = [
             Divergence(last, model, self.anchor_weight / count, teacher_gradient=False)
             for model in range(count)
@@ -218,7 +227,7 @@ class AllInOneTrainer(StudentsTrainer):
         return {**super().deciding(), **({"anchor": known[0]} if known else {})}
 
     def set_up(self) -> None:
-        """Settles where the stages meet, and what unknown words are."""
+        """Settles where the stages meet, and what second views look at."""
         self.model.second.settle(self.processing_class)
         for anchor in self.model.anchors:
             settle_teacher("anchor", str(self.args.anchor), anchor, self.processing_class, self.args)
@@ -231,6 +240,10 @@ class AllInOneTrainer(StudentsTrainer):
     def summed_losses(self) -> int:
         """Those of the teacher and of K students, in one view or two."""
         return super().summed_losses * self.args.summed_views
+
+    def training_data(self) -> PairDataset:
+        """Perhaps in cipher, too."""
+        return self.model.second.data(super().training_data(), self.processing_class, self.model.config)
 
     def planned_border(self) -> int | None:
         """The update before which stage two is to begin by the arguments; None when there is one stage."""
@@ -255,11 +268,12 @@ class AllInOneTrainer(StudentsTrainer):
         self.border = saved.kept["border"]
 
     def joint_arguments(self, number: int, batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The sampled students, and β once stage two has begun."""
+        """The sampled students, β once stage two has begun, and α between views."""
         start = self.args.max_steps if self.args.mutual_start == 1 else self.border or 0
         return {
             "students": self.drawn(number),
             "mutual_weight": self.args.mutual_weight if self.state.global_step >= start else 0.0,
+            "consistency_weight": self.args.alpha_after(self.state.global_step),
         }
 
     def check_schedules(self) -> None:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from hf_paretokd.data.encoding import Pairs
 from hf_paretokd.data.facts import text_hash
-from hf_paretokd.data.sampling import TOP_IDS, TOP_LOGITS
+from hf_paretokd.data.sampling import TOP_IDS, TOP_LOGITS, PairDataset
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.evaluation.metrics import PairPrediction, TranslationMetrics
 from hf_paretokd.hub.card import MethodFacts
@@ -140,13 +140,13 @@ class MultiDistillTrainer(TeachersTrainer):
             self.decoding({})  # that there is a tokenizer
             self.add_callback(Refreshing(self))
 
-    def fetched_pairs(self) -> Pairs:
+    def training_data(self) -> PairDataset:
         """The text with the teachers' best entries."""
-        return self.taught_pairs
+        return PairDataset(self.taught_pairs, self.model.config.pad_token_id)
 
     @cached_property
     def taught_pairs(self) -> Pairs:
-        """The same, made when it is first wanted."""
+        """The text with these entries, which are made when it is first wanted."""
         folder, found = Path(self.args.top_dir or self.layout.top), {}
         for pair, name in self.teacher_names.items():
             teacher, text = self.loaded[name], self.train_pairs[pair]

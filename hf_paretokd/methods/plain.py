@@ -1,4 +1,4 @@
-"""One model by itself: the Transformer baseline, and its regularised forms R-Drop, SimCut, CutOff and SeqMix."""
+"""One model by itself: the Transformer baseline, and its regularised forms R-Drop, SimCut, CutOff, CipherDAug and SeqMix."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hf_paretokd.data.sampling import PairDataset
 from hf_paretokd.hub.card import MethodFacts
 from hf_paretokd.losses import JointLoss
 from hf_paretokd.methods.consistency import ConsistencyConfig, SecondViews
@@ -36,10 +37,10 @@ class PlainModel(JointModel):
         """The model."""
         return [self.model]
 
-    def passes(self, peer: int, batch: Mapping[str, Any]) -> Passes:
-        """One pass, or one a view."""
+    def passes(self, peer: int, batch: Mapping[str, Any], consistency_weight: float | None = None) -> Passes:
+        """One pass, or one a view, with α of the divergence between both."""
         runs = [Pass(self.model, 1.0)]
-        return Passes([*runs, *self.second.of(runs)], self.second.terms(1, 1), training_figures)
+        return Passes([*runs, *self.second.of(runs)], self.second.terms(1, 1, consistency_weight), training_figures)
 
 
 def training_figures(loss: JointLoss, tokens: int) -> dict[str, tuple[Tensor, float]]:
@@ -68,10 +69,18 @@ class PlainTrainer(TranslationTrainer):
         return PlainModel(lone(models), args)
 
     def set_up(self) -> None:
-        """Has `cutoff` know the unknown word."""
+        """Settles what second views look at."""
         self.model.second.settle(self.processing_class)
+
+    def training_data(self) -> PairDataset:
+        """Perhaps in cipher, too."""
+        return self.model.second.data(super().training_data(), self.processing_class, self.model.config)
+
+    def joint_arguments(self, number: int, batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """α."""
+        return {"consistency_weight": self.args.alpha_after(self.state.global_step)}
 
     @property
     def summed_losses(self) -> int:
-        """One, or those of both views of `r_drop` and `cutoff`."""
+        """One, or those of both views."""
         return self.args.summed_views

@@ -45,6 +45,7 @@ class Pass:
         filler: what stands in its place then; None for zero.
         frozen: a constant, without gradient and, unless `dropout`, without dropout.
         dropout: whether a frozen model keeps its dropout.
+        source: what stands before the names of the source's tensors; `cipher_` for that in cipher.
     """
 
     model: PreTrainedModel
@@ -55,6 +56,7 @@ class Pass:
     filler: Filler | None = None
     frozen: bool = False
     dropout: bool = False
+    source: str = ""
 
     @property
     def work(self) -> "Pass":
@@ -94,10 +96,16 @@ def run_passes(passes: Sequence[Pass], batch: Mapping[str, Any]) -> list[tuple[T
     found: dict[Pass, tuple[Tensor, OutputHead]] = {}
     for (kind, common), views in alike.items():
         with constant(kind.model, kind.dropout) if kind.frozen else nullcontext():
-            for depth, states in view_states(kind.model, batch, common, [(view.cut, view.filler) for view in views]):
+            cuts = [(view.cut, view.filler) for view in views]
+            for depth, states in view_states(kind.model, with_source(batch, kind.source), common, cuts):
                 for view, state in zip(views, states, strict=True):
                     found[replace(view, depth=depth)] = state, heads[kind.model, kind.frozen]
     return [found[each.work] for each in passes]
+
+
+def with_source(batch: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """A micro-batch with the source that a pass looks at."""
+    return {**batch, **{name: batch[source + name] for name in ("input_ids", "attention_mask")}}
 
 
 def view_states(

@@ -344,7 +344,7 @@ class TranslationTrainer(GeneratingTrainer):
         places = (self.args.process_index, self.args.world_size)
         sampler: Any = MicroBatchSampler(self.streams, lambda: self.sampler_states, *places)
         return DataLoader(
-            PairDataset(self.fetched_pairs(), self.model.config.pad_token_id),
+            self.training_data(),
             batch_sampler=sampler,
             collate_fn=as_is,
             num_workers=workers,
@@ -352,9 +352,9 @@ class TranslationTrainer(GeneratingTrainer):
             prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
         )
 
-    def fetched_pairs(self) -> Pairs:
-        """The training text that micro-batches are read from, perhaps with further columns."""
-        return self.train_pairs
+    def training_data(self) -> PairDataset:
+        """What micro-batches are read from."""
+        return PairDataset(self.train_pairs, self.model.config.pad_token_id)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Any]:
         """The micro-batches of an update; the time it took to get them is logged as a share (`loader_wait`)."""

@@ -318,7 +318,19 @@ CASES = {
     "a weight of no consistency": (
         None,
         (*NEW, "--method", "plain", "--consistency_weight", "5"),
-        ("consistency_weight: is for r_drop, simcut and cutoff",),
+        ("consistency_weight: is for r_drop, simcut, cutoff, cipher",),
+    ),
+    "a cipher without an alphabet": (
+        None,
+        (*NEW, "--method", "plain", "--consistency", "cipher"),
+        ("consistency: cipher needs a tokenizer that was made for ciphers", "--tokenizer.cipher_keys 1 2"),
+    ),
+    "a cipher that is none": (None, (*NEW, "--tokenizer.cipher_keys", "0"), ("cipher_keys: [0] are not different whole",)),
+    "a cipher that is no number": (None, (*NEW, "--tokenizer.cipher_keys", "x"), ("tokenizer.cipher_keys", "'x'")),
+    "a cipher of two vocabularies": (
+        None,
+        (*NEW, "--tokenizer.cipher_keys", "1", "--tokenizer.joint", "false"),
+        ("tokenizer.cipher_keys: ciphers want one SentencePiece model for both sides",),
     ),
     "distillation from nobody": (None, (*NEW, "--method", "word_kd"), ("teachers: none is named",)),
     "a teacher that is not there": (

@@ -265,7 +265,7 @@ def rows_of_recipe(name):
 
 PARTS = [
     ("multi30k-de-en", 0, 9),
-    ("multi30k-de-en", 9, 18),
+    ("multi30k-de-en", 9, 19),
     ("tatoeba8-m2o", 0, 4),
     ("tatoeba8-m2o", 4, 10),
     ("tatoeba8-m2o", 10, 17),

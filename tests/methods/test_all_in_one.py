@@ -211,20 +211,21 @@ def test_an_anchor_teaches_every_depth(new_model, batch, tmp_path, views):
     assert all(parameter.grad is None for parameter in anchor.parameters())
 
 
-@pytest.mark.parametrize("consistency", ["r_drop", "simcut", "cutoff"])
+@pytest.mark.parametrize("consistency", ["r_drop", "simcut", "cutoff", "cipher"])
 @pytest.mark.parametrize("views", ["shared", "two"])
-def test_a_consistency_loss_is_that_of_every_depth(new_model, batch, tmp_path, tokenizer, consistency, views):
+def test_a_consistency_loss_is_that_of_every_depth(new_model, batch, tmp_path, ciphered_tokenizer, consistency, views):
     """Without dropout and with all words cut every depth adds its own loss, less the entropy of the first view."""
     model, students = new_model(seed=5), [Depth(3, 2), Depth(2, 2)]
     fields = {"consistency": consistency, "consistency_weight": 0.7, "label_smoothing_factor": 0.1}
-    fields |= {} if consistency == "r_drop" else {"cut_rate": 1.0}
+    fields |= {"cut_rate": 1.0} if consistency in ("simcut", "cutoff") else {}
+    batch |= {f"cipher_{name}": batch[name].flip(0) for name in ("input_ids", "attention_mask")}
     joint = AllInOneModel(model, config(tmp_path, views=views, **fields)).train()
-    joint.second.settle(tokenizer)
+    joint.second.settle(ciphered_tokenizer)
     found = joint([batch], [0], students=students, mutual_weight=BETA)["losses"]
     expected, _ = all_in_one_loss(model, batch, students, ALPHA, BETA, ETA, 0.1)
     for depth in (model_depth(model), *students):
         plain = PlainModel(extract_student(model, depth), PlainConfig(output_dir=str(tmp_path), **fields)).train()
-        plain.second.settle(tokenizer)
+        plain.second.settle(ciphered_tokenizer)
         alone = PlainModel(extract_student(model, depth), PlainConfig(output_dir=str(tmp_path), label_smoothing_factor=0.1))
         expected = expected + plain([batch], [0])["losses"].sum() - alone.train()([batch], [0])["losses"].sum()
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)

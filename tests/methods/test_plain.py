@@ -1,10 +1,11 @@
-"""One model by itself: R-Drop, SimCut and CutOff against their equations written down with the model's own forward."""
+"""One model by itself: two views of the text and mixed text, against their equations by the model's own forward."""
 
 import pytest
 import torch
 from reference import gradients, kl, smoothed_cross_entropy
 
 from hf_paretokd import PlainConfig
+from hf_paretokd.data.encoding import encode_split
 from hf_paretokd.errors import TrainingError
 from hf_paretokd.methods.consistency import unknown_word
 from hf_paretokd.methods.plain import PlainModel
@@ -111,6 +112,86 @@ def test_cutoff(new_model, batch, tokenizer, tmp_path, alpha, rate):
     assert_equal(model, found["losses"].sum(), expected, (batch["labels"] != -100).sum())
 
 
+def ciphered(batch):
+    """The batch with other sources, as those in cipher are: of other lengths."""
+    ids = (batch["input_ids"][:, 1:] * 7 + 5) % 400 + 10
+    ids[1, -2:] = 0
+    return {**batch, "cipher_input_ids": ids, "cipher_attention_mask": (ids != 0).long()}
+
+
+def cipher(model, batch, alpha):
+    """CE(x, y) + CE(x_cipher, y) + α·½·(KL(p ‖ p_cipher) + KL(p_cipher ‖ p))."""
+    labels = batch["labels"]
+    views = ("", "cipher_")
+    one, two = (
+        of_targets(model(batch[f"{view}input_ids"], batch[f"{view}attention_mask"], labels=labels).logits, labels)
+        for view in views
+    )
+    targets = labels[labels != -100]
+    entropies = smoothed_cross_entropy(one, targets, 0.1) + smoothed_cross_entropy(two, targets, 0.1)
+    return entropies + alpha * (kl(one, two) + kl(two, one)) / 2
+
+
+@pytest.mark.parametrize("alpha", [None, 0.7])
+def test_cipher(new_model, batch, tmp_path, alpha):
+    model, batch = new_model().train(), ciphered(batch)
+    joint = PlainModel(model, config(tmp_path, consistency="cipher", consistency_weight=alpha)).train()
+    found = joint([batch], [SEED])
+    tokens = (batch["labels"] != -100).sum()
+    assert_equal(model, found["losses"].sum(), cipher(model, batch, 5.0 if alpha is None else alpha), tokens)
+    before = joint([batch], [SEED], consistency_weight=0.0)
+    assert_equal(model, before["losses"].sum(), cipher(model, batch, 0.0), tokens)
+
+
+def test_the_divergence_of_ciphers_by_hand():
+    one, two = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1.0, 1.0, 1.0]])
+    assert ((kl(one, two) + kl(two, one)) / 2).item() == pytest.approx(0.2876051, abs=1e-6)
+
+
+def test_the_divergence_begins_after_so_many_updates(tmp_path):
+    for fields, expected in (
+        ({"consistency": "cipher"}, {0: 0.0, 499: 0.0, 500: 5.0}),
+        ({"consistency": "cipher", "consistency_start": 3, "consistency_weight": 2.0}, {2: 0.0, 3: 2.0}),
+        ({"consistency": "r_drop"}, {0: 5.0}),
+        ({"consistency": "simcut", "consistency_start": 2}, {1: 0.0, 2: 3.0}),
+    ):
+        found = config(tmp_path, **fields)
+        assert {step: found.alpha_after(step) for step in expected} == expected
+
+
+def text_for_ciphers(texts, tokenizer):
+    return {"processing_class": tokenizer, "data": {split: encode_split(pairs, tokenizer) for split, pairs in texts.items()}}
+
+
+@pytest.mark.parametrize("method", ["plain", "all_in_one"])
+def test_trainings_on_text_in_cipher(new_trainer, new_model, texts, ciphered_tokenizer, method):
+    """The divergence counts from its update on; a training that was cut off goes on to the same end."""
+    fields = {"consistency": "cipher", "consistency_start": 3, "save_steps": 3, **text_for_ciphers(texts, ciphered_tokenizer)}
+    fields |= {"mutual_start": 0.0} if method == "all_in_one" else {}
+
+    def trainer(folder, **more):
+        model = new_model(known=ciphered_tokenizer, dropout=0.1)
+        return new_trainer(method, folder=folder, model=model, **fields, **more)
+
+    whole, plain = trainer("whole"), trainer("plain", consistency_weight=0.0)
+    whole.train()
+    plain.train()
+    lines = [[line for line in each.state.log_history if "loss_consistency" in line] for each in (whole, plain)]
+    assert [one["loss"] == two["loss"] for one, two in zip(*lines, strict=True)] == [True] * 3 + [False] * 3
+    assert lines[0][0]["loss_consistency"] > 0
+    assert "consistency:cipher" in whole.signature()
+    assert whole.summed_losses == (6 if method == "all_in_one" else 2)
+    resumed = trainer("resumed", dataloader_num_workers=1)
+    resumed.train(resume_from_checkpoint=str(whole.checkpoint(3)))
+    for name, value in whole.model.main_model.state_dict().items():
+        assert torch.equal(resumed.model.main_model.state_dict()[name], value), name
+
+
+def test_ciphers_need_a_tokenizer_that_was_made_for_them(new_trainer):
+    with pytest.raises(TrainingError, match="consistency: cipher needs a tokenizer that was made for ciphers"):
+        new_trainer(consistency="cipher")
+
+
 def seqmix(model, batch, parameter):
     """λ·CE(y) + (1−λ)·CE(y′) of mixed embeddings, which are what goes into the layers where there is no dropout."""
     torch.manual_seed(SEED)
@@ -200,8 +281,10 @@ def test_no_weight_is_plain_training(new_trainer):
     [
         ({"seqmix": -1.0}, "seqmix: -1.0 is out of range"),
         ({"seqmix": 0.1, "gradient_checkpointing": True}, "seqmix: activation checkpointing would compute layers again"),
-        ({"consistency": "rdrop"}, "consistency: 'rdrop' is not one of none, r_drop, simcut, cutoff"),
-        ({"consistency_weight": 1.0}, "consistency_weight: is for r_drop, simcut and cutoff; set consistency"),
+        ({"consistency": "rdrop"}, "consistency: 'rdrop' is not one of none, r_drop, simcut, cutoff, cipher"),
+        ({"consistency_weight": 1.0}, "consistency_weight: is for r_drop, simcut, cutoff, cipher; set consistency"),
+        ({"consistency_start": 2}, "consistency_start: is for r_drop, simcut, cutoff, cipher; set consistency"),
+        ({"consistency": "r_drop", "consistency_start": -1}, "consistency_start: -1 is out of range"),
         ({"consistency": "r_drop", "consistency_weight": -1.0}, "consistency_weight: -1.0 is out of range"),
         ({"consistency": "simcut", "cut_rate": 1.5}, "cut_rate: 1.5 is out of range"),
         ({"consistency": "r_drop", "cut_rate": 0.1}, "cut_rate: is for simcut"),

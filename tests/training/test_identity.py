@@ -44,6 +44,7 @@ CHANGES = [
     ({"consistency": "r_drop"}, "consistency was none, now r_drop"),
     ({"consistency": "cutoff", "cut_rate": 0.2}, "cut_rate was 0.05, now 0.2"),
     ({"consistency": "r_drop", "consistency_weight": 2.0}, "consistency_weight was nothing, now 2"),
+    ({"consistency": "r_drop", "consistency_start": 2}, "consistency_start was nothing, now 2"),
     ({"seqmix": 0.1}, "seqmix was 0, now 0.1"),
     ({"always": ["3-2"]}, r"always was \['2-2'\], now \['3-2'\]"),
     ({"num_students": 3}, "num_students was 2, now 3"),
