@@ -4,18 +4,20 @@ python docs/results/languages.py FOLDER_WITH_THE_TEXT OUTPUT [--jobs 1] [--secon
 """
 
 import json
+from collections.abc import Mapping
 from functools import partial
 
 from study import Job, Study
 
 SIZES = {"fr": 8000, "mr": 5000, "el": 2200, "mk": 1600, "bg": 1200, "sh": 900, "hi": 600, "ko": 400}  # training pairs
 GRID = [(tau, dropout) for tau in (1, 2, 5) for dropout in ("0.2", "0.3")]
+UPDATES = 3600
 SMALLER = {"3-2": ["--model.decoder_layers=2"], "2-2": ["--model.encoder_layers=2", "--model.decoder_layers=2"]}
 
 
-def text(study: Study, out: bool = False) -> list[str]:
+def text(study: Study, out: bool = False, sizes: Mapping[str, int] = SIZES) -> list[str]:
     """The pairs into English, or out of it."""
-    pairs = {f"en-{language}" if out else f"{language}-en": size for language, size in SIZES.items()}
+    pairs = {f"en-{language}" if out else f"{language}-en": size for language, size in sizes.items()}
     high = json.dumps(list(pairs)[:2])
     words = [f"--data.pairs={json.dumps(list(pairs))}", f"--data.max_sentence_pairs={json.dumps(pairs)}"]
     return [*words, f"--data.data_dir={study.options.text.resolve()}", f"--evaluation.high_resource={high}"]
@@ -23,7 +25,7 @@ def text(study: Study, out: bool = False) -> list[str]:
 
 def shape(study: Study, out: bool = False) -> list[str]:
     """What all trainings share."""
-    length = ["--max_steps=3600", "--warmup_steps=360", "--eval_steps=300", "--evaluation.splits=[]"]
+    length = [f"--max_steps={UPDATES}", "--warmup_steps=360", "--eval_steps=300", "--evaluation.splits=[]"]
     return [*text(study, out), *length, "--pareto_mutual.update_interval=300", "--pareto_all_in_one.update_interval=300"]
 
 
@@ -62,6 +64,20 @@ def jobs(study: Study) -> list[Job]:
         add("both", "--method=pareto_all_in_one", "--strategy=uni", "--temperatures=[1, 5]", seed=seed, tempered=False)
         for depth, words in SMALLER.items():
             add(f"plain-{depth}", "--method=plain", *words, seed=seed)
+    # the other systems of the paper's tables, one seed
+    add("cutoff", "--method=plain", "--consistency=cutoff")
+    add("uat", "--method=plain", "--samplers=multi_uat", "--sampler_interval=300")
+    found.append(Job("ibr-1", partial(baselined, study, chosen, grid), grid))
+    teachers = {f"{language}-en": Job(f"of-{language}", partial(alone, study, language), scored=False) for language in SIZES}
+    taught_by = json.dumps({pair: f"runs/{job.name}" for pair, job in teachers.items()})
+    found.extend(teachers.values())
+    add(
+        "multi-distill",
+        "--method=multi_distill",
+        f"--teachers={taught_by}",
+        "--update_interval=300",
+        after=tuple(job.name for job in teachers.values()),
+    )
     add("out-plain", "--method=plain", out=True)
     add("out-uni", "--strategy=uni", tempered=False, out=True)
     return found
@@ -71,6 +87,26 @@ def taught(study: Study, chosen: partial, peers: tuple[str, ...], seed: int) -> 
     """The student of the better peer on every pair, of the strategy that validates better."""
     best = study.best(peers)
     return chosen(["--method=word_kd", f"--teachers=runs/{best.name}", f"--seed={seed}"], True, False)
+
+
+def baselined(study: Study, chosen: partial, grid: tuple[str, ...]) -> list[str]:
+    """χ-IBR, compared with the losses of the plain model."""
+    baseline = f"--sampler_baseline=runs/{study.best(grid).name}"
+    return chosen(["--method=plain", "--samplers=chi_ibr", "--sampler_interval=300", baseline, "--seed=1"], True, False)
+
+
+def alone(study: Study, language: str) -> list[str]:
+    """A model of one pair with the vocabulary of all, for as many passes as all pairs together have, or 600 updates."""
+    updates = max(600, round(UPDATES * SIZES[language] / sum(SIZES.values())))
+    words = [*text(study, sizes={language: SIZES[language]}), "--tokenizer.from_pretrained=runs/grid-1-0.2/tokenizer"]
+    return [
+        *words,
+        "--method=plain",
+        f"--max_steps={updates}",
+        "--warmup_steps=60",
+        "--eval_steps=100",
+        "--evaluation.splits=[]",
+    ]
 
 
 if __name__ == "__main__":
