@@ -18,6 +18,7 @@ WEIGHTS = "model.safetensors"
 PICKLED_WEIGHTS = "pytorch_model.bin"  # of older repositories
 GENERATION_SETTINGS = "generation_config.json"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
+FAST_TOKENIZER = "tokenizer.json"  # of the library tokenizers
 ADDED = "added_tokens.json"
 VOCABULARY, TARGET_VOCABULARY = "vocab.json", "target_vocab.json"  # the second where the sides have their own
 CARD = "README.md"
@@ -33,7 +34,7 @@ PLAIN_CHECKPOINT = (
     "*.safetensors",
     "*.safetensors.index.json",
     TOKENIZER_SETTINGS,
-    "tokenizer.json",
+    FAST_TOKENIZER,
     "special_tokens_map.json",
     ADDED,
     VOCABULARY,

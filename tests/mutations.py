@@ -335,6 +335,23 @@ PASSES = [
     ("(model.get_encoder(), model.get_decoder())} if", "(model.get_encoder(),)} if"),
     ("torch.rand(output.shape[:2]", "torch.rand(output.shape[1]"),
 ]
+PROTOBUF = [
+    ("(byte & 127) << shift", "(byte & 127)"),
+]
+TOKENIZER_JSON = [
+    ("else HIDDEN + piece,", "else piece,"),
+    ('decoders.Replace(HIDDEN, "")', "decoders.Replace(HIDDEN, HIDDEN)"),
+    ("scores.get(piece, 0.0)", "scores.get(piece, -99.0)"),
+    ("[words, names] if bytes_known else [words]", "[words]"),
+    ("byte_fallback=bytes_known", "byte_fallback=False"),
+    ('Regex(f"[{SPACES}]+")', 'Regex(" +")'),
+    ('Regex("^ | $")', 'Regex("^ ")'),
+    ("    if replaces_spaces_only(processor):", "    if False:"),
+    ("not any(map(processor.normalize, SPACES)) and", ""),
+    ("AddedToken(each, normalized=False) for each in tags", "AddedToken(each, normalized=False) for each in ()"),
+    ("in known for number in ordinary(processor))", "in known for number in ())"),
+    ("or sorted(known.values()) != list(range(len(known)))", ""),
+]
 CIPHERS = [
     ("double[place + key % count]", "double[place + 1]"),
     ("filter(str.isalpha, characters)", "characters"),
@@ -539,7 +556,6 @@ TRIMMING = [
     ("setattr(config, name, ids.get(old))", "pass"),
     ("if ordinary and (text in dropped", "if False and (text in dropped"),
     ("(text in dropped or (known is not None and text not in known))", "text in dropped"),
-    ("(byte & 127) << shift", "(byte & 127)"),
     ('key != "added_tokens_decoder"', 'key != "none"'),
 ]
 PROOF = [
@@ -604,6 +620,8 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     "utils/text.py": (NORMALISED, "tests/evaluation/test_contamination.py"),
     "data/shards.py": (SHARDS, "tests/data/test_shards.py"),
     "data/streams.py": (STREAMS, "tests/training/test_streams.py tests/runs/test_text.py"),
+    "utils/protobuf.py": (PROTOBUF, "tests/models/test_trimming.py"),
+    "data/tokenizer_json.py": (TOKENIZER_JSON, "tests/data/test_tokenizer_json.py"),
     "data/ciphers.py": (CIPHERS, "tests/data/test_ciphers.py"),
     "data/facts.py": (FACTS, "tests/data/test_facts.py tests/training/test_signature.py"),
     "data/hashing.py": (KEYSET, "tests/data/test_shards.py tests/evaluation/test_contamination.py"),

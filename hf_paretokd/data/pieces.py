@@ -1,4 +1,4 @@
-"""Token ids of many texts at once: SentencePiece's own batch encoder, equal to what `MarianTokenizer` gives one by one."""
+"""SentencePiece models: token ids of many texts at once, equal to what `MarianTokenizer` gives one by one; and their kind."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -8,6 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from transformers import MarianTokenizer, PreTrainedTokenizerBase
+
+from hf_paretokd.utils.protobuf import fields
+
+TRAINER, MODEL_TYPE, UNIGRAM = 2, 3, 1  # numbers of fields of a model, and a value
+NORMALIZER, CHARACTERS = 3, 2  # numbers of fields: of a model, and of its rule for characters
 
 
 class BatchEncoder:
@@ -65,3 +70,19 @@ def table(processor: Any, vocabulary: Mapping[str, int], unknown: str) -> NDArra
     """The id that the vocabulary gives to each piece of a SentencePiece model."""
     pieces = map(processor.id_to_piece, range(processor.get_piece_size()))
     return np.array([vocabulary.get(piece, vocabulary[unknown]) for piece in pieces], np.int32)
+
+
+def is_unigram(processor: Any) -> bool:
+    """Whether a model takes the most probable pieces."""
+    return part(processor.serialized_model_proto(), TRAINER, MODEL_TYPE, UNIGRAM) == UNIGRAM
+
+
+def character_rule(processor: Any) -> bytes:
+    """By what a model replaces characters, as it keeps it; empty if it replaces none."""
+    return part(processor.serialized_model_proto(), NORMALIZER, CHARACTERS, b"")
+
+
+def part(model: bytes, outer: int, inner: int, otherwise: Any) -> Any:
+    """A field of a field of a model."""
+    message = next((content for number, content, _ in fields(model) if number == outer), b"")
+    return next((content for number, content, _ in fields(message) if number == inner), otherwise)

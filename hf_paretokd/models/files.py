@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from hf_paretokd.data.tokenizer_json import write_tokenizer_json
 from hf_paretokd.errors import ModelError, TokenizerError
 from hf_paretokd.layout import (
     CONFIG,
@@ -308,12 +309,13 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, config: PreTrainedConfig) -> None:
-    """Writes a tokenizer that cuts text where its model ends, and tells nothing of this machine."""
+    """Writes a tokenizer that cuts text where its model ends, and tells nothing of this machine; also for other runtimes."""
     tokenizer.save_pretrained(folder)
     path = folder / TOKENIZER_SETTINGS
     settings = json.loads(portable_settings(path.read_text("utf-8")))
     settings["model_max_length"] = usable_length(config, tokenizer)
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_tokenizer_json(tokenizer, folder)
 
 
 def portable_settings(settings: str) -> str:

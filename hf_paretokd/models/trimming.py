@@ -6,7 +6,7 @@ before, and what the model makes of it is the same, as far as it chooses kept pi
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,23 @@ from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.pairs import TAG
+from hf_paretokd.data.pieces import is_unigram
+from hf_paretokd.data.tokenizer_json import write_tokenizer_json
 from hf_paretokd.errors import ModelError, RecipeError
-from hf_paretokd.layout import ADDED, SOURCE_PIECES, TARGET_PIECES, TARGET_VOCABULARY, TOKENIZER_SETTINGS, VOCABULARY
+from hf_paretokd.layout import (
+    ADDED,
+    FAST_TOKENIZER,
+    SOURCE_PIECES,
+    TARGET_PIECES,
+    TARGET_VOCABULARY,
+    TOKENIZER_SETTINGS,
+    VOCABULARY,
+)
 from hf_paretokd.models.files import load_tokenizer, save_tokenizer
 from hf_paretokd.models.head import NEVER, is_marian, secure_pad_row
+from hf_paretokd.utils.protobuf import fields
 
 UNUSED = -1  # in place of an old id
-TRAINER, MODEL_TYPE, UNIGRAM = 2, 3, 1  # of a SentencePiece model: numbers of fields, and a value
 PIECE, PIECE_TEXT, PIECE_TYPE, NORMAL = 1, 1, 3, 1  # of a SentencePiece model: numbers of fields, and an ordinary piece's type
 SPACE = "\u2581"  # how SentencePiece writes the space before a word
 SOURCE_ROWS = ("model.encoder.embed_tokens.weight", "model.shared.weight")  # one a source piece
@@ -95,7 +105,7 @@ def kept_pieces(
         RecipeError: the size is below the special tokens, tags and characters that have to stay, or the text uses no piece.
     """
     for processor in (tokenizer.spm_source, tokenizer.spm_target):
-        if model_type(processor.serialized_model_proto()) != UNIGRAM:
+        if not is_unigram(processor):
             raise ModelError(
                 "the tokenizer's SentencePiece models are not of unigrams; the vocabulary of others cannot be trimmed"
             )
@@ -223,7 +233,10 @@ def trim_tokenizer(tokenizer: Any, kept: Kept, config: Any, folder: Path) -> Pre
         path = folder / pieces
         known = set(entries) if kept.dropped else None
         path.write_bytes(trimmed_pieces(path.read_bytes(), set(names.values()) - set(entries), known))
-    return load_tokenizer(folder)
+    (folder / FAST_TOKENIZER).unlink(missing_ok=True)
+    trimmed = load_tokenizer(folder)
+    write_tokenizer_json(trimmed, folder)
+    return trimmed
 
 
 def forget_ids(settings: Path) -> None:
@@ -256,40 +269,3 @@ def trimmed_pieces(serialized: bytes, dropped: set[str], known: set[str] | None)
                 continue
         kept.append(whole)
     return b"".join(kept)
-
-
-def model_type(serialized: bytes) -> int:
-    """The kind of a SentencePiece model."""
-    trainer = next((content for number, content, _ in fields(serialized) if number == TRAINER), b"")
-    return next((content for number, content, _ in fields(trainer) if number == MODEL_TYPE), UNIGRAM)
-
-
-def fields(message: bytes) -> Iterator[tuple[int, Any, bytes]]:
-    """(number, content, all bytes) of the fields of a protocol buffer: content is bytes, or an integer of variable length.
-
-    SentencePiece's own Python class for its models needs the very version of protobuf that it was generated with.
-    """
-    place = 0
-    while place < len(message):
-        start, content = place, None  # type: int, Any
-        key, place = variable_length(message, place)
-        kind = key & 7
-        if kind == 0:
-            content, place = variable_length(message, place)
-        else:
-            size = {1: 8, 5: 4}.get(kind)
-            if size is None:
-                size, place = variable_length(message, place)
-            content, place = message[place : place + size], place + size
-        yield key >> 3, content, message[start:place]
-
-
-def variable_length(message: bytes, place: int) -> tuple[int, int]:
-    """The integer that begins at a place, seven bits a byte, and the place after it."""
-    value, shift = 0, 0
-    while True:
-        byte = message[place]
-        value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 128:
-            return value, place

@@ -6,6 +6,7 @@ from lookalikes import opus_like
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from transformers import BartConfig, BartForConditionalGeneration
 
+from hf_paretokd.data.pieces import is_unigram
 from hf_paretokd.errors import ModelError, RecipeError
 from hf_paretokd.models.files import check_vocabulary, load_checkpoint, save_model
 from hf_paretokd.models.head import NEVER
@@ -13,7 +14,6 @@ from hf_paretokd.models.trimming import (
     UNUSED,
     Kept,
     kept_pieces,
-    model_type,
     names_of,
     piece_counts,
     trim_model,
@@ -159,8 +159,8 @@ def test_models_of_merged_pairs_are_refused(original, text, tmp_path):
 def test_what_is_refused(original, text, tmp_path):
     tokenizer = load_checkpoint(original)[1]
     counts = piece_counts(tokenizer, *text)
-    merges = train_merges(text[0], tmp_path / "merges.spm")
-    assert (model_type(merges), model_type(tokenizer.spm_source.serialized_model_proto())) == (2, 1)
+    merges = SentencePieceProcessor(model_proto=train_merges(text[0], tmp_path / "merges.spm"))
+    assert (is_unigram(merges), is_unigram(tokenizer.spm_source)) == (False, True)
     with pytest.raises(RecipeError, match=r"vocab_size: 20 is below the \d+ special tokens, tags and characters"):
         kept_pieces(tokenizer, counts, (), 20)
     with pytest.raises(RecipeError, match="uses none of the model's pieces; is it in the model's languages"):
