@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hf_paretokd.errors import ModelError
+
 # ---- a plain checkpoint, and what an export has beside it
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -26,6 +28,7 @@ LOCK = ".lock"  # held by whoever writes a folder
 MANIFEST = "manifest.json"  # sizes and checksums of a published folder
 SOURCE_PIECES, TARGET_PIECES = "source.spm", "target.spm"  # of Marian tokenizers
 CONVERTED_WEIGHTS = "model.bin"  # of CTranslate2
+ONNX = "onnx"  # the folder of graphs in an export for ONNX Runtime
 PROOF = "proof.json"
 # what a plain checkpoint is made of and uploads take; training state, arguments and logs stay at home
 PLAIN_CHECKPOINT = (
@@ -95,6 +98,40 @@ def member_place(parts: Sequence[str]) -> tuple[str, int | None]:
     if above[-1:] == [PEERS] and name.isdigit():
         return PEER, int(name)
     return name, None
+
+
+@dataclass(frozen=True)
+class OnnxLayout:
+    """The files of a model that was exported for ONNX Runtime.
+
+    Args:
+        folder: of the export.
+        suffix: what their names end in, by what they are quantized to.
+    """
+
+    folder: Path
+    suffix: str
+
+    @classmethod
+    def of(cls, folder: Path) -> "OnnxLayout":
+        """That of a finished export.
+
+        Raises:
+            ModelError: there is none.
+        """
+        for path in sorted((folder / ONNX).glob("encoder_model*.onnx")):
+            return cls(folder, path.stem.removeprefix("encoder_model"))
+        raise ModelError(f"{folder}: holds no model for ONNX Runtime (onnx/encoder_model.onnx)")
+
+    @property
+    def encoder(self) -> Path:
+        """The encoder."""
+        return self.folder / ONNX / f"encoder_model{self.suffix}.onnx"
+
+    @property
+    def decoder(self) -> Path:
+        """Both forms of the decoder."""
+        return self.folder / ONNX / f"decoder_model_merged{self.suffix}.onnx"
 
 
 @dataclass(frozen=True)

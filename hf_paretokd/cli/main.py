@@ -69,7 +69,7 @@ COMMANDS = {
     "translate": Command("use", "MODEL [FILE]", "Translate line by line; blank lines stay blank.", USING, "translate"),
     "export": Command(
         "use",
-        "MODEL --to ctranslate2 --output DIR",
+        "MODEL --to RUNTIME --output DIR",
         "Convert a model, and prove that it translates as before.",
         USING,
         "export",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hf_paretokd.cli.clusters import ray_cluster, ray_options
 from hf_paretokd.cli.parser import Parser, UsageError
-from hf_paretokd.utils.choices import BAD_LINES, ENGINES, LAYOUTS, LONG, QUANTIZATIONS
+from hf_paretokd.utils.choices import BAD_LINES, ENGINES, LAYOUTS, LONG, QUANTIZATIONS, TARGETS
 
 TEST_TEXT = """of a model outside a run, say where test text is:
   --data.pairs de-en …    language pairs
@@ -40,7 +40,7 @@ def extract(options: Namespace, _: list[str]) -> None:
 def export_options(parser: Parser) -> None:
     """Of `paretokd export`."""
     parser.option("what", "model", help=MODEL_HELP)
-    parser.option("what", "--to", choices=["ctranslate2"], required=True, help="what it is for")
+    parser.option("what", "--to", choices=TARGETS, required=True, help="what it is for")
     parser.option("what", "--quantization", choices=QUANTIZATIONS, default="float32", help="of the weights")
     parser.option("where", "--output", type=Path, required=True, metavar="DIR", help="for the converted model")
     parser.option("where", "--overwrite", action="store_true", help="replace an export that is there")
@@ -54,8 +54,8 @@ def export(options: Namespace, fields: list[str]) -> None:
     from hf_paretokd.runs.resolve import MODEL, expect
 
     expect(options.model, MODEL)
-    proof = export_checkpoint(options.model, options.output, options.quantization, options.overwrite, fields)
-    show.proof(proof, options.output)
+    proof = export_checkpoint(**vars(options), overrides=fields)
+    show.proof(proof, options.output, options.to)
 
 
 def translate_options(parser: Parser) -> None:

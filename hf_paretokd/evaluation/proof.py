@@ -3,14 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.languages import UNTOLD, Direction, generation_arguments, target_token
 from hf_paretokd.evaluation.significance import LEVEL, paired_bootstrap
-from hf_paretokd.inference import ctranslate
+from hf_paretokd.inference.ctranslate import Decoder
 from hf_paretokd.inference.decoding import decode_all, decoder_of, encode_sources
 from hf_paretokd.models.files import usable_length
 from hf_paretokd.models.trimming import Kept, named
@@ -92,18 +91,19 @@ def prove(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[Sentences],
-    float32: Path,
-    result: Path,
+    converted: Mapping[str, Decoder],
     quantization: str,
 ) -> Proof:
-    """Compares greedy output in float32 sentence by sentence, and BLEU if `result` is another, quantized model."""
+    """Compares greedy output in float32 sentence by sentence, and BLEU of another quantization.
+
+    Args:
+        model, tokenizer: the original.
+        texts: what is translated.
+        converted: what decodes with the converted model in `float32`, and in the quantization.
+        quantization: that of the export.
+    """
     proof, limit = Proof(quantization), usable_length(model.config, tokenizer)
-    decoders = {
-        "generate": decoder_of(model, tokenizer, "transformers"),
-        "float32": ctranslate.ctranslate_decoder(float32, tokenizer),
-    }
-    if quantization != "float32":
-        decoders[quantization] = ctranslate.ctranslate_decoder(result, tokenizer)
+    decoders = {"generate": decoder_of(model, tokenizer, "transformers"), **converted}
     for text in texts:
         ids, start = encode_sources(tokenizer, text.sources, limit, text.direction), beginning(model, tokenizer, text.direction)
         found = {
@@ -117,9 +117,9 @@ def prove(
                 proof.equal += 1
                 continue
             position = next(step for step in range(len(ours) + 1) if ours[: step + 1] != theirs[: step + 1])
-            original, converted = (str(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in (ours, theirs))
+            before, after = (str(tokenizer.decode(tokens, skip_special_tokens=True)) for tokens in (ours, theirs))
             gap = gap_before(model, source, [*start, *ours[:position]])
-            difference = Difference(text.sources[row], original, converted, position, gap)
+            difference = Difference(text.sources[row], before, after, position, gap)
             (proof.ties if difference.gap <= TIE else proof.broken).append(difference)
         if quantization != "float32":
             lines = {

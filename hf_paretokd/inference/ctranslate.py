@@ -1,6 +1,6 @@
 """CTranslate2: conversion of a plain checkpoint, and decoding with what comes out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,13 @@ def check_installed() -> None:
         raise ModelError("CTranslate2 is not installed (pip install 'hf_paretokd[export]')")
 
 
+def check_quantization(quantization: str) -> None:
+    """Raises a ModelError if CTranslate2 is missing, or knows no such quantization."""
+    check_installed()
+    if quantization not in QUANTIZATIONS:
+        raise ModelError(f"quantization: {quantization!r} is not one of {', '.join(QUANTIZATIONS)}")
+
+
 def convert(checkpoint: Path, folder: Path, quantization: str = "float32") -> None:
     """Converts a plain checkpoint; `folder` must not be there yet.
 
@@ -37,11 +44,9 @@ def convert(checkpoint: Path, folder: Path, quantization: str = "float32") -> No
     Raises:
         ModelError: CTranslate2 is missing, or knows no such quantization or architecture.
     """
-    check_installed()
+    check_quantization(quantization)
     import ctranslate2
 
-    if quantization not in QUANTIZATIONS:
-        raise ModelError(f"quantization: {quantization!r} is not one of {', '.join(QUANTIZATIONS)}")
     try:
         with quiet_files():
             ctranslate2.converters.TransformersConverter(str(checkpoint)).convert(str(folder), quantization=quantization)
@@ -58,6 +63,12 @@ def convert(checkpoint: Path, folder: Path, quantization: str = "float32") -> No
         changed["decoder_start_token"] = tokenizer.eos_token if starts_as_usual(tokenizer) else None
     if changed:
         save_json({**load_json(folder / CONFIG), **changed}, folder / CONFIG)
+
+
+def convert_each(checkpoint: Path, folders: Mapping[str, Path]) -> None:
+    """Converts a plain checkpoint to several quantizations, each into its folder."""
+    for quantization, folder in folders.items():
+        convert(checkpoint, folder, quantization)
 
 
 def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_one: bool = False) -> Decoder:

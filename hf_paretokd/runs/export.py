@@ -1,4 +1,4 @@
-"""Conversion to CTranslate2 with a proof that the converted model does what the original does."""
+"""Export for other runtimes, with a proof that the converted model does what the original does."""
 
 import shutil
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from hf_paretokd.data.corpus import load_text, text_places
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.errors import ExportError, ModelError, RecipeError
 from hf_paretokd.evaluation.proof import Proof, Sentences, prove
-from hf_paretokd.inference.ctranslate import convert
-from hf_paretokd.layout import CONVERTED_WEIGHTS, MANIFEST, PROOF
+from hf_paretokd.inference.runtimes import runtime_of
+from hf_paretokd.layout import MANIFEST, PROOF
 from hf_paretokd.models.files import load_checkpoint, load_config, save_model, save_tokenizer
 from hf_paretokd.runs.recipe import command_line_recipe
 from hf_paretokd.runs.resolve import MODEL, expect
@@ -20,14 +20,15 @@ from hf_paretokd.runs.run import run_around
 from hf_paretokd.utils.files import check_apart, listed, publish, save_json
 
 
-def export_checkpoint(model: str, output: Path, quantization: str, overwrite: bool, overrides: Sequence[str]) -> Proof:
-    """Converts a model to CTranslate2, proved on the test text of the run it lies in, or text that the overrides name.
+def export_checkpoint(model: str, output: Path, to: str, quantization: str, overwrite: bool, overrides: Sequence[str]) -> Proof:
+    """Converts a model for a runtime, proved on the test text of the run it lies in, or text that the overrides name.
 
     Raises:
         RecipeError: the output is, contains or lies inside the model, or nothing says where test text is.
         DataError, ModelError, ExportError: no test text, no model, or the converted model fails the proof.
     """
     expect(model, MODEL)
+    runtime_of(to).check(quantization)
     check_apart(output, [model])
     check_replaceable(output, overwrite)
     load_config(model)  # whether it is there
@@ -45,7 +46,7 @@ def export_checkpoint(model: str, output: Path, quantization: str, overwrite: bo
         sources += text.sources
         references += text.targets
     sentences = [Sentences(language, *lines, told) for (language, told), lines in by_language.items()]
-    return export_model(original, tokenizer, sentences, output, quantization, overwrite)
+    return export_model(original, tokenizer, sentences, output, quantization, overwrite, to)
 
 
 def check_replaceable(output: Path, overwrite: bool) -> None:
@@ -54,8 +55,9 @@ def check_replaceable(output: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ModelError(f"{output}: exists already; give --overwrite or another --output")
-    exported = all((output / name).is_file() for name in (CONVERTED_WEIGHTS, PROOF, MANIFEST))
-    if exported and (more := {path.relative_to(output).as_posix() for path in output.rglob("*")} - listed(output) - {MANIFEST}):
+    exported = all((output / name).is_file() for name in (PROOF, MANIFEST))
+    there = {path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir()}
+    if exported and (more := there - listed(output) - {MANIFEST}):
         raise ModelError(f"{output / min(more)}: is nothing that `paretokd export` wrote; move it, or give another --output")
     if not exported and (not output.is_dir() or any(output.iterdir())):
         raise ModelError(f"{output}: is nothing that `paretokd export` wrote and is not replaced; give another --output")
@@ -68,35 +70,37 @@ def export_model(
     output: Path,
     quantization: str = "float32",
     overwrite: bool = False,
+    to: str = "ctranslate2",
 ) -> Proof:
     """Converts a model, compares it with the original, and keeps it only if it passes.
 
     The folder gets the converted model, the tokenizer and `proof.json`.
 
     Args:
-        model: any model CTranslate2 can convert.
+        model: any model that the runtime can hold.
         tokenizer: its tokenizer.
         texts: what to compare on, by target language.
         output: folder for the converted model.
-        quantization: `float32`, `int8` …, see CTranslate2.
+        quantization: `float32`, `int8` …, as the runtime has them.
         overwrite: replace what is in the folder.
+        to: the runtime: `ctranslate2`, or `onnx` for ONNX Runtime, in the layout of optimum and transformers.js.
 
     Raises:
-        ModelError: CTranslate2 is missing or cannot convert, or the folder is there already, or is no export to overwrite.
+        ModelError: the runtime is missing or cannot hold the model, or the folder is there already and is not to be replaced.
         ExportError: the converted model translates differently, or the quantized one worse; nothing is written.
     """
     output = output.resolve()  # of `.` too
     check_replaceable(output, overwrite)
+    runtime = runtime_of(to)
+    runtime.check(quantization)
     written = output.with_name(f".{output.name}.unfinished")
     shutil.rmtree(written, ignore_errors=True)
     try:
         save_model(model.eval(), tokenizer, written / "original")
-        convert(written / "original", written / "float32")
-        result = written / "float32"
-        if quantization != "float32":
-            result = written / "quantized"
-            convert(written / "original", result, quantization)
-        proof = prove(model, tokenizer, texts, written / "float32", result, quantization)
+        folders = {name: written / name for name in dict.fromkeys(("float32", quantization))}
+        runtime.convert(written / "original", folders)
+        decoders = {name: runtime.decoder(folder, tokenizer) for name, folder in folders.items()}
+        proof, result = prove(model, tokenizer, texts, decoders, quantization), folders[quantization]
         if problem := proof.problem:
             raise ExportError(f"{output}: not written; {problem}")
         save_tokenizer(tokenizer, result, model.config)

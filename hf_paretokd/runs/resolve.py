@@ -8,8 +8,10 @@ from hf_paretokd.layout import (
     CONFIG,
     CONVERTED_WEIGHTS,
     IDENTITY,
+    ONNX,
     PROVENANCE,
     TRAINER_STATE,
+    WEIGHTS,
     RunLayout,
     StartLayout,
     checkpoint_step,
@@ -47,7 +49,9 @@ def look(name: str) -> Thing:
     if is_run(path):
         return Thing(RUN, described_run(path))
     if (path / CONVERTED_WEIGHTS).is_file():
-        return Thing(EXPORT, "an export for CTranslate2")
+        return Thing(EXPORT, f"{EXPORT} for CTranslate2")
+    if (path / ONNX).is_dir() and not (path / WEIGHTS).is_file():
+        return Thing(OTHER, f"{EXPORT} for ONNX Runtime")
     if (path / CONFIG).is_file():
         around = next((each for each in list(path.resolve().parents)[:4] if is_run(each)), None)
         return Thing(MODEL, f"{MODEL} of the run {around}" if around else MODEL)

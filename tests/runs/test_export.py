@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import ctranslate2
 import pytest
@@ -6,8 +7,8 @@ import torch
 from transformers import AutoTokenizer
 
 from hf_paretokd.errors import ExportError, ModelError
-from hf_paretokd.evaluation import proof as module
 from hf_paretokd.evaluation.proof import Sentences
+from hf_paretokd.inference.runtimes import RUNTIMES
 from hf_paretokd.runs.export import export_model
 
 
@@ -53,15 +54,15 @@ def test_a_model_whose_pad_row_is_not_zero_is_not_exported(trained, tokenizer, s
 
 
 def test_a_quantization_that_costs_quality_is_not_exported(trained, tokenizer, sentences, references, tmp_path, monkeypatch):
-    real = module.ctranslate.ctranslate_decoder
+    runtime = RUNTIMES["ctranslate2"]
 
     def worse(folder, tokenizer):
-        decoder = real(folder, tokenizer)
-        if folder.name != "quantized":
+        decoder = runtime.decoder(folder, tokenizer)
+        if folder.name != "int8":
             return decoder
         return lambda *words: [row[: len(row) // 2] for row in decoder(*words)]
 
-    monkeypatch.setattr(module.ctranslate, "ctranslate_decoder", worse)
+    monkeypatch.setitem(RUNTIMES, "ctranslate2", replace(runtime, decoder=worse))
     (tmp_path / "out").mkdir()
     for name in ("model.bin", "proof.json"):  # an export of before
         (tmp_path / "out" / name).write_text("kept")
