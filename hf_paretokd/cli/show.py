@@ -28,7 +28,6 @@ from hf_paretokd.evaluation.plots import can_plot, label
 from hf_paretokd.evaluation.proof import Proof
 from hf_paretokd.evaluation.results import AVERAGE, GROUPS, HIGH, LOW, MISSING, ResultRow, shown, signed, with_spread
 from hf_paretokd.hub.upload import Upload
-from hf_paretokd.inference.runtimes import runtime_of
 from hf_paretokd.layout import ORIGINAL, WEIGHTS
 from hf_paretokd.models.member import distinct
 from hf_paretokd.runs.choose import Budget, Candidate, Choice
@@ -431,7 +430,7 @@ def choice(run: Run, protocol: Protocol, candidates: Sequence[Candidate], budget
         line(f"nothing fits; {found.nearest.member.title} comes nearest, with {' and '.join(found.misses)}")
 
 
-def proof(found: Proof, output: Path, to: str) -> None:
+def proof(found: Proof, output: Path) -> None:
     """What was compared when a model was converted."""
     equal = f"float32, greedy: {found.equal:,} of {found.sentences:,} sentences equal to generate's"
     console.print(f"{equal}, {len(found.ties)} differ in a tie", highlight=False)
@@ -443,7 +442,7 @@ def proof(found: Proof, output: Path, to: str) -> None:
             cells = (f"{loss.float32:.2f}", f"{loss.quantized:.2f}", f"{loss.p_value:.3f}")
             table.add_row(loss.language, f"{loss.sentences:,}", *cells)
         console.print(table)
-    line(f"{output}: {runtime_of(to).size(output) / 1e6:.1f} MB")
+    line(f"{output}: {found.bytes / 1e6:.1f} MB")
 
 
 def distilled(found: Provenance, folder: Path) -> None:

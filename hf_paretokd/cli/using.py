@@ -44,6 +44,9 @@ def export_options(parser: Parser) -> None:
     parser.option("what", "--quantization", choices=QUANTIZATIONS, default="float32", help="of the weights")
     parser.option("where", "--output", type=Path, required=True, metavar="DIR", help="for the converted model")
     parser.option("where", "--overwrite", action="store_true", help="replace an export that is there")
+    parser.option(
+        "what", "--runtime", type=Path, metavar="DIR", help="for web: node_modules/@huggingface/transformers", rare=True
+    )
     parser.fields, parser.sections = TEST_TEXT, ("data",)
 
 
@@ -55,7 +58,7 @@ def export(options: Namespace, fields: list[str]) -> None:
 
     expect(options.model, MODEL)
     proof = export_checkpoint(**vars(options), overrides=fields)
-    show.proof(proof, options.output, options.to)
+    show.proof(proof, options.output)
 
 
 def translate_options(parser: Parser) -> None:

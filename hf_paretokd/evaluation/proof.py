@@ -68,6 +68,7 @@ class Proof:
     ties: list[Difference] = field(default_factory=list)
     broken: list[Difference] = field(default_factory=list)
     losses: list[QuantizationLoss] = field(default_factory=list)
+    bytes: int = 0  # of the weights
 
     @property
     def problem(self) -> str | None:

@@ -39,16 +39,19 @@ RUNTIMES: Mapping[str, Runtime] = {
     "ctranslate2": Runtime(
         "CTranslate2", ctranslate.check_quantization, ctranslate.convert_each, ctranslate.ctranslate_decoder, CONVERTED_WEIGHTS
     ),
-    "onnx": Runtime("ONNX Runtime", onnx.check_quantization, onnx.convert_each, onnx.onnx_decoder, f"{ONNX}/*.onnx"),
+    "onnx": Runtime("ONNX Runtime", onnx.check_quantization, onnx.convert_each, onnx.onnx_decoder, f"**/{ONNX}/*.onnx"),
 }
 
 
+BENEATH = {"web": "onnx", "argos": "ctranslate2"}  # what else an export is for, by its runtime
+
+
 def runtime_of(name: str) -> Runtime:
-    """A runtime by its name.
+    """The runtime of what an export is for.
 
     Raises:
         ModelError: there is none.
     """
-    if name not in RUNTIMES:
-        raise ModelError(f"to: {name!r} is not one of {', '.join(RUNTIMES)}")
-    return RUNTIMES[name]
+    if (found := BENEATH.get(name, name)) not in RUNTIMES:
+        raise ModelError(f"to: {name!r} is not one of {', '.join([*RUNTIMES, *BENEATH])}")
+    return RUNTIMES[found]

@@ -1,7 +1,7 @@
 """Export for other runtimes, with a proof that the converted model does what the original does."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,19 +9,32 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import load_text, text_places
 from hf_paretokd.data.languages import Direction
+from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import ExportError, ModelError, RecipeError
 from hf_paretokd.evaluation.proof import Proof, Sentences, prove
 from hf_paretokd.inference.runtimes import runtime_of
 from hf_paretokd.layout import MANIFEST, PROOF
 from hf_paretokd.models.files import load_checkpoint, load_config, save_model, save_tokenizer
+from hf_paretokd.runs.argos import check_packages, make_room, write_packages
 from hf_paretokd.runs.recipe import command_line_recipe
 from hf_paretokd.runs.resolve import MODEL, expect
 from hf_paretokd.runs.run import run_around
+from hf_paretokd.runs.web import WebRuntime, write_page
 from hf_paretokd.utils.files import check_apart, listed, publish, save_json
 
 
-def export_checkpoint(model: str, output: Path, to: str, quantization: str, overwrite: bool, overrides: Sequence[str]) -> Proof:
+def export_checkpoint(
+    model: str,
+    output: Path,
+    to: str,
+    quantization: str,
+    overwrite: bool,
+    overrides: Sequence[str],
+    runtime: Path | None = None,
+) -> Proof:
     """Converts a model for a runtime, proved on the test text of the run it lies in, or text that the overrides name.
+
+    With `to` `web`, `runtime` is the folder of transformers.js that goes beside it.
 
     Raises:
         RecipeError: the output is, contains or lies inside the model, or nothing says where test text is.
@@ -29,6 +42,9 @@ def export_checkpoint(model: str, output: Path, to: str, quantization: str, over
     """
     expect(model, MODEL)
     runtime_of(to).check(quantization)
+    files = WebRuntime.of(runtime) if runtime else None
+    if runtime and to != "web":
+        raise RecipeError("--runtime: is what a page runs on; give --to web, or leave it out")
     check_apart(output, [model])
     check_replaceable(output, overwrite)
     load_config(model)  # whether it is there
@@ -46,7 +62,7 @@ def export_checkpoint(model: str, output: Path, to: str, quantization: str, over
         sources += text.sources
         references += text.targets
     sentences = [Sentences(language, *lines, told) for (language, told), lines in by_language.items()]
-    return export_model(original, tokenizer, sentences, output, quantization, overwrite, to)
+    return export_model(original, tokenizer, sentences, output, quantization, overwrite, to, found, files)
 
 
 def check_replaceable(output: Path, overwrite: bool) -> None:
@@ -71,6 +87,8 @@ def export_model(
     quantization: str = "float32",
     overwrite: bool = False,
     to: str = "ctranslate2",
+    told: Mapping[LanguagePair, Direction] | None = None,
+    web_runtime: WebRuntime | None = None,
 ) -> Proof:
     """Converts a model, compares it with the original, and keeps it only if it passes.
 
@@ -83,7 +101,10 @@ def export_model(
         output: folder for the converted model.
         quantization: `float32`, `int8` …, as the runtime has them.
         overwrite: replace what is in the folder.
-        to: the runtime: `ctranslate2`, or `onnx` for ONNX Runtime, in the layout of optimum and transformers.js.
+        to: the runtime: `ctranslate2`; `onnx` for ONNX Runtime, in the layout of optimum and transformers.js; `web`, a page
+            that runs the latter in the browser; or `argos`, a package a language pair for Argos Translate.
+        told: what the model translates, and what it is told of it; for pages and packages.
+        web_runtime: what the page runs on; default: a pinned address.
 
     Raises:
         ModelError: the runtime is missing or cannot hold the model, or the folder is there already and is not to be replaced.
@@ -97,13 +118,23 @@ def export_model(
     shutil.rmtree(written, ignore_errors=True)
     try:
         save_model(model.eval(), tokenizer, written / "original")
+        told = told or {}
+        if to == "argos":
+            check_packages(model, told, written / "original")
+            make_room(written / "original")
         folders = {name: written / name for name in dict.fromkeys(("float32", quantization))}
         runtime.convert(written / "original", folders)
         decoders = {name: runtime.decoder(folder, tokenizer) for name, folder in folders.items()}
         proof, result = prove(model, tokenizer, texts, decoders, quantization), folders[quantization]
         if problem := proof.problem:
             raise ExportError(f"{output}: not written; {problem}")
+        proof.bytes = runtime.size(result)
         save_tokenizer(tokenizer, result, model.config)
+        if to == "web":
+            directions = ", ".join(f"{pair.source} → {pair.target}" for pair in told)
+            write_page(result, tokenizer, f"Translation {directions}".strip(), quantization, proof.bytes, web_runtime)
+        if to == "argos":
+            write_packages(result, list(told))
         save_json(asdict(proof), result / PROOF)
         publish(result, output)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 ENGINES = ("transformers", "ctranslate2")
 QUANTIZATIONS = ("float32", "int8", "int8_float32", "int16", "float16", "bfloat16", "int8_float16", "int8_bfloat16")
-TARGETS = ("ctranslate2", "onnx")  # of exports
+TARGETS = ("ctranslate2", "onnx", "web", "argos")  # of exports
 LONG = ("split", "cut", "refuse")  # lines that are longer than a model takes
 BAD_LINES = ("stop", "skip", "copy")
 PREFERENCES = ("best", "smallest", "fastest")
