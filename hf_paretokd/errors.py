@@ -45,5 +45,9 @@ class ExportError(ParetoKDError):
     """A converted model does not do what the original does."""
 
 
+class ServingError(ParetoKDError):
+    """A server cannot start, or a request cannot be answered."""
+
+
 class UploadError(ParetoKDError):
     """The Hub refuses an upload or cannot be reached."""

@@ -44,8 +44,8 @@ class Command:
         return getattr(module, f"{self.name}_options"), getattr(module, self.name)
 
 
-TRAINING, LOOKING, USING, COMPLETION, BENCHES = (
-    f"hf_paretokd.cli.{name}" for name in ("training", "looking", "using", "completion", "benches")
+TRAINING, LOOKING, USING, SERVING, COMPLETION, BENCHES = (
+    f"hf_paretokd.cli.{name}" for name in ("training", "looking", "using", "serving", "completion", "benches")
 )
 COMMANDS = {
     "init": Command("train", "FOLDER|FILES", "Write a recipe that suits your text and this machine.", TRAINING, "init"),
@@ -74,6 +74,7 @@ COMMANDS = {
         USING,
         "export",
     ),
+    "serve": Command("use", "EXPORT … --port 5000", "Answer translation requests, as LibreTranslate does.", SERVING, "serve"),
     "push": Command("use", "RUN --to user/name", "Upload models to the Hub, each with its card.", USING, "push"),
     "completion": Command("use", "SHELL", "Print what makes a shell complete these words.", COMPLETION, "completion"),
     "bench": Command("measure", "", "What All-in-One KD costs on this machine, as ratios.", BENCHES, "training"),

@@ -43,6 +43,11 @@ class Direction:
     def __str__(self) -> str:
         return f"{self.src_lang} > {self.tgt_lang}" if self.tgt_lang else self.before
 
+    @property
+    def tag(self) -> str:
+        """The target tag, if that is what stands before the text."""
+        return self.before.strip() if TAG.fullmatch(self.before.strip()) else ""
+
 
 UNTOLD = Direction()
 

@@ -69,6 +69,7 @@ class Proof:
     broken: list[Difference] = field(default_factory=list)
     losses: list[QuantizationLoss] = field(default_factory=list)
     bytes: int = 0  # of the weights
+    pairs: dict[str, str] = field(default_factory=dict)  # that the model translates, and their tags
 
     @property
     def problem(self) -> str | None:

@@ -129,6 +129,7 @@ def export_model(
         if problem := proof.problem:
             raise ExportError(f"{output}: not written; {problem}")
         proof.bytes = runtime.size(result)
+        proof.pairs = {str(pair): direction.tag for pair, direction in told.items()}
         save_tokenizer(tokenizer, result, model.config)
         if to == "web":
             directions = ", ".join(f"{pair.source} → {pair.target}" for pair in told)
