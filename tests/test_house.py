@@ -9,7 +9,7 @@ import pytest
 from hf_paretokd import layout
 
 PACKAGE = Path(layout.__file__).parent
-ROOMS = "errors layout utils data losses models hub inference evaluation training methods runs bench serving cli"
+ROOMS = "errors layout utils data losses models hub inference evaluation training methods runs serving bench cli"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

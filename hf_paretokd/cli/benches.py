@@ -1,6 +1,7 @@
 """`paretokd bench` and its kinds."""
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 from hf_paretokd.cli.parser import Parser, positive
@@ -91,6 +92,24 @@ def data(options: Namespace, _: list[str]) -> None:
     from hf_paretokd.cli import show
 
     show.bench(bench_data(options.rows))
+
+
+def server_options(parser: Parser) -> None:
+    """Of `paretokd bench server`."""
+    parser.option("what", "export", type=Path, help="for CTranslate2, of one language pair")
+    parser.option("what", "--text", type=Path, required=True, metavar="FILE", help="source text, a sentence a line")
+    parser.option("how", "--requests", type=positive, default=10_000, metavar="N", help="of the most clients")
+    parser.option("how", "--lines", type=positive, default=1, metavar="N", help="sentences of a request")
+    parser.option("how", "--clients", type=positive, nargs="+", default=[1, 8, 32], metavar="N", help="that ask at a time")
+    parser.option("how", "--num_beams", type=positive, default=1, metavar="N", help="beam width, 1 for greedy search")
+
+
+def server(options: Namespace, _: list[str]) -> None:
+    """`paretokd bench server`."""
+    from hf_paretokd.bench.server import bench_server
+    from hf_paretokd.cli import show
+
+    show.bench(bench_server(**vars(options)))
 
 
 def serving_options(parser: Parser) -> None:

@@ -17,9 +17,9 @@ import langcodes
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.pairs import TAG, LanguagePair, filled_in, like_a_tag, pairs_among, source_tags
+from hf_paretokd.data.pieces import SPACE
 from hf_paretokd.errors import RecipeError, TokenizerError
 
-SPACE = "\u2581"  # of SentencePiece
 CODED = ("M2M100Tokenizer", "NllbTokenizer", "MBartTokenizer", "MBart50Tokenizer")
 CODE = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")  # of NLLB and mBART, among their special tokens
 PREFIXES = ("task_specific_params", "prefix")  # of a configuration, with words before the source

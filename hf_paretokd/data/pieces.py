@@ -12,6 +12,7 @@ from transformers import MarianTokenizer, PreTrainedTokenizerBase
 from hf_paretokd.utils.protobuf import fields
 
 TRAINER, MODEL_TYPE, UNIGRAM = 2, 3, 1  # numbers of fields of a model, and a value
+SPACE = "\u2581"  # how SentencePiece writes the space before a word
 NORMALIZER, CHARACTERS = 3, 2  # numbers of fields: of a model, and of its rule for characters
 
 
@@ -33,6 +34,8 @@ class BatchEncoder:
         self.sides = [(known.spm_source, table(known.spm_source, known.encoder, known.unk_token))]
         self.sides.append((known.spm_target, table(known.spm_target, target, known.unk_token)))
         self.prefix = [known.encoder.get(tag, known.unk_token_id) for tag in tags]
+        self.special, self.names = set(known.all_special_ids), known.decoder
+        self.joining = known.spm_target if known.separate_vocabs else known.spm_source  # as it decodes
         self.ends = [known.eos_token_id, target[known.eos_token]]
         self.threads = threads
 
@@ -51,6 +54,11 @@ class BatchEncoder:
     def targets(self, texts: Sequence[str]) -> pa.ListArray:
         """`labels` of texts: pieces and `</s>`."""
         return self._encoded(1, texts, [])
+
+    def texts(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """What the tokenizer makes of ids without its special tokens."""
+        pieces = [[self.names[entry] for entry in row if entry not in self.special] for row in rows]
+        return [text.replace(SPACE, " ").strip() for text in self.joining.decode(pieces, num_threads=self.threads)]
 
     def _encoded(self, side: int, texts: Sequence[str], prefix: Sequence[int]) -> pa.ListArray:
         processor, known = self.sides[side]

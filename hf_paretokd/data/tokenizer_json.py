@@ -12,10 +12,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import MarianTokenizer, PreTrainedTokenizerBase
 
 from hf_paretokd.data.pairs import TAG
-from hf_paretokd.data.pieces import character_rule, is_unigram
+from hf_paretokd.data.pieces import SPACE, character_rule, is_unigram
 from hf_paretokd.layout import FAST_TOKENIZER
 
-SPACE = "\u2581"  # how SentencePiece writes the space before a word
 HIDDEN = "\uf8ff"  # before entries that no text is to be written by; for private use, so that no text has it
 SPACES = "".join(each for each in map(chr, range(sys.maxunicode)) if each.isspace())
 BYTE = "0x(?=[0-9A-F]{2}>)"  # in text that looks like the name of a byte's entry

@@ -89,10 +89,12 @@ def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_
         str(folder), device="cpu", inter_threads=workers, intra_threads=threads // workers, max_queued_batches=2 * workers
     )
     torch.set_num_threads(threads)  # the translator has taken its own number for that of the whole process
+    names = Remembered(tokenizer.convert_ids_to_tokens)
+    numbers = Remembered(tokenizer.convert_tokens_to_ids)
 
     def decode(ids: list[list[int]], longest: int, beams: int, direction: Direction) -> Iterable[Sequence[int]]:
         sources = [each[:-1] if ends and each[-1] == tokenizer.eos_token_id else each for each in ids]
-        pieces = [tokenizer.convert_ids_to_tokens(each) for each in sources]
+        pieces = [[names[entry] for entry in each] for each in sources]
         first = target_token(tokenizer, direction)
         prefix = None if first is None else [[tokenizer.convert_ids_to_tokens(first)]] * len(pieces)
         room = max(1, longest - uncounted)
@@ -100,10 +102,21 @@ def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_
             pieces, target_prefix=prefix, beam_size=beams, max_decoding_length=room, asynchronous=True
         )
         hypotheses = (list(finished(result).hypotheses[0]) for result in results)
-        ids_of: Callable[[list[str]], Any] = tokenizer.convert_tokens_to_ids
-        return (ids_of(tokens) for tokens in hypotheses)
+        return ([numbers[token] for token in tokens] for tokens in hypotheses)
 
     return decode
+
+
+class Remembered(dict):
+    """What a tokenizer says of each entry, asked once: tokenizers in Python take their time."""
+
+    def __init__(self, ask: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.ask = ask
+
+    def __missing__(self, entry: Any) -> Any:
+        self[entry] = found = self.ask(entry)
+        return found
 
 
 def finished(result: Any) -> Any:

@@ -14,6 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_paretokd.data.languages import UNTOLD, Direction, asked, encode, reserved
+from hf_paretokd.data.pieces import BatchEncoder
+from hf_paretokd.data.tokenizer_json import replaces_spaces_only
 from hf_paretokd.errors import DataError, ModelError, RecipeError, TokenizerError
 from hf_paretokd.inference import ctranslate
 from hf_paretokd.inference.ctranslate import Decoder
@@ -118,7 +120,7 @@ class LineTranslator:
                 raise DataError(f"holds {token}, which means something to the tokenizer")
         tag, body = self.targets.split(text)
         before = f"{tag} " if tag else ""
-        if not body or self.tokens(before + body) <= self.limit:
+        if not body or self.surely_fits(before + body) or self.tokens(before + body) <= self.limit:
             return [before + body] if body else []
         if self.long == "refuse":
             raise DataError(
@@ -128,6 +130,20 @@ class LineTranslator:
             return [before + body]  # cut as it is encoded
         return [before + piece for piece in split_long(body, lambda piece: self.tokens(before + piece) <= self.limit)]
 
+    @cached_property
+    def batches(self) -> BatchEncoder | None:
+        """Many texts at once, where the tokenizer does nothing that SentencePiece does not."""
+        return BatchEncoder(self.tokenizer) if BatchEncoder.suits(self.tokenizer) else None
+
+    @cached_property
+    def spells(self) -> bool:
+        """Whether no entry stands for less than a byte of a text, because none is rewritten but by bytes."""
+        return self.batches is not None and replaces_spaces_only(self.batches.joining)
+
+    def surely_fits(self, text: str) -> bool:
+        """Whether a text is so short that its tokens need not be counted: a byte each, the first space and the end."""
+        return self.spells and len(text.encode()) + 2 <= self.limit
+
     def tokens(self, text: str) -> int:
         """How long a text is for the model."""
         return len(encode(self.tokenizer, self.direction, [text], verbose=False)["input_ids"][0])
@@ -136,9 +152,20 @@ class LineTranslator:
         """Translations of texts with their tags, each one line; what is longer than `limit` is cut."""
         if not texts:
             return []
-        ids = encode_sources(self.tokenizer, texts, self.limit, self.direction)
-        found = decode_all(self.decoder, ids, self.limit, self.num_beams, self.max_tokens, direction=self.direction)
-        return [one_line(text) for text in self.tokenizer.batch_decode(found, skip_special_tokens=True)]
+        ids = self.encoded(texts)
+        return self.joined(decode_all(self.decoder, ids, self.limit, self.num_beams, self.max_tokens, direction=self.direction))
+
+    def encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts with their tags; what is longer than `limit` is cut."""
+        if self.batches is None or any(">>" in text for text in texts):  # a tag, which SentencePiece would take for text
+            return encode_sources(self.tokenizer, texts, self.limit, self.direction)
+        rows = self.batches.sources(texts).to_pylist()
+        return [row if len(row) <= self.limit else [*row[: self.limit - 1], row[-1]] for row in rows]
+
+    def joined(self, rows: list[list[int]]) -> list[str]:
+        """The text of target ids, each one line."""
+        made = self.batches.texts(rows) if self.batches else self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        return [one_line(text) for text in made]
 
 
 def split_long(text: str, fits: Callable[[str], bool]) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.pairs import TAG
-from hf_paretokd.data.pieces import is_unigram
+from hf_paretokd.data.pieces import SPACE, is_unigram
 from hf_paretokd.data.tokenizer_json import write_tokenizer_json
 from hf_paretokd.errors import ModelError, RecipeError
 from hf_paretokd.layout import (
@@ -34,7 +34,6 @@ from hf_paretokd.utils.protobuf import fields
 
 UNUSED = -1  # in place of an old id
 PIECE, PIECE_TEXT, PIECE_TYPE, NORMAL = 1, 1, 3, 1  # of a SentencePiece model: numbers of fields, and an ordinary piece's type
-SPACE = "\u2581"  # how SentencePiece writes the space before a word
 SOURCE_ROWS = ("model.encoder.embed_tokens.weight", "model.shared.weight")  # one a source piece
 SPECIAL_IDS = (  # of configurations; the last two are lists, others may be
     "pad_token_id",

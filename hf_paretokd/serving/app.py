@@ -3,10 +3,8 @@
 import asyncio
 import hmac
 import json
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -20,14 +18,15 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hf_paretokd.errors import DataError, ServingError, TokenizerError
-from hf_paretokd.serving.batching import GONE, Abandoned, Overloaded
-from hf_paretokd.serving.models import AUTO, Models
+from hf_paretokd.serving.batching import Overloaded
+from hf_paretokd.serving.models import AUTO, Models, Served
 from hf_paretokd.utils.text import cleaned
 
 FORM = "application/x-www-form-urlencoded"
 TRANSLATE = "/translate"
 PATHS = (TRANSLATE, "/languages", "/health", "/metrics")
 HUNG_UP = 499  # a status for the figures; nobody reads it
+MANY = 64  # sentences
 TICK = 0.1  # seconds between two looks whether the client is still there
 
 
@@ -154,12 +153,11 @@ def build_app(models: Models, limits: Limits) -> FastAPI:
         if asked.format != "text":
             raise Refused(400, f"format: {asked.format!r} is not translated, only text")
         try:
-            translator = models.find(asked.source, asked.target)
+            served = models.find(asked.source, asked.target)
         except ServingError as error:
             raise Refused(400, str(error)) from error
         lines = [line for text in texts for line in text.split("\n")]
-        async with watched(request, limits.seconds) as work:
-            made = iter(await work(translated, translator, lines))
+        made = iter(await watched(request, limits.seconds, translated(served, lines)))
         figures.lines.inc(len(lines))
         found = ["\n".join(next(made) for _ in text.split("\n")) for text in texts]
         return JSONResponse({"translatedText": found[0] if isinstance(asked.q, str) else found})
@@ -167,7 +165,7 @@ def build_app(models: Models, limits: Limits) -> FastAPI:
     @app.get("/languages")
     async def languages() -> list[dict[str, Any]]:
         targets: dict[str, list[str]] = {}
-        for pair in models.translators:
+        for pair in models.served:
             targets.setdefault(pair.source, []).append(pair.target)
         return [{"code": code, "name": code, "targets": into} for code, into in targets.items()]
 
@@ -239,52 +237,51 @@ def check_size(texts: list[str], limits: Limits) -> None:
         raise Refused(400, f"q: {count:,} lines, {limits.lines:,} may be in a request")
 
 
-def translated(translator: Any, lines: list[str]) -> list[str]:
-    """Translations of lines, in a thread that may wait for them; blank lines stay blank.
+async def translated(served: Served, lines: list[str]) -> list[str]:
+    """Translations of lines; blank lines stay blank.
 
     Raises:
-        Refused: a line cannot be translated.
+        Refused: a line cannot be translated, or too many wait.
     """
-    pieces = []
+    translator, pieces = served.translator, []
     for number, line in enumerate(lines, 1):
         try:
             pieces.append(translator.pieces(cleaned(line)))
         except (DataError, TokenizerError) as error:
             raise Refused(400, f"q: line {number}: {error}") from error
+    texts = [piece for each in pieces for piece in each]
+    ids = await aside(translator.encoded, texts, len(texts))
     try:
-        made = iter(translator.sentences([piece for each in pieces for piece in each]))
+        found = await served.batching.decode(ids, translator.num_beams, translator.direction)
     except Overloaded as error:
         raise Refused(503, str(error)) from error
+    made = iter(await aside(translator.joined, found, len(texts)))
     return [" ".join(next(made) for _ in each) for each in pieces]
 
 
-@asynccontextmanager
-async def watched(request: Request, seconds: float) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-    """What runs a function in a thread as long as the client is there and the time is not over.
+async def aside(function: Callable[[list], list], values: list, count: int) -> list:
+    """What a function makes of values, in a thread where there are so many that others would have to wait."""
+    if not count:
+        return []
+    return await run_in_threadpool(function, values) if count > MANY else function(values)
+
+
+async def watched(request: Request, seconds: float, work: Coroutine[Any, Any, list[str]]) -> list[str]:
+    """What some work comes to, as long as the client is there and the time is not over.
 
     Raises:
         Refused: the time is over, or the client has gone.
     """
-    gone = threading.Event()
-
-    async def work(function: Callable[..., Any], *arguments: Any) -> Any:
-        GONE.set(gone)
-        task = asyncio.ensure_future(run_in_threadpool(function, *arguments))
-        end = time.monotonic() + seconds
+    task, end = asyncio.ensure_future(work), time.monotonic() + seconds
+    try:
         while not task.done():
             await asyncio.wait([task], timeout=min(TICK, max(0.0, end - time.monotonic())))
-            if not task.done() and (time.monotonic() >= end or await request.is_disconnected()):
-                gone.set()
-                task.add_done_callback(lambda done: done.cancelled() or done.exception())
-                over = time.monotonic() >= end
-                raise Refused(
-                    503 if over else HUNG_UP, f"not done within {seconds:g} s; send less at a time" if over else "gone"
-                )
-        try:
-            return task.result()
-        except Abandoned as error:
-            raise Refused(HUNG_UP, "gone") from error
-        finally:
-            gone.set()  # what is still queued of it, if it failed
-
-    yield work
+            if task.done():
+                break
+            if time.monotonic() >= end:
+                raise Refused(503, f"not done within {seconds:g} s; send less at a time")
+            if await request.is_disconnected():
+                raise Refused(HUNG_UP, "gone")
+        return task.result()
+    finally:
+        task.cancel()

@@ -1,37 +1,31 @@
 """Sentences of many requests in common batches."""
 
-import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.errors import ServingError
 from hf_paretokd.inference.ctranslate import Decoder
+from hf_paretokd.inference.decoding import longest_output
 
-GONE: ContextVar[threading.Event] = ContextVar("gone")  # set when nobody waits for a request any more
+WORTH = 16  # sentences that are decoded together in hardly more time than one
 
 
 class Overloaded(ServingError):
     """More sentences wait than may."""
 
 
-class Abandoned(ServingError):
-    """Nobody waits for the request any more."""
-
-
-@dataclass
+@dataclass(eq=False)
 class Wanted:
-    """A sentence that waits for its translation."""
+    """A sentence that waits for its translation; one whose result was cancelled is not decoded."""
 
     ids: list[int]
-    longest: int
     beams: int
     direction: Direction
-    gone: threading.Event
-    result: Future[Sequence[int]] = field(default_factory=Future)
+    result: asyncio.Future[Sequence[int]]
 
     def goes_with(self, other: "Wanted") -> bool:
         """Whether both may be in one batch."""
@@ -39,73 +33,89 @@ class Wanted:
 
 
 class Batching:
-    """A decoder for many threads at once: what waits while a batch is decoded makes the next one, in the order that it came.
+    """What waits while batches are decoded makes the next ones. All of it is for one event loop.
 
     Args:
-        decoder: what does the work.
-        workers: batches at a time, each in a thread of its own.
+        decoder: what does the work, in a thread.
+        limit: longest output in tokens.
+        workers: batches at a time.
         max_tokens: of a batch, padding included.
         most: sentences that may wait.
     """
 
-    def __init__(self, decoder: Decoder, workers: int, max_tokens: int, most: int) -> None:
-        self.decoder, self.max_tokens, self.most = decoder, max_tokens, most
-        self.waiting: deque[Wanted] = deque()
-        self.changed = threading.Condition()
+    def __init__(self, decoder: Decoder, limit: int, workers: int, max_tokens: int, most: int) -> None:
+        self.decoder, self.limit, self.max_tokens, self.most = decoder, limit, max_tokens, most
+        self.workers = self.idle = workers
+        self.pool = ThreadPoolExecutor(workers, "decoding")
+        self.waiting: list[Wanted] = []  # the oldest first
         self.batches, self.sentences = 0, 0  # that were decoded
-        for number in range(workers):
-            threading.Thread(target=self.work, name=f"decoding-{number}", daemon=True).start()
 
-    def __call__(self, ids: list[list[int]], longest: int, beams: int, direction: Direction) -> Iterator[Sequence[int]]:
-        """As any decoder; sentences are queued at once, and waited for when they are asked for.
+    async def decode(self, ids: Sequence[list[int]], beams: int, direction: Direction) -> list[list[int]]:
+        """Target ids of some sentences. Whoever is cancelled while waiting leaves nothing to be done.
 
         Raises:
             Overloaded: too many wait already.
-            Abandoned: nobody waits for the request any more.
         """
-        gone = GONE.get(None) or threading.Event()
-        wanted = [Wanted(each, longest, beams, direction, gone) for each in ids]
-        with self.changed:
-            if len(self.waiting) + len(wanted) > self.most:
-                raise Overloaded(f"{len(self.waiting)} sentences wait already, {self.most} may; try again later")
-            self.waiting.extend(wanted)
-            self.changed.notify_all()
-        return (each.result.result() for each in wanted)
+        loop = asyncio.get_running_loop()
+        if len(self.waiting) + len(ids) > self.most:
+            raise Overloaded(f"{len(self.waiting)} sentences wait already, {self.most} may; try again later")
+        wanted = [Wanted(each, beams, direction, loop.create_future()) for each in ids]
+        self.waiting += wanted
+        loop.call_soon(self.start)  # after all that have come in the meantime
+        try:
+            return [list(await each.result) for each in wanted]
+        finally:
+            for each in wanted:
+                each.result.cancel()
+
+    def start(self) -> None:
+        """Gives idle workers what waits."""
+        while self.idle and (batch := self.take()):
+            self.idle -= 1
+            running = asyncio.get_running_loop().run_in_executor(self.pool, self.made, batch)
+            running.add_done_callback(partial(self.finish, batch))
 
     def take(self) -> list[Wanted]:
-        """The next batch, waited for; those that nobody waits for are dropped."""
-        with self.changed:
-            while True:
-                self.changed.wait_for(lambda: self.waiting)
-                batch: list[Wanted] = []
-                others: deque[Wanted] = deque()
-                width = 0
-                while self.waiting:
-                    each = self.waiting.popleft()
-                    if each.gone.is_set():
-                        each.result.set_exception(Abandoned("nobody waits for the translation any more"))
-                    elif not batch or (
-                        each.goes_with(batch[0]) and max(width, len(each.ids)) * (len(batch) + 1) <= self.max_tokens
-                    ):
-                        batch.append(each)
-                        width = max(width, len(each.ids))
-                    else:
-                        others.append(each)
-                self.waiting.extend(others)
-                if batch:
-                    return batch
+        """The next batch, or nothing; those that nobody waits for are dropped.
 
-    def work(self) -> None:
-        """Decodes one batch after the other."""
-        while True:
-            batch = self.take()
-            first, longest = batch[0], max(each.longest for each in batch)
-            try:
-                found = list(self.decoder([each.ids for each in batch], longest, first.beams, first.direction))
-            except Exception as error:  # of one batch: the others go on
-                for each in batch:
-                    each.result.set_exception(error)
+        It has the sentence that has waited longest, and those whose lengths are nearest to its own: the worker's share of all,
+        if that is worth a batch.
+        """
+        self.waiting = [each for each in self.waiting if not each.result.done()]
+        if not self.waiting:
+            return []
+        first = self.waiting[0]
+        alike = [each for each in self.waiting if each.goes_with(first)]
+        alike.sort(key=lambda each: abs(len(each.ids) - len(first.ids)))
+        batch = self.filled(alike[: max(WORTH, -(-len(alike) // self.workers))])
+        chosen = set(batch)
+        self.waiting = [each for each in self.waiting if each not in chosen]
+        return batch
+
+    def filled(self, candidates: Sequence[Wanted]) -> list[Wanted]:
+        """As many of some sentences as fit a batch, the first in any case."""
+        width = 0
+        for count, each in enumerate(candidates):
+            width = max(width, len(each.ids))
+            if count and width * (count + 1) > self.max_tokens:
+                return list(candidates[:count])
+        return list(candidates)
+
+    def made(self, batch: Sequence[Wanted]) -> list[Sequence[int]]:
+        """What the decoder makes of a batch, in a thread."""
+        ids, first = [each.ids for each in batch], batch[0]
+        return list(self.decoder(ids, longest_output(ids, self.limit), first.beams, first.direction))
+
+    def finish(self, batch: Sequence[Wanted], done: asyncio.Future[list[Sequence[int]]]) -> None:
+        """Hands out what a batch has come to, and begins the next."""
+        self.idle += 1
+        error = done.exception()
+        for place, each in enumerate(batch):
+            if each.result.done():  # whoever wanted it has gone
                 continue
-            self.batches, self.sentences = self.batches + 1, self.sentences + len(batch)
-            for each, ids in zip(batch, found, strict=True):
-                each.result.set_result(ids)
+            if error:
+                each.result.set_exception(error)
+            else:
+                each.result.set_result(done.result()[place])
+        self.batches, self.sentences = self.batches + 1, self.sentences + len(batch)
+        self.start()

@@ -1,6 +1,6 @@
 """The models of a server: exports for CTranslate2, by language pair."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,16 +21,32 @@ AUTO = "auto"  # the source language is not said
 
 
 @dataclass(frozen=True)
+class Served:
+    """A language pair of an export.
+
+    Args:
+        translator: what makes ids of lines, and lines of ids.
+        batching: what decodes in between, the same for all pairs of the export.
+    """
+
+    translator: LineTranslator
+    batching: Batching
+
+
+@dataclass(frozen=True)
 class Models:
     """What a server translates.
 
     Args:
-        translators: by pair.
-        batching: of every export.
+        served: by pair.
     """
 
-    translators: Mapping[LanguagePair, LineTranslator]
-    batching: Sequence[Batching]
+    served: Mapping[LanguagePair, Served]
+
+    @property
+    def batching(self) -> list[Batching]:
+        """Of every export."""
+        return list(dict.fromkeys(each.batching for each in self.served.values()))
 
     @classmethod
     def load(cls, folders: Iterable[Path], num_beams: int, max_tokens: int, most: int) -> "Models":
@@ -47,33 +63,31 @@ class Models:
             ModelError: CTranslate2 is not installed.
         """
         check_installed()
-        translators: dict[LanguagePair, LineTranslator] = {}
-        batching: list[Batching] = []
+        served: dict[LanguagePair, Served] = {}
         for folder in folders:
             found = loaded(folder, num_beams, max_tokens, most)
-            if both := found.keys() & translators.keys():
+            if both := found.keys() & served.keys():
                 raise ServingError(f"{folder}: translates {min(map(str, both))}, as another export does; leave one out")
-            translators |= found
-            batching += {each.decoder: None for each in found.values() if isinstance(each.decoder, Batching)}
-        return cls(translators, batching)
+            served |= found
+        return cls(served)
 
-    def find(self, source: str, target: str) -> LineTranslator:
+    def find(self, source: str, target: str) -> Served:
         """What translates from one language into another; the source may be `auto` where only one goes there.
 
         Raises:
             ServingError: there is none, or there are several.
         """
-        found = [pair for pair in self.translators if pair.target == target and source in (pair.source, AUTO)]
+        found = [pair for pair in self.served if pair.target == target and source in (pair.source, AUTO)]
         if len(found) == 1:
-            return self.translators[found[0]]
-        known = ", ".join(map(str, self.translators))
+            return self.served[found[0]]
+        known = ", ".join(map(str, self.served))
         if found:
             raise ServingError(f"source: several languages go into {target}; name one of {', '.join(map(str, found))}")
         raise ServingError(f"{source}-{target}: is no pair that is translated here ({known})")
 
 
-def loaded(folder: Path, num_beams: int, max_tokens: int, most: int) -> dict[LanguagePair, LineTranslator]:
-    """The translators of one export, which share its model.
+def loaded(folder: Path, num_beams: int, max_tokens: int, most: int) -> dict[LanguagePair, Served]:
+    """The pairs of one export, which share its model.
 
     Raises:
         ServingError: it is none, or says not what it translates.
@@ -85,12 +99,13 @@ def loaded(folder: Path, num_beams: int, max_tokens: int, most: int) -> dict[Lan
         raise ServingError(f"{folder}: does not say which languages it translates; export the model again, with --data.pairs")
     tokenizer, config = load_tokenizer(folder), load_json(folder / CONFIG)
     limit = usable_length(None, tokenizer)
-    decoder = Batching(ctranslate_decoder(folder, tokenizer), torch.get_num_threads(), max_tokens, most)
+    decoder = ctranslate_decoder(folder, tokenizer)
+    batching = Batching(decoder, limit, torch.get_num_threads(), max_tokens, most)
     found = {}
     for name, tag in pairs.items():
         pair = LanguagePair.parse(name)
         told = language_codes(tokenizer) or configured_prefix(config, pair.source, pair.target)
         direction = asked(tokenizer, config, *((pair.source, pair.target) if told else ()))
         targets = replace(Targets.of(tokenizer, NONE), default=tag)
-        found[pair] = LineTranslator(tokenizer, decoder, limit, targets, direction, num_beams, max_tokens=max_tokens)
+        found[pair] = Served(LineTranslator(tokenizer, decoder, limit, targets, direction, num_beams), batching)
     return found

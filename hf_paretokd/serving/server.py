@@ -5,8 +5,11 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from transformers.utils import logging
+
 from hf_paretokd.errors import ModelError, OptionError
 
+logger = logging.get_logger(__name__)
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 PATIENCE = 30  # seconds that requests have to be finished when the server is asked to stop
 
@@ -47,7 +50,7 @@ def serve(
     max_lines: int = 1000,
     max_characters: int = 100_000,
     timeout: float = 60.0,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = logger.warning,
 ) -> None:
     """Serves exports until it is asked to stop; requests that it has then are finished.
 
@@ -76,5 +79,5 @@ def serve(
     app = build_app(models, Limits(max_lines, max_characters, timeout, api_key))
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=PATIENCE, backlog=2048)
     listening.listen(2048)
-    say(f"{', '.join(map(str, models.translators))} at http://{host}:{listening.getsockname()[1]}/translate")
+    say(f"{', '.join(map(str, models.served))} at http://{host}:{listening.getsockname()[1]}/translate")
     uvicorn.Server(config).run(sockets=[listening])

@@ -1,13 +1,15 @@
-"""Sentences of many threads in common batches."""
+"""Sentences of many requests in common batches."""
 
+import asyncio
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from hf_paretokd.data.languages import UNTOLD, Direction
-from hf_paretokd.serving.batching import GONE, Abandoned, Batching, Overloaded
+from hf_paretokd.serving import batching as module
+from hf_paretokd.serving.batching import Batching, Overloaded
+
+FRENCH, GERMAN = Direction("", "en", "fr"), Direction("", "en", "de")
 
 
 class Recording:
@@ -29,106 +31,74 @@ def decoder():
     return Recording()
 
 
-def waiting(batching, count):
-    """Until so many sentences are queued."""
-    end = time.monotonic() + 10
-    while len(batching.waiting) != count and time.monotonic() < end:
-        time.sleep(0.005)
-    assert len(batching.waiting) == count
+def told(decoder, asked, workers=1, max_tokens=100, most=100, before=lambda *_: None):
+    """What requests get that wait while a worker is busy with another: (ids, beams, direction) each."""
 
+    async def all_of_them():
+        batching = Batching(decoder, 50, workers, max_tokens, most)
+        busy = [asyncio.ensure_future(batching.decode([[1]], 1, UNTOLD)) for _ in range(workers)]
+        await asyncio.sleep(0.05)
+        tasks = [asyncio.ensure_future(batching.decode(*each)) for each in asked]
+        await asyncio.sleep(0.05)
+        before(*tasks)
+        await asyncio.sleep(0)
+        decoder.leave.set()
+        await asyncio.gather(*busy)
+        return await asyncio.gather(*tasks, return_exceptions=True), batching
 
-def begin(batching, pool, decoder):
-    """Keeps the worker busy with one sentence, so that others have to wait."""
-    first = pool.submit(lambda: list(batching([[1]], 5, 1, UNTOLD)))
-    waiting(batching, 0)
-    return first
+    return asyncio.run(all_of_them())
 
 
 def test_what_waits_while_a_batch_is_decoded_makes_the_next_one(decoder):
-    batching = Batching(decoder, 1, max_tokens=12, most=100)
-    with ThreadPoolExecutor(8) as pool:
-        first = begin(batching, pool, decoder)
-        others = [
-            pool.submit(lambda number=number: list(batching([[number, 7], [number]], 9, 1, UNTOLD))) for number in range(3)
-        ]
-        waiting(batching, 6)
-        decoder.leave.set()
-        assert first.result() == [[1]]
-        assert [each.result() for each in others] == [[[7, number], [number]] for number in range(3)]
-    sizes = [len(batch[0]) for batch in decoder.batches]
-    assert sizes == [1, 6], "six of two tokens are twelve"
-    assert (batching.batches, batching.sentences) == (2, 7)
-    assert decoder.batches[1][1] == 9
+    asked = [([[number, 7], [number]], 1, UNTOLD) for number in range(3)]
+    found, batching = told(decoder, asked, max_tokens=12)
+    assert found == [[[7, number], [number]] for number in range(3)]
+    assert [len(batch[0]) for batch in decoder.batches] == [1, 6], "six of two tokens are twelve"
+    assert (batching.batches, batching.sentences, batching.idle) == (2, 7, 1)
+    assert decoder.batches[1][1] == 24, "twice the source and 20"
 
 
-def test_batches_are_filled_and_not_overfilled(decoder):
-    batching = Batching(decoder, 1, max_tokens=6, most=100)
-    with ThreadPoolExecutor(2) as pool:
-        begin(batching, pool, decoder)
-        found = pool.submit(lambda: list(batching([[1, 2, 3], [4, 5, 6, 7], [8], [9, 9, 9, 9, 9, 9, 9]], 9, 1, UNTOLD)))
-        waiting(batching, 4)
-        decoder.leave.set()
-        assert found.result() == [[3, 2, 1], [7, 6, 5, 4], [8], [9] * 7]
-    assert [batch[0] for batch in decoder.batches[1:]] == [[[1, 2, 3], [8]], [[4, 5, 6, 7]], [[9] * 7]], "one too long is alone"
+def test_batches_are_filled_with_what_is_as_long_and_not_overfilled(decoder):
+    found, _ = told(decoder, [([[1, 2, 3], [4] * 4, [8], [9] * 7, [5, 6]], 1, UNTOLD)], max_tokens=6)
+    assert found == [[[3, 2, 1], [4] * 4, [8], [9] * 7, [6, 5]]]
+    assert [batch[0] for batch in decoder.batches[1:]] == [[[1, 2, 3]], [[4] * 4], [[8], [5, 6]], [[9] * 7]]
+
+
+def test_workers_share_what_is_worth_sharing(decoder, monkeypatch):
+    """The two that came first are a batch; of the six others the idle worker takes half, and the other what is left by twos."""
+    monkeypatch.setattr(module, "WORTH", 2)
+    told(decoder, [([[number] for number in range(6)], 1, UNTOLD)], workers=2)
+    assert sorted(len(batch[0]) for batch in decoder.batches) == [1, 2, 2, 3]
 
 
 def test_beams_and_languages_are_kept_apart(decoder):
-    batching = Batching(decoder, 1, max_tokens=100, most=100)
-    french, german = Direction("", "en", "fr"), Direction("", "en", "de")
-    with ThreadPoolExecutor(8) as pool:
-        begin(batching, pool, decoder)
-        asked = [(1, french), (4, french), (1, german), (1, french)]
-        found = []
-        for number, (beams, direction) in enumerate(asked):
-            found.append(pool.submit(lambda n=number, b=beams, d=direction: list(batching([[n]], 9, b, d))))
-            waiting(batching, number + 1)
-        decoder.leave.set()
-        assert [each.result() for each in found] == [[[0]], [[1]], [[2]], [[3]]]
-    assert [(batch[0], batch[2], batch[3]) for batch in decoder.batches[1:]] == [
-        ([[0], [3]], 1, french),
-        ([[1]], 4, french),
-        ([[2]], 1, german),
+    asked = [([[0]], 1, FRENCH), ([[1]], 4, FRENCH), ([[2]], 1, GERMAN), ([[3]], 1, FRENCH)]
+    found, _ = told(decoder, asked)
+    assert found == [[[0]], [[1]], [[2]], [[3]]]
+    assert [(batch[0], *batch[2:]) for batch in decoder.batches[1:]] == [
+        ([[0], [3]], 1, FRENCH),
+        ([[1]], 4, FRENCH),
+        ([[2]], 1, GERMAN),
     ]
 
 
 def test_more_than_may_wait_is_refused_at_once(decoder):
-    batching = Batching(decoder, 1, max_tokens=100, most=3)
-    with ThreadPoolExecutor(2) as pool:
-        begin(batching, pool, decoder)
-        kept = pool.submit(lambda: list(batching([[1], [2]], 9, 1, UNTOLD)))
-        waiting(batching, 2)
-        with pytest.raises(Overloaded, match="2 sentences wait already, 3 may; try again later"):
-            batching([[1], [2]], 9, 1, UNTOLD)
-        decoder.leave.set()
-        assert kept.result() == [[1], [2]]
+    found, _ = told(decoder, [([[1], [2]], 1, UNTOLD), ([[1], [2]], 1, UNTOLD)], most=3)
+    assert found[0] == [[1], [2]]
+    assert isinstance(found[1], Overloaded)
+    assert str(found[1]) == "2 sentences wait already, 3 may; try again later"
 
 
 def test_what_nobody_waits_for_is_not_decoded(decoder):
-    batching = Batching(decoder, 1, max_tokens=100, most=100)
-    gone = threading.Event()
-
-    def ask():
-        GONE.set(gone)
-        return list(batching([[5], [6]], 9, 1, UNTOLD))
-
-    with ThreadPoolExecutor(3) as pool:
-        begin(batching, pool, decoder)
-        left = pool.submit(ask)
-        waiting(batching, 2)
-        kept = pool.submit(lambda: list(batching([[7]], 9, 1, UNTOLD)))
-        waiting(batching, 3)
-        gone.set()
-        decoder.leave.set()
-        with pytest.raises(Abandoned):
-            left.result()
-        assert kept.result() == [[7]]
+    found, batching = told(decoder, [([[5], [6]], 1, UNTOLD), ([[7]], 1, UNTOLD)], before=lambda first, _: first.cancel())
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert found[1] == [[7]]
     assert [batch[0] for batch in decoder.batches] == [[[1]], [[7]]]
+    assert batching.waiting == []
 
 
 def test_a_batch_that_fails_fails_alone(decoder):
-    decoder.leave.set()
-    batching = Batching(decoder, 1, max_tokens=1, most=100)
-    assert list(batching([[1]], 9, 1, UNTOLD)) == [[1]]
-    with pytest.raises(RuntimeError, match="a bad batch"):
-        list(batching([[13]], 9, 1, UNTOLD))
-    assert list(batching([[2]], 9, 1, UNTOLD)) == [[2]]
+    found, batching = told(decoder, [([[13]], 1, FRENCH), ([[2]], 1, GERMAN)])
+    assert str(found[0]) == "a bad batch"
+    assert found[1] == [[2]]
+    assert batching.idle == 1
