@@ -1,6 +1,7 @@
 """SentencePiece models: token ids of many texts at once, equal to what `MarianTokenizer` gives one by one; and their kind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import MarianTokenizer, PreTrainedTokenizerBase
 from hf_paretokd.utils.protobuf import fields
 
 TRAINER, MODEL_TYPE, UNIGRAM = 2, 3, 1  # numbers of fields of a model, and a value
+FEW = 4
 SPACE = "\u2581"  # how SentencePiece writes the space before a word
 NORMALIZER, CHARACTERS = 3, 2  # numbers of fields: of a model, and of its rule for characters
 
@@ -58,11 +60,13 @@ class BatchEncoder:
     def texts(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """What the tokenizer makes of ids without its special tokens."""
         pieces = [[self.names[entry] for entry in row if entry not in self.special] for row in rows]
-        return [text.replace(SPACE, " ").strip() for text in self.joining.decode(pieces, num_threads=self.threads)]
+        found = several(partial(self.joining.decode, num_threads=self.threads), self.joining.decode, pieces)
+        return [text.replace(SPACE, " ").strip() for text in found]
 
     def _encoded(self, side: int, texts: Sequence[str], prefix: Sequence[int]) -> pa.ListArray:
         processor, known = self.sides[side]
-        pieces = processor.encode(list(texts), out_type=int, num_threads=self.threads)
+        encode = partial(processor.encode, out_type=int)
+        pieces = several(partial(encode, num_threads=self.threads), encode, list(texts))
         lengths = np.fromiter(map(len, pieces), np.int32, len(pieces)) + len(prefix) + 1
         offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
         ids = np.empty(offsets[-1], np.int32)
@@ -72,6 +76,11 @@ class BatchEncoder:
         ids[offsets[1:] - 1], plain[offsets[1:] - 1] = self.ends[side], False
         ids[plain] = known[np.fromiter(chain.from_iterable(pieces), np.int32, int(plain.sum()))]
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids))
+
+
+def several(together: Callable[[list], list], alone: Callable[[Any], Any], values: list) -> list:
+    """What SentencePiece makes of some values; of a few one by one, because its batches begin threads each time."""
+    return together(values) if len(values) > FEW else [alone(each) for each in values]
 
 
 def table(processor: Any, vocabulary: Mapping[str, int], unknown: str) -> NDArray[np.int32]:
