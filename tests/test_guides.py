@@ -25,7 +25,8 @@ KINDS = {
     "own_text.md": {"first hour", "section"},
     "languages.md": {"recipe", "several languages"},
     "tracking.md": {"trackers", "log", "trainer"},
-    "onnx.md": {"onnx", "onnx file translate.py"},  # by other_packages.py
+    "onnx.md": {"onnx", "onnx file translate.py", "command line"},  # the first two by other_packages.py
+    "serving.md": {"command line"},
     "sharing.md": {"any", "transformers 4", "transformers 5", "shell", "section", "command line", "other packages"},
     "finetuning.md": {"recipe", "shell", "peft", "json", "other packages"},
     "controls.md": {"command line"},

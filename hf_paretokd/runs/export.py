@@ -42,9 +42,9 @@ def export_checkpoint(
     """
     expect(model, MODEL)
     runtime_of(to).check(quantization)
-    files = WebRuntime.of(runtime) if runtime else None
     if runtime and to != "web":
         raise RecipeError("--runtime: is what a page runs on; give --to web, or leave it out")
+    files = WebRuntime.of(runtime) if runtime else None
     check_apart(output, [model])
     check_replaceable(output, overwrite)
     load_config(model)  # whether it is there

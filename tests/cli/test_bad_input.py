@@ -998,6 +998,38 @@ CASES |= {
         ("evaluate", "{place}/export", *EVALUATE[2:]),
         ("export: is an export for CTranslate2; give a run or a model",),
     ),
+    "graphs of a quantization that they have not": (
+        None,
+        ("export", MODEL, "--to", "onnx", "--quantization", "int16", "--output", "{place}/new"),
+        ("quantization: 'int16' is not one of float32, int8, float16, those of onnx",),
+    ),
+    "a page whose runtime is not there": (
+        None,
+        ("export", MODEL, "--to", "web", "--runtime", "{place}/text", "--output", "{place}/new"),
+        ("text: is not the folder of the npm package @huggingface/transformers",),
+    ),
+    "a runtime of no page": (
+        None,
+        ("export", MODEL, "--to", "onnx", "--runtime", "{place}/text", "--output", "{place}/new"),
+        ("--runtime: is what a page runs on; give --to web, or leave it out",),
+    ),
+    "an export of graphs": (
+        lambda place: ((place / "graphs" / "onnx").mkdir(parents=True), (place / "graphs" / "config.json").write_text("{}")),
+        ("export", "{place}/graphs", "--to", "ctranslate2", "--output", "{place}/new"),
+        ("graphs: is an export for ONNX Runtime", "give a model"),
+    ),
+    "a model to serve": (None, ("serve", MODEL), ("is no export for CTranslate2; make one with paretokd export",)),
+    "an export to serve that says nothing of languages": (
+        exported,
+        ("serve", "{place}/export"),
+        ("export: does not say which languages it translates; export the model again",),
+    ),
+    "a server of no lines": (None, ("serve", "{place}/export", "--max_lines", "0"), ("--max_lines: 0 is not above 0",)),
+    "a server at no port": (
+        None,
+        ("serve", "{place}/export", "--port", "99999"),
+        ("--port 99999: cannot be had on 127.0.0.1",),
+    ),
     "an export to export": (
         exported,
         ("export", "{place}/export", "--to", "ctranslate2", "--output", "{place}/new"),
