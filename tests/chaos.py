@@ -397,6 +397,7 @@ OTHER = {  # values of fields whose old value does not tell a new one
     "gate": "hard",
     "consistency": "r_drop",
     "consistency_weight": 1.0,
+    "consistency_start": 3,
     "strategy": lambda old: "bi" if old == "auto" else "auto",
     "weights_file": "weights.json",
     "update_interval": 4,

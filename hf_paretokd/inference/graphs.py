@@ -3,6 +3,7 @@
 Names of inputs and outputs are those of optimum's exports, which transformers.js reads, too.
 """
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -80,18 +81,14 @@ def export_graphs(model: PreTrainedModel) -> dict[str, ModelProto]:
     size = sum(each.numel() * 4 for each in model.parameters())
     if size > LARGEST:
         raise ModelError(f"ONNX: a model of {size / 1e9:.1f} GB does not fit one file of 2 GB; take a smaller student")
-    was, attention = model.training, model.config._attn_implementation
-    model.eval().float()
-    model.set_attn_implementation("eager")
+    copied = copy.deepcopy(model).eval().float()
+    copied.set_attn_implementation("eager")
     try:
         with quiet_export(), torch.no_grad():
-            return exported(model)
+            return exported(copied)
     except Exception as error:  # whatever torch meets inside a model that it cannot trace
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise ModelError(f"ONNX: torch cannot export {model.config.model_type} ({lines[0].strip()[:200]})") from error
-    finally:
-        model.set_attn_implementation(attention)
-        model.train(was)
 
 
 def exported(model: PreTrainedModel) -> dict[str, ModelProto]:

@@ -143,7 +143,7 @@ def test_what_the_disk_refuses_is_one_line(trained_run, tmp_path, capsys):
     ("words", "message"),
     [
         (["--versio"], "no option --versio; did you mean --version?"),
-        (["bench", "serv"], "no command bench serv; did you mean bench serving? (paretokd bench --help)"),
+        (["bench", "servin"], "no command bench servin; did you mean bench serving? (paretokd bench --help)"),
         (
             ["bench", "serving", "run", "--studnt", "2-2"],
             "no option --studnt; did you mean --student? (paretokd bench serving",

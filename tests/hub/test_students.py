@@ -19,6 +19,7 @@ def test_saved_students_are_whole_and_plain(trained, students, tokenizer, batch)
             "vocab.json",
             "source.spm",
             "target.spm",
+            "tokenizer.json",
             "tokenizer_config.json",
         } == names
         settings = json.loads((students / depth / "tokenizer_config.json").read_text())

@@ -36,7 +36,7 @@ def test_every_model_gets_a_private_repository_with_a_plain_checkpoint(facts):
     assert facts["faults_left"] == 0
     assert len(facts["addresses"]) == 2
     plain = ["README.md", "config.json", "generation_config.json", "model.safetensors"]
-    plain += ["source.spm", "target.spm", "tokenizer_config.json", "vocab.json"]
+    plain += ["source.spm", "target.spm", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
     assert facts["files"] == {"anna/plain-3-2": plain, "anna/plain-2-2": plain}
     assert facts["private"] == [True, True]
     assert facts["weights_equal"]
@@ -139,7 +139,7 @@ def test_a_dry_run_prints_the_cards(folder, capsys):
     assert command("push", folder, "--to", "anna/x", "--dry-run", "--cards", "--depths", "2-2") == 0
     output = capsys.readouterr().out
     assert "==== anna/x-2-2\n" in output
-    assert re.search(r"^ anna/x-2-2 +8 +0\.\d ", output, re.MULTILINE), "files and megabytes"
+    assert re.search(r"^ anna/x-2-2 +9 +0\.\d ", output, re.MULTILINE), "files and megabytes"
     assert re.search(r"^1 uploads?, 0\.\d MB, private where", output, re.MULTILINE)
     assert "base_model: anna/x-3-2" in output
     assert "nothing was sent" in output
