@@ -352,6 +352,37 @@ TOKENIZER_JSON = [
     ("in known for number in ordinary(processor))", "in known for number in ())"),
     ("or sorted(known.values()) != list(range(len(known)))", ""),
 ]
+BATCHING = [
+    ("if len(self.waiting) + len(ids) > self.most", "if len(self.waiting) > self.most"),
+    ("if not each.result.done()]", "]"),
+    ("(self.beams, self.direction) == (other.beams, other.direction)", "self.beams == other.beams"),
+    ("(self.beams, self.direction) == (other.beams, other.direction)", "self.direction == other.direction"),
+    ("abs(len(each.ids) - len(first.ids))", "0"),
+    ("max(WORTH, -(-len(alike) // self.workers))", "len(alike)"),
+    ("width * (count + 1) > self.max_tokens", "width * count > self.max_tokens"),
+    ("each.result.set_exception(error)", "each.result.cancel()"),
+    ("done.result()[place]", "done.result()[0]"),
+]
+SERVER_APP = [
+    ("if len(body) > limits.bytes:", "if False:"),
+    ("if wanted is not None and not", "if wanted is not None and False and not"),
+    ("sum(map(len, texts))) > limits.characters", "sum(map(len, texts))) > limits.characters * 9"),
+    ('text.count("\\n") + 1 for text', 'text.count("\\n") for text'),
+    ('if asked.format != "text"', 'if asked.format == "xml"'),
+    ('value.encode("utf-8", "replace").decode("utf-8")', "value"),
+    ("except ClientDisconnect as error:", "except KeyError as error:"),
+    ("if await request.is_disconnected():", "if False:"),
+    ("if time.monotonic() >= end:", "if False:"),
+    ("        task.cancel()\n", "        pass\n"),
+    ("if count > MANY else function(values)", "if count > MANY else values"),
+    ('{"Retry-After": "1"} if status == 503', '{"Retry-After": "1"} if status == 500'),
+]
+SERVED = [
+    ("source in (pair.source, AUTO)", "source in (pair.source,)"),
+    ("if both := found.keys() & served.keys():", "if both := set():"),
+    ("default=tag)", 'default="")'),
+    ("if len(found) == 1:", "if found:"),
+]
 CIPHERS = [
     ("double[place + key % count]", "double[place + 1]"),
     ("filter(str.isalpha, characters)", "characters"),
@@ -622,6 +653,9 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     "data/streams.py": (STREAMS, "tests/training/test_streams.py tests/runs/test_text.py"),
     "utils/protobuf.py": (PROTOBUF, "tests/models/test_trimming.py"),
     "data/tokenizer_json.py": (TOKENIZER_JSON, "tests/data/test_tokenizer_json.py"),
+    "serving/batching.py": (BATCHING, "tests/serving/test_batching.py"),
+    "serving/app.py": (SERVER_APP, "tests/serving/test_app.py"),
+    "serving/models.py": (SERVED, "tests/serving/test_app.py"),
     "data/ciphers.py": (CIPHERS, "tests/data/test_ciphers.py"),
     "data/facts.py": (FACTS, "tests/data/test_facts.py tests/training/test_signature.py"),
     "data/hashing.py": (KEYSET, "tests/data/test_shards.py tests/evaluation/test_contamination.py"),
