@@ -374,7 +374,7 @@ SERVER_APP = [
     ("if await request.is_disconnected():", "if False:"),
     ("if time.monotonic() >= end:", "if False:"),
     ("        task.cancel()\n", "        pass\n"),
-    ("if count > MANY else function(values)", "if count > MANY else values"),
+    ("if much else function(values)", "if much else values"),
     ('{"Retry-After": "1"} if status == 503', '{"Retry-After": "1"} if status == 500'),
 ]
 SERVED = [
@@ -391,9 +391,8 @@ CIPHERS = [
     ("if 0 in turns or", "if"),
     ("if count < 2", "if count < 1"),
     ("self.cipher.keys[batch.number % len(self.cipher.keys)]", "self.cipher.keys[0]"),
-    ("self.cut([*tag, *row])", "self.cut([*row])"),
-    ("self.cut([*tag, *row])", "[*tag, *row]"),
-    ("[*row[: self.longest - 1], row[-1]]", "[*row[: self.longest]]"),
+    ("cut([*tag, *row], self.longest)", "cut([*row], self.longest)"),
+    ("cut([*tag, *row], self.longest)", "[*tag, *row]"),
     ("key > 0 for key", "key >= 0 for key"),
     ("yield self.enciphered(source, key)", "yield source"),
 ]

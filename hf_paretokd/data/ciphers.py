@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_paretokd.data.encoding import Pairs
 from hf_paretokd.data.pairs import like_a_tag
-from hf_paretokd.data.pieces import BatchEncoder
+from hf_paretokd.data.pieces import BatchEncoder, cut
 from hf_paretokd.data.sampling import MicroBatch, PairDataset
 from hf_paretokd.errors import TokenizerError
 
@@ -108,7 +108,7 @@ class CipheredDataset(PairDataset):
 
     def __init__(self, pairs: Pairs, pad_id: int, tokenizer: PreTrainedTokenizerBase, cipher: Cipher, longest: int) -> None:
         super().__init__(pairs, pad_id)
-        self.tokenizer, self.cipher, self.longest = tokenizer, cipher, longest
+        self.cipher, self.longest = cipher, longest
         self.encoder = BatchEncoder(tokenizer)
         self.tags = {entry for token, entry in tokenizer.get_vocab().items() if like_a_tag(token)}
 
@@ -127,10 +127,6 @@ class CipheredDataset(PairDataset):
         """Token ids of sources under a key."""
         tags = [[entry for entry in row[:1] if entry in self.tags] for row in sources]
         words = [list(row[len(tag) :]) for row, tag in zip(sources, tags, strict=True)]
-        texts = self.tokenizer.batch_decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        encoded = self.encoder.sources([self.cipher.enciphered(text, key) for text in texts]).to_pylist()
-        return [self.cut([*tag, *row]) for tag, row in zip(tags, encoded, strict=True)]
-
-    def cut(self, row: list[int]) -> list[int]:
-        """A row that the model can read, with its end."""
-        return row if len(row) <= self.longest else [*row[: self.longest - 1], row[-1]]
+        texts = [self.cipher.enciphered(text, key) for text in self.encoder.texts(words)]
+        encoded = self.encoder.sources(texts).to_pylist()
+        return [cut([*tag, *row], self.longest) for tag, row in zip(tags, encoded, strict=True)]

@@ -13,7 +13,7 @@ from transformers import MarianTokenizer, PreTrainedTokenizerBase
 from hf_paretokd.utils.protobuf import fields
 
 TRAINER, MODEL_TYPE, UNIGRAM = 2, 3, 1  # numbers of fields of a model, and a value
-FEW = 4
+FEW = 4  # texts that are encoded faster one by one
 SPACE = "\u2581"  # how SentencePiece writes the space before a word
 NORMALIZER, CHARACTERS = 3, 2  # numbers of fields: of a model, and of its rule for characters
 
@@ -76,6 +76,11 @@ class BatchEncoder:
         ids[offsets[1:] - 1], plain[offsets[1:] - 1] = self.ends[side], False
         ids[plain] = known[np.fromiter(chain.from_iterable(pieces), np.int32, int(plain.sum()))]
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids))
+
+
+def cut(row: list[int], longest: int) -> list[int]:
+    """A row of at most so many ids, with its end."""
+    return row if len(row) <= longest else [*row[: longest - 1], row[-1]]
 
 
 def several(together: Callable[[list], list], alone: Callable[[Any], Any], values: list) -> list:

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_paretokd.data.languages import UNTOLD, Direction, asked, encode, reserved
-from hf_paretokd.data.pieces import BatchEncoder
+from hf_paretokd.data.pieces import BatchEncoder, cut
 from hf_paretokd.data.tokenizer_json import replaces_spaces_only
 from hf_paretokd.errors import DataError, ModelError, RecipeError, TokenizerError
 from hf_paretokd.inference import ctranslate
@@ -159,8 +159,7 @@ class LineTranslator:
         """Token ids of texts with their tags; what is longer than `limit` is cut."""
         if self.batches is None or any(">>" in text for text in texts):  # a tag, which SentencePiece would take for text
             return encode_sources(self.tokenizer, texts, self.limit, self.direction)
-        rows = self.batches.sources(texts).to_pylist()
-        return [row if len(row) <= self.limit else [*row[: self.limit - 1], row[-1]] for row in rows]
+        return [cut(row, self.limit) for row in self.batches.sources(texts).to_pylist()]
 
     def joined(self, rows: list[list[int]]) -> list[str]:
         """The text of target ids, each one line."""

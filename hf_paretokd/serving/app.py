@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -18,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hf_paretokd.errors import DataError, ServingError, TokenizerError
+from hf_paretokd.inference.lines import LineTranslator
 from hf_paretokd.serving.batching import Overloaded
 from hf_paretokd.serving.models import AUTO, Models, Served
 from hf_paretokd.utils.text import cleaned
@@ -26,7 +28,7 @@ FORM = "application/x-www-form-urlencoded"
 TRANSLATE = "/translate"
 PATHS = (TRANSLATE, "/languages", "/health", "/metrics")
 HUNG_UP = 499  # a status for the figures; nobody reads it
-MANY = 64  # sentences
+MANY = 4000  # characters
 TICK = 0.1  # seconds between two looks whether the client is still there
 
 
@@ -243,27 +245,37 @@ async def translated(served: Served, lines: list[str]) -> list[str]:
     Raises:
         Refused: a line cannot be translated, or too many wait.
     """
-    translator, pieces = served.translator, []
+    translator, much = served.translator, sum(map(len, lines)) > MANY
+    pieces = await aside(partial(in_pieces, translator), lines, much)
+    ids = await aside(translator.encoded, [piece for each in pieces for piece in each], much)
+    try:
+        found = await served.batching.decode(ids, translator.num_beams, translator.direction)
+    except Overloaded as error:
+        raise Refused(503, str(error)) from error
+    made = iter(await aside(translator.joined, found, much))
+    return [" ".join(next(made) for _ in each) for each in pieces]
+
+
+def in_pieces(translator: LineTranslator, lines: list[str]) -> list[list[str]]:
+    """Lines as the model takes them.
+
+    Raises:
+        Refused: one cannot be translated.
+    """
+    pieces = []
     for number, line in enumerate(lines, 1):
         try:
             pieces.append(translator.pieces(cleaned(line)))
         except (DataError, TokenizerError) as error:
             raise Refused(400, f"q: line {number}: {error}") from error
-    texts = [piece for each in pieces for piece in each]
-    ids = await aside(translator.encoded, texts, len(texts))
-    try:
-        found = await served.batching.decode(ids, translator.num_beams, translator.direction)
-    except Overloaded as error:
-        raise Refused(503, str(error)) from error
-    made = iter(await aside(translator.joined, found, len(texts)))
-    return [" ".join(next(made) for _ in each) for each in pieces]
+    return pieces
 
 
-async def aside(function: Callable[[list], list], values: list, count: int) -> list:
-    """What a function makes of values, in a thread where there are so many that others would have to wait."""
-    if not count:
+async def aside(function: Callable[[list], list], values: list, much: bool) -> list:
+    """What a function makes of values, in a thread where there is so much that others would have to wait."""
+    if not values:
         return []
-    return await run_in_threadpool(function, values) if count > MANY else function(values)
+    return await run_in_threadpool(function, values) if much else function(values)
 
 
 async def watched(request: Request, seconds: float, work: Coroutine[Any, Any, list[str]]) -> list[str]:
