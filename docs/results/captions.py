@@ -44,14 +44,17 @@ def jobs(study: Study) -> list[Job]:
             found.append(Job(name, partial(list, point), scored=False))
 
     def chosen(like: str, words: list[str]) -> list[str]:
-        rate, dropout = GRID[grid[like].index(study.best(grid[like]).name)]
+        rate, dropout = GRID[grid[like].index(study.best(grid[like]))]
         return [*SHAPE, f"--learning_rate={rate}", f"--model.dropout={dropout}", *words]
 
-    def add(name: str, like: str, words: list[str], seed: int = 1, after: tuple[str, ...] = ()) -> None:
-        found.append(Job(f"{name}-{seed}", partial(chosen, like, [*words, f"--seed={seed}"]), (*grid[like], *after)))
+    def add(name: str, like: str, words: list[str], seed: int = 1, models: tuple[str, ...] = ()) -> None:
+        done = partial(chosen, like, [*words, f"--seed={seed}"])
+        found.append(Job(f"{name}-{seed}", done, (*grid[like], *models), models=models))
 
     for system in systems:
-        found.append(Job(f"{system}-1", lambda like=system: ["score", str(study.best(grid[like]))], grid[system]))
+        once = partial(chosen, system, [*systems[system], "--seed=1"])
+        words = partial(lambda like, once: study.again(study.best(grid[like]), once()), system, once)
+        found.append(Job(f"{system}-1", words, grid[system]))
     add("r-drop-6-6", "plain-6-6", plain("6-6", "--consistency=r_drop"))
     add("r-drop-2-2", "plain-2-2", plain("2-2", "--consistency=r_drop"))
     add("two-views", "aio", family("--views=two"))
@@ -61,11 +64,12 @@ def jobs(study: Study) -> list[Job]:
     add("paper", "aio", family("--preset=paper"))
     for depth in ("2-2", "6-2"):
         taught = ["--method=word_kd", "--teachers=runs/plain-6-6-1", *DEPTHS[depth]]
-        add(f"word-kd-{depth}", f"plain-{depth}", taught, after=("plain-6-6-1",))
-    found.append(Job("distilled", lambda: ["distill", "runs/plain-6-6-1"], ("plain-6-6-1",)))
+        add(f"word-kd-{depth}", f"plain-{depth}", taught, models=("plain-6-6-1",))
+    teacher = ("plain-6-6-1",)
+    found.append(Job("distilled", lambda: ["distill", "runs/plain-6-6-1"], teacher, models=teacher))
     distilled = ("--data.distilled_dir=distilled", "--load_best_model_at_end=false")  # see the changes to the protocol
-    add("seq-kd-2-2", "plain-2-2", plain("2-2", *distilled), after=("distilled",))
-    add("aio-seq-kd", "aio", family(*distilled), after=("distilled",))
+    add("seq-kd-2-2", "plain-2-2", plain("2-2", *distilled), models=("distilled",))
+    add("aio-seq-kd", "aio", family(*distilled), models=("distilled",))
     seeds(add, 3)
     twice = ("--max_steps=3200", "--warmup_steps=320")
     add("long-aio", "aio", family(*twice))

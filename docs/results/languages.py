@@ -4,7 +4,7 @@ python docs/results/languages.py FOLDER_WITH_THE_TEXT OUTPUT [--jobs 1] [--secon
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from study import Job, Study
@@ -39,23 +39,24 @@ def jobs(study: Study) -> list[Job]:
         found.append(Job(name, partial(list, point), scored=False))
 
     def chosen(words: list[str], tempered: bool, out: bool) -> list[str]:
-        tau, dropout = GRID[grid.index(study.best(grid).name)]
+        tau, dropout = GRID[grid.index(study.best(grid))]
         return [*shape(study, out), f"--model.dropout={dropout}", *([f"--temperatures={tau}"] if tempered else []), *words]
 
     def add(
-        name: str, *words: str, seed: int = 1, tempered: bool = True, out: bool = False, after: tuple[str, ...] = ()
+        name: str, *words: str, seed: int = 1, tempered: bool = True, out: bool = False, models: tuple[str, ...] = ()
     ) -> None:
         given = [*words, f"--seed={seed}"]
-        found.append(Job(f"{name}-{seed}", partial(chosen, given, tempered, out), (*grid, *after)))
+        found.append(Job(f"{name}-{seed}", partial(chosen, given, tempered, out), (*grid, *models), models=models))
 
-    found.append(Job("plain-1", lambda: ["score", str(study.best(grid))], grid))
+    plain = ["--method=plain", "--seed=1"]
+    found.append(Job("plain-1", lambda: study.again(study.best(grid), chosen(plain, True, False)), grid))
     for seed in (1, 2):
         if seed > 1:
             add("plain", "--method=plain", seed=seed)
         add("uni", "--strategy=uni", seed=seed, tempered=False)
         add("bi", "--strategy=bi", seed=seed, tempered=False)
         peers = (f"uni-{seed}", f"bi-{seed}")
-        found.append(Job(f"of-peers-{seed}", partial(taught, study, chosen, peers, seed), (*grid, *peers)))
+        found.append(Job(f"of-peers-{seed}", partial(taught, study, chosen, peers, seed), (*grid, *peers), models=peers))
         if seed == 1:
             add("r-drop", "--method=plain", "--consistency=r_drop")
             add("auto", "--strategy=auto", tempered=False)
@@ -66,9 +67,14 @@ def jobs(study: Study) -> list[Job]:
             add(f"plain-{depth}", "--method=plain", *words, seed=seed)
     # the other systems of the paper's tables, one seed
     add("cutoff", "--method=plain", "--consistency=cutoff")
-    add("uat", "--method=plain", "--samplers=multi_uat", "--sampler_interval=300")
-    found.append(Job("ibr-1", partial(baselined, study, chosen, grid), grid))
-    teachers = {f"{language}-en": Job(f"of-{language}", partial(alone, study, language), scored=False) for language in SIZES}
+    every = ("--sampler_interval=300",)
+    add("uat", "--method=plain", "--samplers=multi_uat", *every)
+    add("ibr", "--method=plain", "--samplers=chi_ibr", *every, "--sampler_baseline=runs/plain-1", models=("plain-1",))
+    one = ("plain-1",)  # whose vocabulary all take
+    teachers = {
+        f"{language}-en": Job(f"of-{language}", partial(alone, study, language), one, scored=False, models=one)
+        for language in SIZES
+    }
     taught_by = json.dumps({pair: f"runs/{job.name}" for pair, job in teachers.items()})
     found.extend(teachers.values())
     add(
@@ -76,29 +82,23 @@ def jobs(study: Study) -> list[Job]:
         "--method=multi_distill",
         f"--teachers={taught_by}",
         "--update_interval=300",
-        after=tuple(job.name for job in teachers.values()),
+        models=tuple(job.name for job in teachers.values()),
     )
     add("out-plain", "--method=plain", out=True)
     add("out-uni", "--strategy=uni", tempered=False, out=True)
     return found
 
 
-def taught(study: Study, chosen: partial, peers: tuple[str, ...], seed: int) -> list[str]:
+def taught(study: Study, chosen: Callable[..., list[str]], peers: tuple[str, ...], seed: int) -> list[str]:
     """The student of the better peer on every pair, of the strategy that validates better."""
     best = study.best(peers)
-    return chosen(["--method=word_kd", f"--teachers=runs/{best.name}", f"--seed={seed}"], True, False)
-
-
-def baselined(study: Study, chosen: partial, grid: tuple[str, ...]) -> list[str]:
-    """χ-IBR, compared with the losses of the plain model."""
-    baseline = f"--sampler_baseline=runs/{study.best(grid).name}"
-    return chosen(["--method=plain", "--samplers=chi_ibr", "--sampler_interval=300", baseline, "--seed=1"], True, False)
+    return chosen(["--method=word_kd", f"--teachers=runs/{best}", f"--seed={seed}"], True, False)
 
 
 def alone(study: Study, language: str) -> list[str]:
     """A model of one pair with the vocabulary of all, for as many passes as all pairs together have, or 600 updates."""
     updates = max(600, round(UPDATES * SIZES[language] / sum(SIZES.values())))
-    words = [*text(study, sizes={language: SIZES[language]}), "--tokenizer.from_pretrained=runs/grid-1-0.2/tokenizer"]
+    words = [*text(study, sizes={language: SIZES[language]}), "--tokenizer.from_pretrained=runs/plain-1/tokenizer"]
     return [
         *words,
         "--method=plain",

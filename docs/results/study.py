@@ -1,6 +1,7 @@
 """Many trainings side by side, in an order, resumed where they were cut off: what the studies in this folder share.
 
-python docs/results/study.py OUTPUT NAME     adds what the runs of a study have come to to docs/results/NAME.json
+What a job has come to is added to NAME.json beside this file when it ends, scores of resampled sentences to NAME.npz: a job
+whose rows are there is not done again, on another machine neither, unless a job to come needs its model.
 """
 
 import argparse
@@ -9,15 +10,15 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
-KEPT = ("recipe.yaml", "results.json", "comparisons.json", "trainer_state.json", "distilled.json", "translations")
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,24 @@ class Job:
         name: of its run.
         words: of a training after its recipe; or `score RUN`, to score a run that was only trained; or `distill RUN`. They are
             asked for when the jobs that it comes after are done.
-        after: names of jobs.
+        after: names of jobs whose figures it needs.
         scored: whether its test text is looked at.
+        models: those of them whose models it needs, not only their figures.
     """
 
     name: str
     words: Callable[[], list[str]]
     after: tuple[str, ...] = ()
     scored: bool = True
+    models: tuple[str, ...] = ()
 
 
 class Study:
-    """The jobs of a study and its folder: `runs/`, the same scored by beam 5 in `beam5/`, `logs/`, `results.tgz`."""
+    """The jobs of a study and its folder: `runs/`, the same scored by beam 5 in `beam5/`, `logs/`."""
 
     def __init__(self, script: str, recipe: str, description: str) -> None:
         self.script, self.recipe = script, RECIPES / f"{recipe}.yaml"
+        self.figures = Path(script).with_suffix(".json")
         parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("text", type=Path, help="folder with the text")
         parser.add_argument("output", type=Path)
@@ -53,11 +57,18 @@ class Study:
         self.folder = self.options.output.resolve()
         self.runs = self.folder / "runs"
 
-    def best(self, names: Sequence[str]) -> Path:
-        """The run with the lowest validation figure."""
-        from hf_paretokd import Run
+    def known(self) -> dict[str, list[dict]]:
+        """Rows of every run whose figures are kept."""
+        return json.loads(self.figures.read_text("utf-8")) if self.figures.exists() else {}
 
-        return min((self.runs / name for name in names), key=lambda run: Run(run).training["validation_loss"].value)
+    def best(self, names: Sequence[str]) -> str:
+        """The run with the lowest validation figure."""
+        known = self.known()
+        return min(names, key=lambda name: next(row["value"] for row in known[name] if row["metric"] == "validation_loss"))
+
+    def again(self, run: str, words: list[str]) -> list[str]:
+        """Words of a job that scores a run which was only trained; where its model is not at hand, it is trained once more."""
+        return ["score", f"runs/{run}"] if (self.runs / run / "results.json").exists() else words
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Does what can be done, in its order, as many jobs at a time as are allowed; or the one that this process is for."""
@@ -66,7 +77,11 @@ class Study:
             return
         for folder in (self.runs, self.folder / "logs", self.folder / "done"):
             folder.mkdir(parents=True, exist_ok=True)
-        start, done = time.monotonic(), {path.stem for path in self.folder.glob("done/*.txt")}
+        here = {path.stem for path in self.folder.glob("done/*.txt")}
+        start, done = time.monotonic(), here | set(self.known())
+        for job in reversed(jobs):  # what needs a model comes after it
+            if job.name not in done:
+                done -= set(job.models) - here
         waiting = [job for job in jobs if job.name not in done]
         running: dict[str, subprocess.Popen] = {}
         changed = threading.Condition()
@@ -76,6 +91,7 @@ class Study:
             with changed:
                 del running[job.name]
                 if code == 0:
+                    self.keep(job.name)
                     done.add(job.name)
                     (self.folder / "done" / f"{job.name}.txt").touch()
                 print(
@@ -99,7 +115,6 @@ class Study:
                 process.terminate()
         for process in stopped:
             process.wait()
-        self.pack()
 
     def begin(self, job: Job) -> subprocess.Popen:
         """Starts a job in a process of its own."""
@@ -125,15 +140,23 @@ class Study:
         if scored:
             score(run)
 
-    def pack(self) -> None:
-        """Puts together what is quoted of all runs."""
-        with tarfile.open(self.folder / "results.tgz", "w:gz") as archive:
-            for run in sorted((*self.folder.glob("runs/*"), *self.folder.glob("beam5/*"))):
-                for name in KEPT:
-                    if (run / name).exists():
-                        archive.add(run / name, arcname=f"{run.parent.name}/{run.name}/{name}")
-            for path in self.folder.glob("logs/*"):
-                archive.add(path, arcname=f"logs/{path.name}")
+    def keep(self, name: str) -> None:
+        """Adds what a run has come to: its rows, greedy and by beam 5, and greedy BLEU of resampled sentences."""
+        run, beam = self.runs / name, self.folder / "beam5" / name / "results.json"
+        if not (run / "results.json").exists():
+            return
+        rows = json.loads((run / "results.json").read_text("utf-8"))
+        if beam.exists():
+            rows += [row for row in json.loads(beam.read_text("utf-8")) if (row["decoding"] or "").startswith("beam")]
+        known = self.known()
+        known[name] = [{key: value for key, value in row.items() if value is not None} for row in rows]
+        lines = (f" {json.dumps(run)}: {json.dumps(rows, ensure_ascii=False)}" for run, rows in sorted(known.items()))
+        self.figures.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+        scores = resampled_means(run)
+        if scores:
+            path = self.figures.with_suffix(".npz")
+            kept = dict(np.load(path)) if path.exists() else {}
+            np.savez_compressed(path, **kept, **{f"{name}/{key}": value for key, value in scores.items()})
 
 
 def train(recipe: Path, folder: Path, words: Sequence[str]) -> None:
@@ -179,19 +202,28 @@ def score(folder: Path) -> None:
         keep_scores(run, score_run(run), [row for row in run.rows if row.split == "train"])
 
 
-def collect(folder: Path, name: str) -> None:
-    """Adds the rows of all runs that there are to `NAME.json` here: by run, greedy and by beam 5."""
-    path = Path(__file__).parent / f"{name}.json"
-    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    for results in sorted(folder.glob("runs/*/results.json")):
-        run, beam = results.parent.name, folder / "beam5" / results.parent.name / "results.json"
-        rows = json.loads(results.read_text("utf-8"))
-        if beam.exists():
-            rows += [row for row in json.loads(beam.read_text("utf-8")) if (row["decoding"] or "").startswith("beam")]
-        known[run] = [{key: value for key, value in row.items() if value is not None} for row in rows]
-    lines = (f" {json.dumps(run)}: {json.dumps(rows, ensure_ascii=False)}" for run, rows in sorted(known.items()))
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+def resampled_means(folder: Path) -> dict[str, np.ndarray]:
+    """BLEU of the test text and of its resamples by model and group of pairs: the mean over pairs [1 + RESAMPLES]."""
+    from hf_paretokd import Run
+    from hf_paretokd.data.pairs import LanguagePair
+    from hf_paretokd.evaluation.bootstrap import joint_draws, mean, resampled
+    from hf_paretokd.evaluation.translations import read_translations
+    from hf_paretokd.layout import REFERENCE, SOURCE
 
-
-if __name__ == "__main__":
-    collect(Path(sys.argv[1]), sys.argv[2])
+    run = Run(folder)
+    pairs, high = run.recipe.data.pairs, run.recipe.evaluation.high_resource
+    texts = {str(pair): read_translations(run.layout.translations, "test", str(pair)) for pair in pairs}
+    texts = {pair: lines for pair, lines in texts.items() if lines}
+    counts = joint_draws({pair: (lines[SOURCE], lines[REFERENCE]) for pair, lines in texts.items()})
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for pair, lines in texts.items():
+        target = LanguagePair.parse(pair).target
+        for name in set(lines) - {SOURCE, REFERENCE}:
+            scores = resampled(lines[name], lines[REFERENCE], target, "bleu", counts[pair])
+            found.setdefault(name, {})[pair] = scores.astype(np.float32)
+    means = {}
+    for name, scores in found.items():
+        groups = {"all": list(scores), "high": [pair for pair in scores if pair in high]}
+        groups["low"] = [pair for pair in scores if pair not in high]
+        means |= {f"{name}/{group}": mean([scores[pair] for pair in members]) for group, members in groups.items() if members}
+    return means
