@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs quality chaos mutations guides ray versions clean
+.PHONY: demo test docs quality chaos mutations guides conformance ray versions clean
 
 # torch comes first and by itself: named with its exact version, pip takes the build that is at hand
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -39,6 +39,10 @@ guides:
 	$(MAKE) $(VENV)-guides/installed VENV=$(VENV)-guides
 	$(VENV)-guides/bin/python tests/other_packages.py --folder $(VENV)-guides/work $(ARGS)
 
+# needs npm and Chromium
+conformance: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/conformance.py --folder $(VENV)-conformance $(ARGS)
+
 ray:
 	$(MAKE) $(VENV)-ray/installed VENV=$(VENV)-ray
 	$(VENV)-ray/bin/pip install -q -c constraints.txt -e '.[ray]'
@@ -48,4 +52,4 @@ versions: $(VENV)/installed
 	$(BIN)/python tests/versions.py --folder $(VENV)-versions $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-versions $(VENV)-guides $(VENV)-ray build *.egg-info
+	rm -rf $(VENV) $(VENV)-versions $(VENV)-guides $(VENV)-conformance $(VENV)-ray build *.egg-info

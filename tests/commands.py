@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_paretokd.cli import main as cli
+from hf_paretokd.data.demo_corpus import write_demo_corpus
 
 
 def command(*words) -> int:
@@ -45,9 +46,26 @@ TINY = [
 ]
 
 
+SURE = (
+    "--model.encoder_layers 6 --model.d_model 64 --model.encoder_ffn_dim 128 --max_steps 500 --eval_steps 250 --max_tokens 1000"
+)
+DEEP = f"{SURE} --learning_rate 0.003 --warmup_steps 60 --evaluation.depths 6-2".split()
+
+
 def run(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["paretokd", *map(str, words)])
     return cli.main()
+
+
+def small_run(folder: Path) -> Path:
+    """A run in `folder` with a student 6-2 that is sure enough of itself for runtimes to be compared; made once."""
+    if (folder / "run" / "students" / "6-2").is_dir():
+        return folder / "run"
+    write_demo_corpus(folder / "text", {"fr": 3000})
+    recipe = "method: all_in_one\ndata: {pairs: [fr-en], data_dir: text}\ntraining: {output_dir: run}\n"
+    (folder / "recipe.yaml").write_text(recipe.replace(": text", f": {folder}/text").replace(": run", f": {folder}/run"))
+    assert command("train", folder / "recipe.yaml", *TINY, *DEEP, "--overwrite") == 0
+    return folder / "run"
 
 
 PATIENCE = 900  # seconds for a real process: no test is about speed, and machines may be loaded

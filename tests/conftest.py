@@ -15,6 +15,7 @@ import datasets
 import pytest
 import torch
 import yaml
+from runtimes import OLD_STACK
 
 from hf_paretokd import (
     AllInOneConfig,
@@ -32,7 +33,6 @@ from hf_paretokd.data.demo_corpus import write_demo_corpus
 from hf_paretokd.methods.pareto_mutual import AT_ONCE
 from hf_paretokd.methods.registry import trainer_of
 
-OLD_STACK = ("transformers==4.57.6", "huggingface_hub==0.36.2", "tokenizers==0.22.2")
 SMALL = {
     "d_model": 32,
     "encoder_attention_heads": 2,

@@ -9,16 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from commands import TINY, command
+from commands import TINY, small_run
 from pages import blocks
 
-from hf_paretokd.data.demo_corpus import write_demo_corpus
-
 OFFLINE = {"WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-DEEP = (
-    "--model.encoder_layers 6 --model.d_model 64 --model.encoder_ffn_dim 128 --max_steps 500 --eval_steps 250 --max_tokens 1000"
-)
-DEEP += " --learning_rate 0.003 --warmup_steps 60 --evaluation.depths 6-2 --overwrite"
 
 
 def shell(code: str, folder: Path) -> str:
@@ -38,10 +32,7 @@ def main() -> None:
     folder = parser.parse_args().folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
-    write_demo_corpus(folder / "text", {"fr": 3000})
-    recipe = "method: all_in_one\ndata: {pairs: [fr-en], data_dir: text}\ntraining: {output_dir: run}\n"
-    (folder / "recipe.yaml").write_text(recipe)
-    assert command("train", "recipe.yaml", *TINY, *DEEP.split()) == 0
+    small_run(folder)
     (folder / "students").mkdir(exist_ok=True)
     if not (folder / "students" / "6-2").exists():
         (folder / "students" / "6-2").symlink_to(folder / "run" / "students" / "6-2")

@@ -1,17 +1,13 @@
-"""The same text means the same to everything that runs a model: transformers 4 and 5, raw SentencePiece, our export."""
+"""The same text means the same to everything that runs a model: transformers 4 and 5, raw SentencePiece, our exports."""
 
-import json
-import subprocess
 import sys
 
-import ctranslate2
 import pytest
 import sentencepiece
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from runtimes import FIRST, HERE, OLD, Places, ended, outside
+from transformers import AutoTokenizer
 
-from hf_paretokd.inference.lines import line_translator
-from hf_paretokd.models.files import load_checkpoint
-from hf_paretokd.runs.export import export_model
+from hf_paretokd import LanguagePair
 
 ODD = [
     "été à Noël",
@@ -25,21 +21,6 @@ ODD = [
 ]
 SPACES = ["  {}", "{}  ", " {} ", "\t{}", "{}\u00a0", "\u3000{}"]
 
-OLD_SCRIPT = """
-import json, sys, warnings
-warnings.simplefilter("ignore")
-sys.modules["hf_paretokd"] = None
-import transformers
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-folder, texts = sys.argv[1], json.load(open(sys.argv[2]))
-tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
-ids = [tokenizer(text)["input_ids"] for text in texts]
-found = [
-    model.generate(**tokenizer([text], return_tensors="pt"), num_beams=1, max_length=60)[0].tolist() for text in texts
-]
-print(json.dumps({"version": transformers.__version__, "ids": ids, "outputs": found}))
-"""
-
 
 @pytest.fixture(scope="module")
 def cases(sentences):
@@ -49,58 +30,45 @@ def cases(sentences):
 
 
 @pytest.fixture(scope="module")
-def found(students, cases):
-    """The texts with their tags, their ids and what transformers 5 makes of them."""
-    folder, texts = students / "3-2", [tag + text for tag, text in cases]
-    model, own = AutoModelForSeq2SeqLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    ids = [own(text)["input_ids"] for text in texts]
-    outputs = [model.generate(**own([text], return_tensors="pt"), num_beams=1, max_length=60)[0].tolist() for text in texts]
-    return texts, ids, outputs
+def places(students, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exports")
+    return Places.make(students / "3-2", folder, LanguagePair("fr", "en"), "ctranslate2", "onnx")
 
 
-def test_sentencepiece_ctranslate2_and_our_command_agree_with_transformers(students, cases, found, tmp_path):
-    folder, (texts, ids, outputs) = students / "3-2", found
-    model, own = load_checkpoint(folder)
-    expected = [own.decode(made, skip_special_tokens=True) for made in outputs]
+@pytest.fixture(scope="module")
+def expected(places, cases):
+    """The texts with their tags, what transformers 5 makes of them, and which of them come to an end."""
+    texts = [tag + text for tag, text in cases]
+    lines = HERE[FIRST](places, texts)
     assert len(texts) == 100
-    assert len(set(expected)) > 30, "the model tells them apart"
+    assert len(set(lines)) > 30, "the model tells them apart"
+    rows = ended(places, texts)
+    assert len(rows) > 80
+    return texts, lines, rows
 
-    # raw SentencePiece, and CTranslate2 with nothing but the pieces
-    export_model(model.eval(), own, [], tmp_path / "export")
-    assert json.loads((tmp_path / "export" / "config.json").read_text())["add_source_eos"] is True
-    source, target = (
-        sentencepiece.SentencePieceProcessor(str(tmp_path / "export" / f"{side}.spm")) for side in ("source", "target")
-    )
+
+def test_raw_sentencepiece_has_the_same_ids(places, cases):
+    own = AutoTokenizer.from_pretrained(places.checkpoint)
+    source = sentencepiece.SentencePieceProcessor(str(places.exports["ctranslate2"] / "source.spm"))
     pieces = [[*filter(None, [tag.strip()]), *source.encode(text, out_type=str)] for tag, text in cases]
     vocabulary = own.get_vocab()
-    assert [[*(vocabulary[piece] for piece in each), vocabulary["</s>"]] for each in pieces] == ids
-    translator = ctranslate2.Translator(str(tmp_path / "export"))
-    raw = [
-        target.decode(found.hypotheses[0]) for found in translator.translate_batch(pieces, beam_size=1, max_decoding_length=58)
-    ]
-    assert raw == expected
-
-    # our command, on the checkpoint and on the export
-    lines = [text.encode() + b"\n" for text in texts]
-    for place in (folder, tmp_path / "export"):
-        ours = list(line_translator(str(place), num_beams=1).translate(lines))
-        ended = [row for row, made in enumerate(outputs) if len(made) < 20]  # the command stops others elsewhere
-        assert len(ended) > 80
-        assert [ours[row].decode().rstrip("\n") for row in ended] == [expected[row] for row in ended]
+    ids = [[*(vocabulary[piece] for piece in each), vocabulary["</s>"]] for each in pieces]
+    assert ids == [own(tag + text)["input_ids"] for tag, text in cases]
 
 
-def test_transformers_4_agrees_without_this_package(students, found, tmp_path, transformers_4):
-    folder, (texts, ids, outputs) = students / "3-2", found
-    (tmp_path / "texts.json").write_text(json.dumps(texts))
-    run = subprocess.run(
-        [sys.executable, "-c", OLD_SCRIPT, str(folder), str(tmp_path / "texts.json")],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(transformers_4), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    report = json.loads(run.stdout.strip().splitlines()[-1])
+@pytest.mark.parametrize("name", [name for name in HERE if name != FIRST])
+def test_everything_that_runs_here_agrees_with_transformers(name, places, expected):
+    texts, lines, rows = expected
+    found = HERE[name](places, texts)
+    assert [found[row] for row in rows] == [lines[row] for row in rows]
+
+
+def test_transformers_4_agrees_without_this_package(places, expected, transformers_4):
+    texts, lines, _ = expected
+    report = outside([sys.executable, "-c", OLD], places.checkpoint, texts, {"PYTHONPATH": str(transformers_4)})
+    own = AutoTokenizer.from_pretrained(places.checkpoint)
     assert report["version"].startswith("4.57")
-    assert report["ids"] == ids
-    assert report["outputs"] == outputs
+    assert report["tokenizer"] == "MarianTokenizer", "not what tokenizer.json would be read by"
+    assert (places.checkpoint / "tokenizer.json").is_file()
+    assert report["ids"] == [own(text)["input_ids"] for text in texts]
+    assert report["lines"] == lines
