@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from commands import small_run
+from image import follow, serves, steps
 from rich.console import Console
 from rich.table import Table
 from runtimes import (
@@ -129,6 +130,12 @@ def main() -> int:
         assert all(url.startswith((address, "data:", "blob:")) for url in found["requests"]), "a request left the machine"
         return found
 
+    def image() -> dict:
+        known = steps()
+        shutil.rmtree(folder / "image", ignore_errors=True)
+        variables = follow(known, folder / "image")
+        return {"version": version("hf_paretokd"), "lines": serves(known, variables, places, texts)}
+
     asked = {
         name: lambda name=name: {"version": version(INSTALLED.get(name, "hf_paretokd")), "lines": HERE[name](places, texts)}
         for name in HERE
@@ -140,6 +147,7 @@ def main() -> int:
         "transformers.js, node": node,
         "the page, Chromium": browser,
         "Argos Translate": argos,
+        "the Dockerfile's command": image,
     }
     title = f"{COUNT} sentences of the demo's text, a student 6-2, beside generate of transformers {version('transformers')}"
     table = Table("runtime", "version", "equal", "ties", title=title)

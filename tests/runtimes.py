@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import ctranslate2
 import sentencepiece
@@ -196,18 +197,22 @@ def server(places: Places, texts: Sequence[str]) -> list[str]:
         line = process.stdout.readline()
         address = re.search(r"http://127\.0\.0\.1:\d+/translate", line)
         assert address, line + process.stdout.read()
-
-        def ask(asked: str | list[str]) -> list[str]:
-            body = json.dumps({"q": asked, "source": places.pair.source, "target": places.pair.target}).encode()
-            request = urllib.request.Request(address[0], body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)["translatedText"]
-
         half = len(texts) // 2
-        return [*ask(list(texts[:half])), *map(ask, texts[half:])]
+        return [
+            *ask(address[0], places.pair, list(texts[:half])),
+            *(ask(address[0], places.pair, text) for text in texts[half:]),
+        ]
     finally:
         process.terminate()
         process.wait()
+
+
+def ask(address: str, pair: LanguagePair, asked: str | list[str]) -> Any:
+    """What a server makes of a text or a list of them."""
+    body = json.dumps({"q": asked, "source": pair.source, "target": pair.target}).encode()
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)["translatedText"]
 
 
 FIRST = "transformers 5"  # all others are compared with it

@@ -26,7 +26,7 @@ KINDS = {
     "languages.md": {"recipe", "several languages"},
     "tracking.md": {"trackers", "log", "trainer"},
     "onnx.md": {"onnx", "onnx file translate.py", "command line"},  # the first two by other_packages.py
-    "serving.md": {"command line"},
+    "serving.md": {"command line", "docker"},  # the latter by test_dockerfile.py
     "sharing.md": {"any", "transformers 4", "transformers 5", "shell", "section", "command line", "other packages"},
     "finetuning.md": {"recipe", "shell", "peft", "json", "other packages"},
     "controls.md": {"command line"},
