@@ -1,6 +1,6 @@
 #!/bin/sh
-# The systems of the Multi30k table, same updates and batches; each goes on where it was cut off. Then the paired tests, the
-# report, and how fast a student is served (two threads, machine otherwise idle).
+# The systems of the Multi30k table, same updates and batches; each goes on where it was cut off. Then the paired tests
+# and the report.
 # usage: docs/results/multi30k.sh FOLDER_WITH_THE_TEXT
 set -eu
 train() { name=$1; shift; [ -f "runs/$name/results.json" ] || paretokd train recipes/multi30k-de-en.yaml \
@@ -18,7 +18,6 @@ for name in multi30k-plain-6-6 multi30k-aio multi30k-plain-6-2 multi30k-plain-2-
 cp runs/multi30k-aio/comparisons.json docs/results/multi30k-aio-comparisons.json
 cp runs/multi30k-aio/latency.json docs/results/multi30k-aio-latency.json
 for picture in latency size; do cp runs/multi30k-aio/plots/$picture.png docs/results/multi30k-$picture.png; done
-OMP_NUM_THREADS=2 COLUMNS=120 paretokd bench serving runs/multi30k-aio | tee docs/results/serving.txt
 for quantization in float32 int8; do
     COLUMNS=100 paretokd export runs/multi30k-aio/students/6-2 --to ctranslate2 --quantization $quantization \
         --output "runs/multi30k-aio/exports/6-2-$quantization" --overwrite

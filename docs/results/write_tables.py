@@ -323,7 +323,7 @@ if __name__ == "__main__":
     write(HERE.parent / "initialisation.md", "initialisation", initialisation())
     write(HERE.parent / "speed.md", "sharing", sharing())
     write(HERE.parent / "onnx.md", "conformance", printed("conformance"))
-    write(HERE.parent / "sharing.md", "serving", printed("serving"))
+    write(HERE.parent / "serving.md", "bench-serving", printed("bench-serving"))
     write(HERE.parent / "sharing.md", "export", printed("export"))
     for name in BENCHES:
         write(HERE.parent / "speed.md", name, printed(name))

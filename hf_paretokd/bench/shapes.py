@@ -40,8 +40,8 @@ def shape_named(name: str) -> Shape:
     return SHAPES[name]
 
 
-def random_model(shape: Shape, dropout: float = 0.1) -> PreTrainedModel:
-    """A new model of a shape."""
+def random_model(shape: Shape, dropout: float = 0.1, vocabulary: int | None = None) -> PreTrainedModel:
+    """A new model of a shape; its vocabulary may be another."""
     config = ModelConfig(
         d_model=shape.width,
         encoder_layers=shape.layers,
@@ -53,7 +53,7 @@ def random_model(shape: Shape, dropout: float = 0.1) -> PreTrainedModel:
         dropout=dropout,
         max_position_embeddings=128,
     )
-    model = new_model(config, shape.vocabulary, eos_token_id=0, seed=0)
+    model = new_model(config, vocabulary or shape.vocabulary, eos_token_id=0, seed=0)
     prepare_for_training(model)
     return model
 

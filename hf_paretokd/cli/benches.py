@@ -114,23 +114,28 @@ def server(options: Namespace, _: list[str]) -> None:
 
 def serving_options(parser: Parser) -> None:
     """Of `paretokd bench serving`."""
-    parser.option("what", "run", help="a finished run with students")
+    parser.option("what", "run", nargs="?", help="a finished run with students (default: new models and made-up text)")
+    parser.option("what", "--shape", default="base", choices=SHAPES, help="of new models")
     parser.option("what", "--student", default="6-2", metavar="E-D", help="its depth")
-    parser.option("how", "--num_beams", type=positive, default=5, metavar="N", help="beam width")
-    parser.option("how", "--sentences", type=positive, default=200, metavar="N", help="of the scored text, from its start")
+    parser.option("how", "--threads", type=positive, nargs="+", default=[1, 2], metavar="N", help="one after the other")
+    parser.option("how", "--num_beams", type=positive, default=1, metavar="N", help="beam width, 1 for greedy search")
+    parser.option("how", "--sentences", type=positive, default=200, metavar="N", help="of the text, from its start")
     parser.option(
         "how", "--max_tokens", type=positive, default=1024, metavar="N", help="source tokens of a batch, the same for all"
     )
-    parser.option("how", "--repeats", type=positive, default=5, metavar="N", help="timed runs of each; medians are shown")
+    parser.option("how", "--repeats", type=positive, default=3, metavar="N", help="timed runs of each; medians are shown")
 
 
 def serving(options: Namespace, _: list[str]) -> None:
     """`paretokd bench serving`."""
-    from hf_paretokd.bench.serving import bench_serving
+    from hf_paretokd.bench.serving import bench_serving, of_run, of_shape
     from hf_paretokd.cli import show
     from hf_paretokd.runs.resolve import RUN, expect
     from hf_paretokd.runs.run import Run
 
-    expect(options.run, RUN)
     given = vars(options)
-    show.bench(bench_serving(Run(given.pop("run")).finished(), **given))
+    run, shape, student = (given.pop(name) for name in ("run", "shape", "student"))
+    if run:
+        expect(run, RUN)
+    translated = of_run(Run(run).finished(), student) if run else of_shape(shape, student)
+    show.bench(bench_serving(translated, **given))

@@ -83,7 +83,7 @@ COMMANDS = {
     "bench options": Command("measure", "", "What bf16, torch_compile and the like are worth.", BENCHES, "options"),
     "bench data": Command("measure", "", "What preparing text takes, beside SentencePiece alone.", BENCHES, "data"),
     "bench server": Command("measure", "EXPORT --text FILE", "How fast a server answers many clients.", BENCHES, "server"),
-    "bench serving": Command("measure", "RUN", "How fast a student translates, as it is and converted.", BENCHES, "serving"),
+    "bench serving": Command("measure", "[RUN]", "How fast a student translates by all that runs it.", BENCHES, "serving"),
 }
 
 

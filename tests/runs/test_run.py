@@ -10,9 +10,11 @@ import yaml
 from commands import TINY, command
 
 from hf_paretokd import Depth, Member, Run
+from hf_paretokd.bench.serving import of_run
 from hf_paretokd.cli import show
 from hf_paretokd.errors import ModelError, RecipeError, TrainingError
 from hf_paretokd.models import files
+from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.runs.choose import Budget, candidates_of, choose
 from hf_paretokd.utils import files as written
 
@@ -170,6 +172,17 @@ def test_a_run_may_lie_anywhere_and_copies_in_it_are_no_members(folder, tmp_path
 def test_a_model_that_is_not_there_is_named(folder):
     with pytest.raises(ModelError, match="has no 9-9 teacher; there are"):
         Run(folder).load(Member("teacher", Depth(9, 9)))
+
+
+def test_a_bench_takes_a_student_and_the_text_of_a_run(folder):
+    run = Run(folder)
+    found = of_run(run, "2-2")
+    pair, text = next(iter(run.text("test").items()))
+    assert (found.pair, list(found.lines)) == (pair, list(text.sources))
+    assert [str(model_depth(each)) for each in (found.teacher, found.student)] == [str(run.main.depth), "2-2"]
+    assert found.direction == run.recipe.directions(found.tokenizer, found.teacher.config)[pair]
+    with pytest.raises(ModelError, match="has no student 9-9; there are 3-2, 2-2"):
+        of_run(run, "9-9")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "3", '[{"a": 1}]'])
