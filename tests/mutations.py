@@ -600,6 +600,37 @@ SHRINK = [
     ('"anchor": str(start.model)', '"anchor": None'),
     ("if proof.problem:", "if False:"),
 ]
+BOUNDS = [
+    ('for side in ("k", "v")', 'for side in ("k", "q")'),
+    ("source + of_source * module", "source + (not of_source) * module"),
+    ("0, model.get_output_embeddings().weight.numel()", "0, 0"),
+    ("cls(source + sum(", "cls(sum("),
+    ("text.sentences * weights.source * width / self.read", "text.source * weights.source * width / self.read"),
+    ("text.target * max(weights.target * width", "text.target * min(weights.target * width"),
+    ("encoder = max(", "encoder = min("),
+    ("return encoder + decoder", "return decoder"),
+    ("(text.source * weights.source + text", "(text"),
+]
+ONNX_SEARCH = [
+    ("words[ended] = pad", "pass"),
+    ("ended |= words == end", "ended = words == end"),
+    ("np.array([made.shape[1] > 1])", "np.array([False])"),
+    ("if made.shape[1] == longest - 1 and", "if made.shape[1] == longest and"),
+    ("forced[0] if made.shape[1] == 1 else None", "None"),
+    ("settings = self.settings | generation_arguments", "settings = generation_arguments"),
+    ('"input_ids": made[:, -1:]', '"input_ids": made[:, :1]'),
+    ("best(found[0][:, -1], never", "best(found[0][:, -1], ()"),
+    ('{"transformers.js_config": {"dtype": TYPES[quantization]}}', "{}"),
+    ("model.generation_config.save_pretrained(folder)", "pass"),
+]
+GRAPHS = [
+    ("cache.is_updated[layer] = True", "cache.is_updated[layer] = False"),
+    ("layers[: 1 if self.cached else 2]", "layers[:2]"),
+    ("[{0: rows, 2: past}] * 2 + [{0: rows, 2: source}] * 2", "[{0: rows, 2: past}] * 4"),
+    ("((later, LATER), (first, FIRST))", "((first, FIRST), (later, LATER))"),
+    ("copied = copy.deepcopy(model).eval().float()", "copied = model.eval().float()"),
+    ("if size > LARGEST:", "if False:"),
+]
 TABLE = {  # file below the package: its edits, and the tests that have to notice them
     "losses.py": (LOSSES, "tests/test_losses.py"),
     "methods/all_in_one.py": (ALL_IN_ONE, "tests/methods/test_all_in_one.py tests/training/test_trainer.py"),
@@ -652,6 +683,9 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
     "data/streams.py": (STREAMS, "tests/training/test_streams.py tests/runs/test_text.py"),
     "utils/protobuf.py": (PROTOBUF, "tests/models/test_trimming.py"),
     "data/tokenizer_json.py": (TOKENIZER_JSON, "tests/data/test_tokenizer_json.py"),
+    "bench/bounds.py": (BOUNDS, "tests/bench/test_bounds.py"),
+    "inference/onnx.py": (ONNX_SEARCH, "tests/inference/test_onnx.py"),
+    "inference/graphs.py": (GRAPHS, "tests/inference/test_onnx.py"),
     "serving/batching.py": (BATCHING, "tests/serving/test_batching.py"),
     "serving/app.py": (SERVER_APP, "tests/serving/test_app.py"),
     "serving/models.py": (SERVED, "tests/serving/test_app.py"),
