@@ -37,7 +37,7 @@ mutations: $(VENV)/installed
 
 guides:
 	$(MAKE) $(VENV)-guides/installed VENV=$(VENV)-guides
-	$(VENV)-guides/bin/python tests/other_packages.py --folder $(VENV)-guides/work $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)-guides/bin/python tests/other_packages.py --folder $(VENV)-guides/work $(ARGS)
 
 # needs npm and Chromium
 conformance: $(VENV)/installed

@@ -164,7 +164,7 @@ def build_app(models: Models, limits: Limits) -> FastAPI:
         found = ["\n".join(next(made) for _ in text.split("\n")) for text in texts]
         return JSONResponse({"translatedText": found[0] if isinstance(asked.q, str) else found})
 
-    @app.get("/languages")
+    @app.api_route("/languages", methods=["GET", "POST"])  # clients of before post
     async def languages() -> list[dict[str, Any]]:
         targets: dict[str, list[str]] = {}
         for pair in models.served:
