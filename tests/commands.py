@@ -49,7 +49,7 @@ TINY = [
 SURE = (
     "--model.encoder_layers 6 --model.d_model 64 --model.encoder_ffn_dim 128 --max_steps 500 --eval_steps 250 --max_tokens 1000"
 )
-DEEP = f"{SURE} --learning_rate 0.003 --warmup_steps 60 --evaluation.depths 6-2".split()
+DEEP = f"{SURE} --learning_rate 0.003 --warmup_steps 60 --evaluation.depths 6-2 --model.max_position_embeddings 64".split()
 
 
 def run(monkeypatch, *words):

@@ -106,6 +106,7 @@ def main() -> int:
     pool = [*ODD, *dict.fromkeys(source)]
     texts = [pool[row] for row in ended(places, pool)][:COUNT]
     assert len(texts) == COUNT
+    endless = next(text for text in pool if text not in texts)  # which the model does not end
 
     def argos() -> dict:
         home = folder / "argos"
@@ -125,7 +126,10 @@ def main() -> int:
     def browser() -> dict:
         told = {"browser": shutil.which("chromium") or "", "picture": str(folder / "page.png")}
         with served(places.exports["web"]) as address:
-            found = outside([python, "-c", BROWSER], places.exports["web"], texts, address=address, **told)
+            given = [*texts, endless]
+            found = outside([python, "-c", BROWSER], places.exports["web"], given, address=address, **told)
+        assert len(found["lines"]) == COUNT + 1
+        assert "failed" not in found["lines"].pop(), "the page has more room than the model"
         assert not found["errors"], found["errors"]
         assert all(url.startswith((address, "data:", "blob:")) for url in found["requests"]), "a request left the machine"
         return found

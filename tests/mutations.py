@@ -364,7 +364,12 @@ BATCHING = [
     ("done.result()[place]", "done.result()[0]"),
 ]
 SERVER_APP = [
-    ("if len(body) > limits.bytes:", "if False:"),
+    ("    if count > most:", "    if False:"),
+    ("if request.app.state.stopping():", "if False:"),
+    ("targets.split(text)[0] != targets.default:", "False:"),
+    ("if not isinstance(fields, dict):", "if False:"),
+    ("    except TooMany as error:", "    except KeyError as error:"),
+    ('.get("content-type", "").lower()', '.get("content-type", "")'),
     ("if wanted is not None and not", "if wanted is not None and False and not"),
     ("sum(map(len, texts))) > limits.characters", "sum(map(len, texts))) > limits.characters * 9"),
     ('text.count("\\n") + 1 for text', 'text.count("\\n") for text'),

@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import textwrap
+import threading
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -21,7 +22,7 @@ VERSION = "--version"
 INTERRUPTED = 75  # the exit code of an interrupted training: EX_TEMPFAIL, try again
 MISUSED = 2  # as argparse has it
 CLOSED = 141  # as shells have it: 128 and the number of SIGPIPE
-CTRL_C = 130  # as shells have it: 128 and the number of SIGINT
+CTRL_C, TERMINATED = 130, 143  # as shells have it: 128 and the number of SIGINT, SIGTERM
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,23 @@ def silence() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """A request to stop leaves through the `with`, as Ctrl-C does, so that nothing unfinished is left; trainings see to it."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def mended(words: Sequence[str]) -> int:
     """Runs one command; its exit code, also where it ends in an error of ours."""
     if not words or words[0] in HELP:
@@ -195,7 +213,8 @@ def mended(words: Sequence[str]) -> int:
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         logging.getLogger("hf_paretokd").setLevel(logging.ERROR)
     try:
-        return run(words)
+        with ended_in_order():
+            return run(words)
     except (UsageError, OptionError) as error:
         asked = next((f"{name} " for name in (" ".join(words[:2]), words[0]) if name in COMMANDS), "")
         sys.stderr.write(f"error: {error} (paretokd {asked}--help)\n")

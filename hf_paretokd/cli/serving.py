@@ -2,6 +2,7 @@
 
 import os
 from argparse import Namespace
+from math import inf
 from pathlib import Path
 
 from hf_paretokd.cli.parser import Parser, UsageError
@@ -30,8 +31,13 @@ def serve(options: Namespace, _: list[str]) -> None:
     from hf_paretokd.serving.server import serve as run
 
     check_beams(options.num_beams)
+    if not options.host:
+        raise UsageError("--host: is empty; 127.0.0.1 is this machine alone, 0.0.0.0 lets everybody in")
     for name in ("max_lines", "max_characters", "max_waiting", "max_tokens", "timeout"):
-        if getattr(options, name) <= 0:
-            raise UsageError(f"--{name}: {getattr(options, name):g} is not above 0")
+        if not 0 < getattr(options, name) < inf:
+            raise UsageError(f"--{name}: {getattr(options, name):g} is no number above 0")
     words = vars(options)
-    run(**{**words, "api_key": words["api_key"] or os.environ.get(KEY)}, say=show.line)
+    key = os.environ.get(KEY) if words["api_key"] is None else words["api_key"]
+    if key == "":
+        raise UsageError(f"--api_key: is empty, which would let everybody in; give one, or leave it (and {KEY}) out")
+    run(**{**words, "api_key": key}, say=show.line)

@@ -85,9 +85,13 @@ def ctranslate_decoder(folder: Path, tokenizer: PreTrainedTokenizerBase, one_by_
     uncounted = (config.get("decoder_start_token", "") is not None) + forced  # tokens, when it counts how long an output is
     threads = torch.get_num_threads()
     workers = 1 if one_by_one else threads
-    translator = ctranslate2.Translator(
-        str(folder), device="cpu", inter_threads=workers, intra_threads=threads // workers, max_queued_batches=2 * workers
-    )
+    try:
+        translator = ctranslate2.Translator(
+            str(folder), device="cpu", inter_threads=workers, intra_threads=threads // workers, max_queued_batches=2 * workers
+        )
+    except (RuntimeError, ValueError) as error:  # a file is missing or damaged
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{folder}: CTranslate2 cannot load it ({reason}); export the model again") from error
     torch.set_num_threads(threads)  # the translator has taken its own number for that of the whole process
     names = Remembered(tokenizer.convert_ids_to_tokens)
     numbers = Remembered(tokenizer.convert_tokens_to_ids)

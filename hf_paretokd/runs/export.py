@@ -1,10 +1,12 @@
 """Export for other runtimes, with a proof that the converted model does what the original does."""
 
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import load_text, text_places
@@ -14,12 +16,12 @@ from hf_paretokd.errors import ExportError, ModelError, RecipeError
 from hf_paretokd.evaluation.proof import Proof, Sentences, prove
 from hf_paretokd.inference.runtimes import runtime_of
 from hf_paretokd.layout import MANIFEST, PROOF
-from hf_paretokd.models.files import load_checkpoint, load_config, save_model, save_tokenizer
+from hf_paretokd.models.files import load_checkpoint, load_config, save_model, save_tokenizer, usable_length
 from hf_paretokd.runs.argos import check_packages, make_room, write_packages
 from hf_paretokd.runs.recipe import command_line_recipe
 from hf_paretokd.runs.resolve import MODEL, expect
 from hf_paretokd.runs.run import run_around
-from hf_paretokd.runs.web import WebRuntime, write_page
+from hf_paretokd.runs.web import WebRuntime, check_page, write_page
 from hf_paretokd.utils.files import check_apart, listed, publish, save_json
 
 
@@ -114,9 +116,12 @@ def export_model(
     check_replaceable(output, overwrite)
     runtime = runtime_of(to)
     runtime.check(quantization)
-    written = output.with_name(f".{output.name}.unfinished")
-    shutil.rmtree(written, ignore_errors=True)
+    if to == "web":
+        check_page(model)
+    written = output.with_name(output.name)
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        written = Path(tempfile.mkdtemp(".unfinished", f".{output.name}.", output.parent))  # of this process alone
         save_model(model.eval(), tokenizer, written / "original")
         told = told or {}
         if to == "argos":
@@ -133,13 +138,17 @@ def export_model(
         save_tokenizer(tokenizer, result, model.config)
         if to == "web":
             directions = ", ".join(f"{pair.source} → {pair.target}" for pair in told)
-            write_page(result, tokenizer, f"Translation {directions}".strip(), quantization, proof.bytes, web_runtime)
+            room = usable_length(model.config, tokenizer)
+            write_page(result, tokenizer, f"Translation {directions}".strip(), quantization, proof.bytes, room, web_runtime)
         if to == "argos":
             write_packages(result, list(told))
         save_json(asdict(proof), result / PROOF)
+        check_replaceable(output, overwrite)  # another process may have been quicker
         publish(result, output)
-    except OSError as error:
-        raise ExportError(f"{output}: cannot be written ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ExportError(f"{output}: cannot be written ({reason})") from error
     finally:
-        shutil.rmtree(written, ignore_errors=True)
+        if written != output:
+            shutil.rmtree(written, ignore_errors=True)
     return proof

@@ -18,7 +18,7 @@ from hf_paretokd.layout import (
 )
 from hf_paretokd.runs.run import find_members, is_run
 
-RECIPE, RUN, MODEL, EXPORT = "a recipe", "a run", "a model", "an export"  # what commands take
+RECIPE, RUN, MODEL, EXPORT = "a recipe", "a run", "a model", "an export for CTranslate2"  # what commands take
 HUB, OTHER = "a name on the Hub", "something else"
 ALSO_ON_HUB = {MODEL: f"{MODEL} (a folder or a name on the Hub)"}
 
@@ -49,9 +49,9 @@ def look(name: str) -> Thing:
     if is_run(path):
         return Thing(RUN, described_run(path))
     if (path / CONVERTED_WEIGHTS).is_file():
-        return Thing(EXPORT, f"{EXPORT} for CTranslate2")
+        return Thing(EXPORT, EXPORT)
     if (path / ONNX).is_dir() and not (path / WEIGHTS).is_file():
-        return Thing(OTHER, f"{EXPORT} for ONNX Runtime")
+        return Thing(OTHER, "an export for ONNX Runtime")
     if (path / CONFIG).is_file():
         around = next((each for each in list(path.resolve().parents)[:4] if is_run(each)), None)
         return Thing(MODEL, f"{MODEL} of the run {around}" if around else MODEL)

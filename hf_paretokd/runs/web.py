@@ -1,16 +1,16 @@
 """A page that translates in the browser: an export for ONNX Runtime with transformers.js, and nothing else."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.languages import known_tags
 from hf_paretokd.errors import ModelError
-from hf_paretokd.utils.files import write_whole
+from hf_paretokd.models.head import is_marian
+from hf_paretokd.utils.files import load_json, write_whole
 
 PINNED = "https://cdn.jsdelivr.net/npm/@huggingface/transformers@4.3.2"  # what the page was tried with
 LIBRARY = "transformers.min.js"
@@ -38,7 +38,8 @@ class WebRuntime:
             ModelError: they are not there.
         """
         package = folder / "package.json"
-        if not package.is_file() or json.loads(package.read_text("utf-8")).get("name") != "@huggingface/transformers":
+        named = load_json(package) if package.is_file() else None
+        if not isinstance(named, dict) or named.get("name") != "@huggingface/transformers":
             raise ModelError(
                 f"--runtime {folder}: is not the folder of the npm package @huggingface/transformers, such as "
                 "node_modules/@huggingface/transformers after npm install"
@@ -50,8 +51,20 @@ class WebRuntime:
         raise ModelError(f"--runtime {folder}: lacks dist/{LIBRARY}, or onnxruntime-web/dist/{WASM}.wasm beside it")
 
 
+def check_page(model: PreTrainedModel) -> None:
+    """Raises a ModelError if the page cannot run a model."""
+    if not is_marian(model):
+        raise ModelError(f"web: the page runs Marian models, not {model.config.model_type}; take --to onnx and your own page")
+
+
 def write_page(
-    export: Path, tokenizer: PreTrainedTokenizerBase, title: str, quantization: str, size: int, runtime: WebRuntime | None
+    export: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    title: str,
+    quantization: str,
+    size: int,
+    room: int,
+    runtime: WebRuntime | None,
 ) -> None:
     """Moves an export into its folder `model` and puts the page beside it.
 
@@ -61,6 +74,7 @@ def write_page(
         title: of the page.
         quantization: of the weights.
         size: of the weights in bytes.
+        room: tokens of an output, at most.
         runtime: what is copied beside it; without, the page takes it from a pinned address, and says so.
     """
     inside = export.with_name(f"{export.name}.model")
@@ -80,6 +94,7 @@ def write_page(
         local=runtime is not None,
         runtime=f"./{RUNTIME}/{LIBRARY}" if runtime else PINNED,
         wasm=WASM,
+        room=room - 1,  # beside the token that it starts from
         bytes="<0x00>" in tokenizer.get_vocab(),
     )
     write_whole(export / PAGE, text)

@@ -4,10 +4,10 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request, Response
@@ -20,14 +20,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hf_paretokd.errors import DataError, ServingError, TokenizerError
 from hf_paretokd.inference.lines import LineTranslator
-from hf_paretokd.serving.batching import Overloaded
+from hf_paretokd.serving.batching import Overloaded, TooMany
 from hf_paretokd.serving.models import AUTO, Models, Served
 from hf_paretokd.utils.text import cleaned
 
+Outcome = TypeVar("Outcome")
 FORM = "application/x-www-form-urlencoded"
 TRANSLATE = "/translate"
 PATHS = (TRANSLATE, "/languages", "/health", "/metrics")
 HUNG_UP = 499  # a status for the figures; nobody reads it
+DRAINED = (
+    64_000_000  # bytes that are read and forgotten, because many clients hear an answer only when they have sent everything
+)
 MANY = 4000  # characters
 TICK = 0.1  # seconds between two looks whether the client is still there
 
@@ -131,6 +135,7 @@ def build_app(models: Models, limits: Limits) -> FastAPI:
         limits: of requests.
     """
     app, figures = FastAPI(title="paretokd", openapi_url=None), Figures(models)
+    app.state.stopping = lambda: False  # whoever runs it knows
     app.add_middleware(Counted, figures=figures)
 
     @app.exception_handler(Refused)
@@ -144,7 +149,7 @@ def build_app(models: Models, limits: Limits) -> FastAPI:
     @app.exception_handler(404)
     @app.exception_handler(405)
     async def unknown(request: Request, error: Any) -> Response:
-        return answer(error.status_code, f"{request.method} {request.url.path}: there is nothing of that kind")
+        return answer(error.status_code, f"{request.method} {request.url.path}: there is nothing of that kind", error.headers)
 
     @app.post(TRANSLATE)
     async def translate(request: Request) -> Response:
@@ -159,19 +164,25 @@ def build_app(models: Models, limits: Limits) -> FastAPI:
         except ServingError as error:
             raise Refused(400, str(error)) from error
         lines = [line for text in texts for line in text.split("\n")]
-        made = iter(await watched(request, limits.seconds, translated(served, lines)))
+
+        async def gone() -> None:
+            if await request.is_disconnected():
+                raise Refused(HUNG_UP, "gone")
+
+        late = Refused(503, f"not done within {limits.seconds:g} s; send less at a time")
+        made = iter(await watched(translated(served, lines), limits.seconds, gone, late))
         figures.lines.inc(len(lines))
         found = ["\n".join(next(made) for _ in text.split("\n")) for text in texts]
         return JSONResponse({"translatedText": found[0] if isinstance(asked.q, str) else found})
 
-    @app.api_route("/languages", methods=["GET", "POST"])  # clients of before post
+    @app.api_route("/languages", methods=["GET", "HEAD", "POST"])  # clients of before post
     async def languages() -> list[dict[str, Any]]:
         targets: dict[str, list[str]] = {}
         for pair in models.served:
             targets.setdefault(pair.source, []).append(pair.target)
         return [{"code": code, "name": code, "targets": into} for code, into in targets.items()]
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
@@ -182,38 +193,59 @@ def build_app(models: Models, limits: Limits) -> FastAPI:
     return app
 
 
-def answer(status: int, message: str) -> Response:
+def answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """What a client is told that asks for too much, or wrongly."""
-    return JSONResponse({"error": message}, status, {"Retry-After": "1"} if status == 503 else None)
+    return JSONResponse({"error": message}, status, {"Retry-After": "1"} if status == 503 else headers)
+
+
+async def body_of(request: Request, most: int) -> bytes:
+    """The body of a request; what is too much is read, up to a bound, and forgotten.
+
+    Raises:
+        Refused: it is too large, or does not come.
+    """
+    body, count = bytearray(), 0
+    try:
+        async for chunk in request.stream():
+            count += len(chunk)
+            if count > DRAINED:
+                break
+            body += chunk if count <= most else b""
+    except ClientDisconnect as error:
+        raise Refused(HUNG_UP, "gone") from error
+    if count > most:
+        raise Refused(413, f"the request has more than {most:,} bytes")
+    return bytes(body)
 
 
 async def read(request: Request, limits: Limits) -> Asked:
     """The fields of a request, as JSON or as a form.
 
     Raises:
-        Refused: it is too large, or says something else.
+        Refused: it is too large, does not come, or says something else.
     """
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limits.bytes:
-                raise Refused(413, f"the request has more than {limits.bytes:,} bytes")
-    except ClientDisconnect as error:
-        raise Refused(HUNG_UP, "gone") from error
+
+    async def stopping() -> None:
+        if request.app.state.stopping():
+            raise Refused(503, "the server stops")
+
+    late = Refused(408, f"the request did not come within {limits.seconds:g} s")
+    body = await watched(body_of(request, limits.bytes), limits.seconds, stopping, late)
     try:
         text = body.decode("utf-8")
-        if request.headers.get("content-type", "").startswith(FORM):
+        if request.headers.get("content-type", "").lower().startswith(FORM):
             fields: Any = {name: values if len(values) > 1 else values[0] for name, values in parse_qs(text, True).items()}
         else:
             fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise Refused(400, "the request is no JSON object; give q, source and target")
         return Asked.model_validate(readable(fields))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][:1]) or "the request"
         raise Refused(400, f"{where}: {first['msg'].lower()}; give q, source and target") from error
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON
-        raise Refused(400, "the request is neither JSON nor a form; give q, source and target") from error
+        raise Refused(400, "the request is neither JSON nor an urlencoded form; give q, source and target") from error
 
 
 def readable(value: Any) -> Any:
@@ -250,6 +282,8 @@ async def translated(served: Served, lines: list[str]) -> list[str]:
     ids = await aside(translator.encoded, [piece for each in pieces for piece in each], much)
     try:
         found = await served.batching.decode(ids, translator.num_beams, translator.direction)
+    except TooMany as error:
+        raise Refused(400, f"q: {error}") from error
     except Overloaded as error:
         raise Refused(503, str(error)) from error
     made = iter(await aside(translator.joined, found, much))
@@ -265,7 +299,10 @@ def in_pieces(translator: LineTranslator, lines: list[str]) -> list[list[str]]:
     pieces = []
     for number, line in enumerate(lines, 1):
         try:
-            pieces.append(translator.pieces(cleaned(line)))
+            text, targets = cleaned(line), translator.targets
+            if text and targets.default and targets.split(text)[0] != targets.default:
+                raise DataError(f"has a tag of another target than {targets.default}; name it as target")
+            pieces.append(translator.pieces(text))
         except (DataError, TokenizerError) as error:
             raise Refused(400, f"q: line {number}: {error}") from error
     return pieces
@@ -278,11 +315,19 @@ async def aside(function: Callable[[list], list], values: list, much: bool) -> l
     return await run_in_threadpool(function, values) if much else function(values)
 
 
-async def watched(request: Request, seconds: float, work: Coroutine[Any, Any, list[str]]) -> list[str]:
-    """What some work comes to, as long as the client is there and the time is not over.
+async def watched(
+    work: Coroutine[Any, Any, Outcome], seconds: float, look: Callable[[], Awaitable[None]], late: Refused
+) -> Outcome:
+    """What some work comes to, unless something else comes in between.
+
+    Args:
+        work: what is done.
+        seconds: that it may take.
+        look: called now and then; raises Refused where there is no need to go on.
+        late: raised when the time is over.
 
     Raises:
-        Refused: the time is over, or the client has gone.
+        Refused: one of both.
     """
     task, end = asyncio.ensure_future(work), time.monotonic() + seconds
     try:
@@ -291,9 +336,8 @@ async def watched(request: Request, seconds: float, work: Coroutine[Any, Any, li
             if task.done():
                 break
             if time.monotonic() >= end:
-                raise Refused(503, f"not done within {seconds:g} s; send less at a time")
-            if await request.is_disconnected():
-                raise Refused(HUNG_UP, "gone")
+                raise late
+            await look()
         return task.result()
     finally:
         task.cancel()

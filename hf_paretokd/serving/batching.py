@@ -18,6 +18,10 @@ class Overloaded(ServingError):
     """More sentences wait than may."""
 
 
+class TooMany(ServingError):
+    """More sentences at once than may ever wait."""
+
+
 @dataclass(eq=False)
 class Wanted:
     """A sentence that waits for its translation; one whose result was cancelled is not decoded."""
@@ -54,9 +58,11 @@ class Batching:
         """Target ids of some sentences. Whoever is cancelled while waiting leaves nothing to be done.
 
         Raises:
-            Overloaded: too many wait already.
+            Overloaded, TooMany: too many wait already, or would even if none did.
         """
         loop = asyncio.get_running_loop()
+        if len(ids) > self.most:
+            raise TooMany(f"{len(ids)} sentences, {self.most} may wait; send less at a time")
         if len(self.waiting) + len(ids) > self.most:
             raise Overloaded(f"{len(self.waiting)} sentences wait already, {self.most} may; try again later")
         wanted = [Wanted(each, beams, direction, loop.create_future()) for each in ids]

@@ -94,8 +94,9 @@ def loaded(folder: Path, num_beams: int, max_tokens: int, most: int) -> dict[Lan
     """
     if not (folder / CONVERTED_WEIGHTS).is_file():
         raise ServingError(f"{folder}: is no export for CTranslate2; make one with paretokd export MODEL --to ctranslate2")
-    pairs = load_json(folder / PROOF).get("pairs") if (folder / PROOF).is_file() else None
-    if not pairs:
+    proof = load_json(folder / PROOF) if (folder / PROOF).is_file() else None
+    pairs = proof.get("pairs") if isinstance(proof, dict) else None
+    if not (isinstance(pairs, dict) and pairs and all(isinstance(tag, str) for tag in pairs.values())):
         raise ServingError(f"{folder}: does not say which languages it translates; export the model again, with --data.pairs")
     tokenizer, config = load_tokenizer(folder), load_json(folder / CONFIG)
     limit = usable_length(None, tokenizer)

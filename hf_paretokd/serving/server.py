@@ -31,6 +31,7 @@ def bound(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(2048)  # two that bind to one port at the same time would both have it until then
     except (OSError, OverflowError) as error:
         listening.close()
         raise OptionError(
@@ -77,7 +78,11 @@ def serve(
     listening = bound(host, port)
     models = Models.load(exports, num_beams, max_tokens, max_waiting)
     app = build_app(models, Limits(max_lines, max_characters, timeout, api_key))
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=PATIENCE, backlog=2048)
-    listening.listen(2048)
-    say(f"{', '.join(map(str, models.served))} at http://{host}:{listening.getsockname()[1]}/translate")
-    uvicorn.Server(config).run(sockets=[listening])
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=PATIENCE, backlog=2048, ws="none"
+    )
+    place = f"[{host}]" if ":" in host else host
+    say(f"{', '.join(map(str, models.served))} at http://{place}:{listening.getsockname()[1]}/translate")
+    server = uvicorn.Server(config)
+    app.state.stopping = lambda: server.should_exit
+    server.run(sockets=[listening])

@@ -1024,7 +1024,33 @@ CASES |= {
         ("serve", "{place}/export"),
         ("export: does not say which languages it translates; export the model again",),
     ),
-    "a server of no lines": (None, ("serve", "{place}/export", "--max_lines", "0"), ("--max_lines: 0 is not above 0",)),
+    "a server of no lines": (None, ("serve", "{place}/export", "--max_lines", "0"), ("--max_lines: 0 is no number above 0",)),
+    "a server of no time": (None, ("serve", "{place}/export", "--timeout", "nan"), ("--timeout: nan is no number above 0",)),
+    "a server at no host": (
+        None,
+        ("serve", "{place}/export", "--host", ""),
+        ("--host: is empty; 127.0.0.1 is this machine alone",),
+    ),
+    "a server with an empty key": (
+        None,
+        ("serve", "{place}/export", "--api_key", ""),
+        ("--api_key: is empty, which would let everybody in; give one, or leave it (and PARETOKD_API_KEY) out",),
+    ),
+    "an export to serve whose pairs are no pairs": (
+        lambda place: (exported(place), (place / "export" / "proof.json").write_text('{"pairs": ["fr-en"]}')),
+        ("serve", "{place}/export"),
+        ("export: does not say which languages it translates",),
+    ),
+    "a runtime whose package is damaged": (
+        lambda place: ((place / "js").mkdir(), (place / "js" / "package.json").write_text("{bad")),
+        ("export", MODEL, "--to", "web", "--runtime", "{place}/js", "--output", "{place}/new"),
+        ("package.json: cannot be read (",),
+    ),
+    "graphs to translate with": (
+        lambda place: ((place / "graphs" / "onnx").mkdir(parents=True), (place / "graphs" / "config.json").write_text("{}")),
+        ("translate", "{place}/graphs", "{place}/recipe.yaml"),
+        ("graphs: is an export for ONNX Runtime", "or an export for CTranslate2"),
+    ),
     "a server at no port": (
         None,
         ("serve", "{place}/export", "--port", "99999"),

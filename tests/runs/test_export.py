@@ -39,6 +39,25 @@ def test_an_export_is_proved_and_whole(trained, tokenizer, sentences, references
         export_model(trained, tokenizer, [], tmp_path / "int4", "int4")
 
 
+def test_an_export_that_was_overtaken_replaces_the_other_only_if_it_may(trained, tokenizer, tmp_path, monkeypatch):
+    real, sizes = RUNTIMES["ctranslate2"], [0]
+
+    def convert(checkpoint, folders):
+        if len(sizes) == 1:
+            sizes.append(0)
+            sizes.append(export_model(trained, tokenizer, [], tmp_path / "out").bytes)
+        real.convert(checkpoint, folders)
+
+    monkeypatch.setitem(RUNTIMES, "ctranslate2", replace(real, convert=convert))
+    with pytest.raises(ModelError, match="out: exists already; give --overwrite"):
+        export_model(trained, tokenizer, [], tmp_path / "out", "int8")
+    first = (tmp_path / "out" / "model.bin").stat().st_size
+    assert sizes[-1] == first > 0
+    proof = export_model(trained, tokenizer, [], tmp_path / "out", "int8", overwrite=True)
+    assert proof.bytes == (tmp_path / "out" / "model.bin").stat().st_size < first
+    assert [path.name for path in tmp_path.iterdir()] == ["out"], "nothing unfinished is left"
+
+
 def test_a_model_whose_pad_row_is_not_zero_is_not_exported(trained, tokenizer, sentences, references, tmp_path):
     """The trap of Marian: CTranslate2 converts it without a word and translates something else."""
     row = trained.get_input_embeddings().weight

@@ -8,13 +8,14 @@ from dataclasses import replace
 import ctranslate2
 import pytest
 import sentencepiece
+from families import family
 
 from hf_paretokd import LanguagePair
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.errors import ModelError
 from hf_paretokd.evaluation.proof import Sentences
 from hf_paretokd.inference.runtimes import RUNTIMES
-from hf_paretokd.models.files import load_checkpoint
+from hf_paretokd.models.files import load_checkpoint, usable_length
 from hf_paretokd.runs.export import export_model
 from hf_paretokd.runs.web import PINNED, WebRuntime
 
@@ -66,6 +67,7 @@ def test_a_page_has_all_that_it_needs_beside_it(student, package, without_graphs
         "1.5 MB, float32",
         "nothing is sent",
         "spellInBytes(translator",
+        f"max_new_tokens: {usable_length(student[0].config, student[1]) - 1} }}",
     ):
         assert text in page
     assert "<option>en</option>" in page, "its vocabulary has a tag"
@@ -89,6 +91,8 @@ def test_a_page_has_all_that_it_needs_beside_it(student, package, without_graphs
     assert f"the runtime comes from {PINNED}; text is not sent" in page
     assert not (tmp_path / "page" / "runtime").exists()
     assert "<title>Translation</title>" in page
+    with pytest.raises(ModelError, match="web: the page runs Marian models, not t5; take --to onnx"):
+        export_model(family("t5"), student[1], [], tmp_path / "other", to="web")
 
 
 def test_folders_that_hold_no_runtime(package, tmp_path):

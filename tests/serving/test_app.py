@@ -3,17 +3,21 @@
 import asyncio
 import json
 import random
+import shutil
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import anyio
 import pytest
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from hf_paretokd import LanguagePair
 from hf_paretokd.data.languages import Direction
-from hf_paretokd.errors import ServingError
+from hf_paretokd.errors import ModelError, ServingError
 from hf_paretokd.inference.lines import line_translator
+from hf_paretokd.inference.targets import Targets
 from hf_paretokd.models.files import load_checkpoint
 from hf_paretokd.runs.export import export_model
 from hf_paretokd.serving import app as module
@@ -78,6 +82,7 @@ def test_languages_health_and_figures(client):
         ]
     )
     assert client.get("/health").json() == {"status": "ok"}
+    assert client.head("/health").status_code == client.head("/languages").status_code == 200, "some look whether it lives so"
     asked(client, q="dans 3 heures")
     client.get("/nothing")
     text = client.get("/metrics").text
@@ -118,11 +123,41 @@ def test_what_is_refused(client, fields, status, message):
     assert message.replace("\\", "") in answer.json()["error"]
 
 
+def test_more_than_may_ever_wait_is_not_told_to_come_again(client, models, monkeypatch):
+    monkeypatch.setattr(models.served[FR_EN].batching, "most", 3)
+    answer = asked(client, q="a\nb\nc\nd")
+    assert (answer.status_code, answer.json()["error"]) == (400, "q: 4 sentences, 3 may wait; send less at a time")
+    assert "Retry-After" not in answer.headers
+
+
+def test_the_target_is_that_of_the_request(client, models):
+    """Text that asks for another by its tag is refused, and not translated into something that nobody awaits."""
+    assert asked(client, q=">>en<< dans 3 heures", source="el").status_code == 200
+    translator = models.served[EL_EN].translator
+    both = replace(translator, targets=Targets((">>en<<", ">>fr<<"), ">>en<<", True))
+    assert module.in_pieces(both, ["", "b", ">>en<<  b"]) == [[], [">>en<< b"], [">>en<< b"]]
+    with pytest.raises(module.Refused, match="q: line 2: has a tag of another target than >>en<<; name it as target"):
+        module.in_pieces(both, ["a", ">>fr<< b"])
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "Application/X-WWW-Form-Urlencoded; charset=utf-8"])
+def test_forms_are_read(client, kind):
+    body = "q=dans+3+heures&source=fr&target=en"
+    assert client.post("/translate", content=body, headers={"content-type": kind}).status_code == 200
+    answer = client.post("/translate", content="--x", headers={"content-type": "multipart/form-data; boundary=x"})
+    assert answer.json()["error"].startswith("the request is neither JSON nor an urlencoded form")
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[]", b'"q"', b"null", b"[" * 100_000, b"q=1"])
 def test_bodies_that_say_nothing(client, body):
     answer = client.post("/translate", content=body[:30_000], headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert "give q, source and target" in answer.json()["error"]
+
+
+def test_a_body_is_an_object(client):
+    answer = client.post("/translate", content=b"[]")
+    assert answer.json() == {"error": "the request is no JSON object; give q, source and target"}
 
 
 def test_ten_megabytes_are_not_read_to_their_end(client):
@@ -149,6 +184,7 @@ def test_halves_of_characters_are_replaced(client):
 def test_other_places(client, path, method, status):
     answer = client.request(method, path)
     assert answer.status_code == status
+    assert answer.headers.get("allow") == ("POST" if status == 405 else None)
     assert answer.json() == {"error": f"{method} {path}: there is nothing of that kind"}
 
 
@@ -209,7 +245,7 @@ def test_a_key_has_to_be_named(models):
 class Slow:
     """A pair whose decoding takes its time, or fails."""
 
-    num_beams, direction = 1, None
+    num_beams, direction, targets = 1, None, Targets((), "", False)
 
     def __init__(self, action):
         self.translator = self.batching = self
@@ -231,6 +267,28 @@ class Slow:
 def served(action, **limits):
     models = SimpleNamespace(served={FR_EN: None}, batching=(), find=lambda *_: Slow(action))
     return TestClient(build_app(models, Limits(**limits)), raise_server_exceptions=False)
+
+
+def stalled(models, seconds, stopping):
+    """Reads a request of which no more than a part ever comes; what it is refused with."""
+    app = build_app(models, Limits())
+    app.state.stopping = stopping
+    parts = iter([{"type": "http.request", "body": b"{", "more_body": True}])
+
+    async def receive():
+        if part := next(parts, None):
+            return part
+        await asyncio.sleep(100)
+
+    request = Request({"type": "http", "method": "POST", "path": "/translate", "headers": [], "app": app}, receive)
+    with pytest.raises(module.Refused) as refused:
+        asyncio.run(module.read(request, Limits(seconds=seconds)))
+    return refused.value.status, refused.value.message
+
+
+def test_requests_that_never_come_are_not_waited_for(models):
+    assert stalled(models, 0.2, lambda: False) == (408, "the request did not come within 0.2 s")
+    assert stalled(models, 60, lambda: True) == (503, "the server stops")
 
 
 class Slowly:
@@ -316,6 +374,14 @@ def test_exports_that_cannot_be_served(exports, students, tmp_path):
     export_model(model.eval(), tokenizer, [], tmp_path / "older")
     with pytest.raises(ServingError, match="does not say which languages it translates; export the model again"):
         load(tmp_path / "older")
+    for name, content in (("model.bin", b"hi"), ("shared_vocabulary.json", None)):
+        shutil.copytree(exports / "3-2", tmp_path / name)
+        if content:
+            (tmp_path / name / name).write_bytes(content)
+        else:
+            (tmp_path / name / name).unlink()
+        with pytest.raises(ModelError, match=r"CTranslate2 cannot load it \(.*\); export the model again"):
+            load(tmp_path / name)
 
 
 def test_pairs_of_one_export_share_its_batches(models):
