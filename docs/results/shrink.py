@@ -64,7 +64,7 @@ SCALES = {
     "small": Scale(
         3,
         128,
-        ("3-1", "2-1"),
+        ("3-2", "2-2"),
         ("--learning_rate=2e-3", "--warmup_steps=150", "--max_steps=1500", "--eval_steps=250"),
         ("--learning_rate=1e-3", "--warmup_steps=80", "--max_steps=800", "--eval_steps=200"),
         ("pairs", "seq-kd"),

@@ -42,6 +42,16 @@ class Depth:
         return f"{self.encoder}-{self.decoder}"
 
 
+def widened(full: Depth, wanted: Iterable[str | Depth]) -> list[str] | None:
+    """The candidates that the rule gives and more, if some are wanted that it does not give; else None, the rule itself."""
+    more = {Depth.parse(text).within(full) for text in wanted} - {full}
+    try:
+        rule = set(candidate_depths(full))
+    except ModelError:  # of so few layers that the rule gives none
+        rule = set()
+    return [str(depth) for depth in sorted(rule | more)] if more - rule else None
+
+
 def candidate_depths(full: Depth, chosen: Iterable[str | Depth] | None = None) -> tuple[Depth, ...]:
     """The candidate students C = {S(l_e, l_d): 1 < l_d ≤ l_e ≤ N} of a teacher, shallowest first (AIO §3.1).
 

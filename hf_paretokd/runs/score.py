@@ -1,5 +1,6 @@
 """Scores of the models of a run, or of any checkpoint."""
 
+import logging
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,8 @@ from hf_paretokd.utils.files import write_rows
 from hf_paretokd.utils.machine import described, fastest_device, moved
 from hf_paretokd.utils.text import one_line
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass
 class Scores:
@@ -66,6 +69,10 @@ def score_run(run: Run) -> Scores:
         full = run.main.depth
         peers = [member.peer for member in whole] if any(member.peer for member in students) else [None]
         depths = sorted((Depth.parse(text).within(full) for text in chosen), reverse=True)
+        trained = {full, *(member.depth for member in students)}
+        for depth in depths:
+            if students and depth not in trained:
+                logger.warning("evaluation.depths: %s was not trained; its layers were never the last ones", depth)
         students = [Member("student", depth, peer) for peer in peers for depth in depths]
     models: dict[Member, Callable[[], AbstractContextManager[Loaded]]]
     models = {member: partial(run.lent, member) for member in (*whole, *students)}

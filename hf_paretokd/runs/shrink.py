@@ -32,6 +32,7 @@ from hf_paretokd.layout import (
     StartLayout,
     distilled_sides,
 )
+from hf_paretokd.models.depth import widened
 from hf_paretokd.models.files import (
     load_checkpoint,
     load_config,
@@ -301,6 +302,9 @@ def training_recipe(recipe: Recipe, model: str, start: StartLayout, rule: str) -
     raw = {name: fields for name, fields in recipe.raw.items() if name not in ("shrink", "tokenizer")}
     data = {"pairs": recipe.data.pairs, "data_dir": str(start.text), "target_tags": rule}
     anchored = {"anchor": str(start.model), **(raw.get(recipe.method) or {})} if recipe.method == "all_in_one" else {}
+    wanted = widened(config_depth(load_config(start.model).to_dict()), recipe.evaluation.depths or ())
+    if anchored and wanted and "candidates" not in anchored:
+        anchored["candidates"] = wanted
     record = typed_json(Shrunk, start.record)
     return {
         **raw,

@@ -15,7 +15,7 @@ from hf_paretokd.data.shards import Counted, Job
 from hf_paretokd.data.stores import split_jobs, stored_split, stored_tokenizer
 from hf_paretokd.data.streams import encoded_stream
 from hf_paretokd.errors import ModelError, RecipeError
-from hf_paretokd.models.depth import Depth
+from hf_paretokd.models.depth import Depth, candidate_depths
 from hf_paretokd.models.files import load_config, usable_length
 from hf_paretokd.models.slicing import config_depth
 from hf_paretokd.runs.recipe import Recipe
@@ -79,6 +79,7 @@ def encoding_of(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[dic
     shape = load_config(named) if named else recipe.model
     full = config_depth(shape.to_dict() if isinstance(shape, PreTrainedConfig) else asdict(shape))
     check_depths(recipe, full)
+    check_trained(recipe, full)
     told = recipe.directions(tokenizer, shape if isinstance(shape, PreTrainedConfig) else None)
     return told, recipe.data.max_length or usable_length(shape, tokenizer)
 
@@ -96,6 +97,19 @@ def check_depths(recipe: Recipe, full: Depth) -> None:
             Depth.parse(text).within(full)
         except ModelError as error:
             raise RecipeError(f"evaluation.depths: {error}") from error
+
+
+def check_trained(recipe: Recipe, full: Depth) -> None:
+    """Raises a RecipeError if a student that is to be scored is none of those that are trained."""
+    if not hasattr(recipe.training, "candidates"):
+        return
+    trained = candidate_depths(full, recipe.training.candidates)
+    for text in recipe.evaluation.depths or ():
+        if (depth := Depth.parse(text)) not in (full, *trained):
+            raise RecipeError(
+                f"evaluation.depths: {depth} is not trained, only {', '.join(map(str, trained))}; "
+                f"name all that are to be as {recipe.method}.candidates"
+            )
 
 
 def token_ids(

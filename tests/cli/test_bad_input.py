@@ -748,6 +748,11 @@ CASES |= {
     ),
     "validation after the end": (None, (*NEW, "--eval_delay", "9"), ("eval_delay: 9 updates", "no validation left of 4")),
     "a scored depth too deep": (None, (*AGAIN, "--evaluation.depths", "9-9"), ("evaluation.depths: depth 9-9", "only 2-2")),
+    "a scored depth that is not trained": (
+        None,
+        (*AGAIN, "--evaluation.depths", "2-1"),
+        ("evaluation.depths: 2-1 is not trained, only 2-2; name all that are to be as all_in_one.candidates",),
+    ),
     "a scored depth that is none": (None, (*AGAIN, "--evaluation.depths", "2"), ("evaluation.depths: depth '2'",)),
     "no test text": (remove("text/bs-en/test.bs"), AGAIN, ("its other side test.bs[.gz] is missing",)),
     "no updates": (None, (*NEW, "--max_steps", "0"), ("max_steps: 0 is not 1 or more", "num_train_epochs")),

@@ -4,6 +4,7 @@ from families import DEPTHS, FAMILIES, family, inputs
 
 from hf_paretokd import Depth, extract_student, sliced
 from hf_paretokd.errors import ModelError
+from hf_paretokd.models.depth import widened
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.models.states import depth_states
 
@@ -50,3 +51,12 @@ def test_extraction_does_not_move_the_random_state(new_model):
     torch.manual_seed(4)
     extract_student(model, "2-2")
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_candidates_are_widened_by_what_is_wanted_beside_the_rule():
+    assert widened(Depth(3, 3), ["3-3", "3-2", "2-2"]) is None
+    assert widened(Depth(3, 3), ["3-1", "2-2"]) == ["2-2", "3-1", "3-2", "3-3"]
+    assert widened(Depth(2, 1), ["2-1"]) is None
+    assert widened(Depth(2, 1), ["1-1"]) == ["1-1"], "the rule gives none"
+    with pytest.raises(ModelError, match="depth 4-1"):
+        widened(Depth(3, 3), ["4-1"])

@@ -16,6 +16,8 @@ from hf_paretokd.errors import ModelError, RecipeError, TrainingError
 from hf_paretokd.models import files
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.runs.choose import Budget, candidates_of, choose
+from hf_paretokd.runs.recipe import load_recipe
+from hf_paretokd.runs.score import score_run
 from hf_paretokd.utils import files as written
 
 
@@ -172,6 +174,16 @@ def test_a_run_may_lie_anywhere_and_copies_in_it_are_no_members(folder, tmp_path
 def test_a_model_that_is_not_there_is_named(folder):
     with pytest.raises(ModelError, match="has no 9-9 teacher; there are"):
         Run(folder).load(Member("teacher", Depth(9, 9)))
+
+
+def test_depths_that_were_not_trained_are_scored_with_a_warning(folder, caplog):
+    run = Run(folder, load_recipe(folder / "recipe.yaml", ["--evaluation.depths=[2-1, 2-2]"], trainable=False))
+    with caplog.at_level("WARNING"):
+        found = score_run(run)
+    assert [each.getMessage() for each in caplog.records if "depths" in each.getMessage()] == [
+        "evaluation.depths: 2-1 was not trained; its layers were never the last ones"
+    ]
+    assert {row.depth for row in found.rows if row.model == "student"} == {"2-2", "2-1"}
 
 
 def test_a_bench_takes_a_student_and_the_text_of_a_run(folder):

@@ -15,7 +15,9 @@ from hf_paretokd.errors import DataError, ModelError, RecipeError, TokenizerErro
 from hf_paretokd.evaluation.proof import Difference, TrimmingProof
 from hf_paretokd.layout import StartLayout
 from hf_paretokd.models.building import prepare_for_training
-from hf_paretokd.models.files import load_checkpoint
+from hf_paretokd.models.depth import widened
+from hf_paretokd.models.files import load_checkpoint, load_config
+from hf_paretokd.models.slicing import config_depth
 from hf_paretokd.runs.choose import candidates_of
 from hf_paretokd.runs.recipe import load_recipe
 from hf_paretokd.runs.run import Run
@@ -121,6 +123,17 @@ def test_tags_of_the_model_are_put_before_the_text(place, tmp_path, monkeypatch)
     assert {each.before for each in built.directions(tokenizer).values()} == {">>fra<< "}
     assert [tag for tag in tokenizer.get_vocab() if tag.startswith(">>")] == [">>fra<<"]
     assert json.loads((start.distilled / "distilled.json").read_text())["tags"] == {"en-fra": ">>fra<< "}
+
+
+def test_students_that_are_scored_are_trained(place, tmp_path, monkeypatch):
+    """Also those that the rule of the method does not give, such as decoders of one layer."""
+    monkeypatch.chdir(tmp_path)
+    assert begun(recipe(place)).training.candidates is None
+    depth = config_depth(load_config(StartLayout(tmp_path / "run.start").model).to_dict())
+    shutil.rmtree(tmp_path / "run.start")
+    built = begun(recipe(place, "model", f'--evaluation.depths=["{depth.encoder}-1", "{depth}"]'))
+    assert f"{depth.encoder}-1" in built.training.candidates
+    assert built.training.candidates == widened(depth, [f"{depth.encoder}-1"])
 
 
 def test_parallel_text_joins_and_is_what_is_validated_and_tested(place, tmp_path, monkeypatch):
