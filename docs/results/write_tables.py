@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -53,6 +54,7 @@ SHRUNK = {  # of what docs/results/shrink.py trains
     "seq-kd": "alone, on the translations",
     "pairs": "alone, on 2,000 pairs",
 }
+SMALL = {"small-trimmed": "`shrink`, 4,000 pieces", "small-whole": "`shrink`, all pieces of the text"}
 TATOEBA_HIGH = ("fr-en", "mr-en")
 BENCHES = (
     "bench-iwslt",
@@ -276,27 +278,33 @@ def shown(temperatures: tuple[int, ...]) -> str:
     return " and ".join(map(str, temperatures))
 
 
-def family() -> str:
-    """A model that existed, its family, and models of the same depths trained without it."""
+def family(named: Mapping[str, str]) -> str:
+    """A model that existed, its family, and models of the same depths trained without it.
+
+    Args:
+        named: what is trained, by the start of the runs' names.
+    """
     kept = json.loads((HERE / "shrink.json").read_text("utf-8"))
-    lines = ["| model | depth | million parameters | MB | MB, int8 | BLEU | chrF |", "|---|---|---|---|---|---|---|"]
-    for name, title in SHRUNK.items():
+    heads = ["model", "depth", "million parameters", "MB", "MB, int8", "ms", "ms, int8", "BLEU", "chrF"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, title in named.items():
         for run, each in kept.items():
             if run != name and not re.fullmatch(rf"{name}-\d-\d", run):
                 continue
             rows = [ResultRow(**{"peer": None, **row}) for row in each["rows"]]
-            whole, small = (
-                {(cost["model"], cost["depth"]): cost["megabytes"] for cost in each["costs"].get(stem, {}).get("models", [])}
-                for stem in ("latency", "latency-ctranslate2-int8")
-            )
+            costs = [each["costs"].get(stem, {}).get("models", []) for stem in ("latency", "latency-ctranslate2-int8")]
+            sizes = [{(cost["model"], cost["depth"]): cost["megabytes"] for cost in found} for found in costs]
+            times = [  # of models that took turns
+                {(cost["model"], cost["depth"]): cost["milliseconds"] for cost in found if len(found) > 1} for found in costs
+            ]
             scores = {(row.model, row.depth): row for row in rows if row.metric == "bleu" and row.pair == "de-en"}
             for (model, depth), row in scores.items():
                 if model == "teacher":  # the student of full depth is the same
                     continue
                 of = {one.metric: one.value for one in rows if (one.model, one.depth) == (model, depth) and one.split == "test"}
-                sizes = [f"{found[model, depth]:.1f}" if (model, depth) in found else "" for found in (whole, small)]
+                cells = [f"{found[model, depth]:.1f}" if (model, depth) in found else "" for found in (*sizes, *times)]
                 what = "the original" if model == "original" else title
-                cells = [what, depth, f"{of['parameters'] / 1e6:.2f}", *sizes, with_spread(row), f"{of['chrf']:.1f}"]
+                cells = [what, depth, f"{of['parameters'] / 1e6:.2f}", *cells, with_spread(row), f"{of['chrf']:.1f}"]
                 lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(dict.fromkeys(lines))
 
@@ -318,7 +326,8 @@ if __name__ == "__main__":
     write(MEASURED, "captions", captions())
     write(MEASURED, "demo", demo())
     write(MEASURED, "multi30k", multi30k())
-    write(HERE.parent / "shrink.md", "family", family())
+    write(HERE.parent / "shrink.md", "family", family(SHRUNK))
+    write(HERE.parent / "shrink.md", "family-small", family(SMALL))
     write(MEASURED, "tatoeba8", tatoeba8())
     write(HERE.parent / "initialisation.md", "initialisation", initialisation())
     write(HERE.parent / "speed.md", "sharing", sharing())
