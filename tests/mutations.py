@@ -606,7 +606,7 @@ SHRINK = [
     ("if proof.problem:", "if False:"),
 ]
 BOUNDS = [
-    ('for side in ("k", "v")', 'for side in ("k", "q")'),
+    ('for side in ("k", "v")', 'for side in ("k",)'),
     ("source + of_source * module", "source + (not of_source) * module"),
     ("0, model.get_output_embeddings().weight.numel()", "0, 0"),
     ("cls(source + sum(", "cls(sum("),
