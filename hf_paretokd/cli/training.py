@@ -265,13 +265,7 @@ def shrink_options(parser: Parser) -> None:
     parser.option("text", "--text", nargs="+", default=[], metavar="FILE", help="in the source language; {source} is filled in")
     parser.option("text", "--parallel", metavar="DIR", help="parallel text, SPLIT.LANG[.gz]: train, validation, test, or some")
     parser.option("size", "--vocab_size", type=int, metavar="N", help="entries of the smaller vocabulary (default: as needed)")
-    parser.option(
-        "size",
-        "--depths",
-        nargs="+",
-        metavar="E-D",
-        help="students that are scored, such as 6-2 2-2 (default: all)",
-    )
+    parser.option("size", "--depths", nargs="+", metavar="E-D", help="students that are scored, such as 6-2 2-2 (default: all)")
     start_options(parser)
     parser.fields = "other words are fields of a recipe: --max_steps 5000, --shrink.num_beams 1 …"
 

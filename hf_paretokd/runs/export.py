@@ -118,7 +118,7 @@ def export_model(
     runtime.check(quantization)
     if to == "web":
         check_page(model)
-    written = output.with_name(output.name)
+    written = None
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         written = Path(tempfile.mkdtemp(".unfinished", f".{output.name}.", output.parent))  # of this process alone
@@ -149,6 +149,6 @@ def export_model(
         reason = getattr(error, "strerror", None) or error
         raise ExportError(f"{output}: cannot be written ({reason})") from error
     finally:
-        if written != output:
+        if written:
             shutil.rmtree(written, ignore_errors=True)
     return proof

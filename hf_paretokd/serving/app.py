@@ -29,9 +29,7 @@ FORM = "application/x-www-form-urlencoded"
 TRANSLATE = "/translate"
 PATHS = (TRANSLATE, "/languages", "/health", "/metrics")
 HUNG_UP = 499  # a status for the figures; nobody reads it
-DRAINED = (
-    64_000_000  # bytes that are read and forgotten, because many clients hear an answer only when they have sent everything
-)
+DRAINED = 64_000_000  # bytes read and forgotten, because many clients hear an answer only when they have sent everything
 MANY = 4000  # characters
 TICK = 0.1  # seconds between two looks whether the client is still there
 
