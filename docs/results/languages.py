@@ -48,42 +48,41 @@ def jobs(study: Study) -> list[Job]:
         given = [*words, f"--seed={seed}"]
         found.append(Job(f"{name}-{seed}", partial(chosen, given, tempered, out), (*grid, *models), models=models))
 
-    plain = ["--method=plain", "--seed=1"]
-    found.append(Job("plain-1", lambda: study.again(study.best(grid), chosen(plain, True, False)), grid))
-    for seed in (1, 2):
-        if seed > 1:
-            add("plain", "--method=plain", seed=seed)
+    def peers(seed: int) -> None:
         add("uni", "--strategy=uni", seed=seed, tempered=False)
         add("bi", "--strategy=bi", seed=seed, tempered=False)
-        peers = (f"uni-{seed}", f"bi-{seed}")
-        found.append(Job(f"of-peers-{seed}", partial(taught, study, chosen, peers, seed), (*grid, *peers), models=peers))
-        if seed == 1:
-            add("r-drop", "--method=plain", "--consistency=r_drop")
-            add("auto", "--strategy=auto", tempered=False)
-            add("lssd", "--method=lssd")
-            add("unimax", "--method=plain", "--unimax_epochs=72", "--temperatures=1", tempered=False)
+        both = (f"uni-{seed}", f"bi-{seed}")
+        found.append(Job(f"of-peers-{seed}", partial(taught, study, chosen, both, seed), (*grid, *both), models=both))
+
+    def depths(seed: int) -> None:
         add("both", "--method=pareto_all_in_one", "--strategy=uni", "--temperatures=[1, 5]", seed=seed, tempered=False)
         for depth, words in SMALLER.items():
             add(f"plain-{depth}", "--method=plain", *words, seed=seed)
-    # the other systems of the paper's tables, one seed
-    add("cutoff", "--method=plain", "--consistency=cutoff")
-    every = ("--sampler_interval=300",)
-    add("uat", "--method=plain", "--samplers=multi_uat", *every)
-    add("ibr", "--method=plain", "--samplers=chi_ibr", *every, "--sampler_baseline=runs/plain-1", models=("plain-1",))
-    one = ("plain-1",)  # whose vocabulary all take
+
+    plain = ["--method=plain", "--seed=1"]
+    found.append(Job("plain-1", lambda: study.again(study.best(grid), chosen(plain, True, False)), grid))
+    peers(1)
+    # the other systems of the paper's tables, those first that need the plain model
+    one, every = ("plain-1",), ("--sampler_interval=300",)
+    add("ibr", "--method=plain", "--samplers=chi_ibr", *every, "--sampler_baseline=runs/plain-1", models=one)
     teachers = {
         f"{language}-en": Job(f"of-{language}", partial(alone, study, language), one, scored=False, models=one)
         for language in SIZES
     }
     taught_by = json.dumps({pair: f"runs/{job.name}" for pair, job in teachers.items()})
     found.extend(teachers.values())
-    add(
-        "multi-distill",
-        "--method=multi_distill",
-        f"--teachers={taught_by}",
-        "--update_interval=300",
-        models=tuple(job.name for job in teachers.values()),
-    )
+    words = ["--method=multi_distill", f"--teachers={taught_by}", "--update_interval=300"]
+    add("multi-distill", *words, models=tuple(job.name for job in teachers.values()))
+    add("uat", "--method=plain", "--samplers=multi_uat", *every)
+    add("cutoff", "--method=plain", "--consistency=cutoff")
+    add("r-drop", "--method=plain", "--consistency=r_drop")
+    add("unimax", "--method=plain", "--unimax_epochs=72", "--temperatures=1", tempered=False)
+    add("plain", "--method=plain", seed=2)
+    peers(2)
+    depths(1)
+    add("auto", "--strategy=auto", tempered=False)
+    add("lssd", "--method=lssd")
+    depths(2)
     add("out-plain", "--method=plain", out=True)
     add("out-uni", "--strategy=uni", tempered=False, out=True)
     return found
