@@ -1,7 +1,8 @@
 """Many trainings side by side, in an order, resumed where they were cut off: what the studies in this folder share.
 
-What a job has come to is added to NAME.json beside this file when it ends, scores of resampled sentences to NAME.npz: a job
-whose rows are there is not done again, on another machine neither, unless a job to come needs its model.
+What a job has come to is added to NAME.json beside this file when it ends, its validations to NAME-curves.json, scores of
+resampled sentences to NAME.npz: a job whose rows are there is not done again, on another machine neither, unless a job to come
+needs its model.
 """
 
 import argparse
@@ -47,6 +48,7 @@ class Study:
     def __init__(self, script: str, recipe: str, description: str) -> None:
         self.script, self.recipe = script, RECIPES / f"{recipe}.yaml"
         self.figures = Path(script).with_suffix(".json")
+        self.curves = self.figures.with_stem(f"{self.figures.stem}-curves")
         parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("text", type=Path, help="folder with the text")
         parser.add_argument("output", type=Path)
@@ -59,7 +61,7 @@ class Study:
 
     def known(self) -> dict[str, list[dict]]:
         """Rows of every run whose figures are kept."""
-        return json.loads(self.figures.read_text("utf-8")) if self.figures.exists() else {}
+        return kept(self.figures)
 
     def best(self, names: Sequence[str]) -> str:
         """The run with the lowest validation figure."""
@@ -141,22 +143,38 @@ class Study:
             score(run)
 
     def keep(self, name: str) -> None:
-        """Adds what a run has come to: its rows, greedy and by beam 5, and greedy BLEU of resampled sentences."""
+        """Adds what a run has come to: rows, greedy and by beam 5; validations; greedy BLEU of resampled sentences."""
         run, beam = self.runs / name, self.folder / "beam5" / name / "results.json"
         if not (run / "results.json").exists():
             return
         rows = json.loads((run / "results.json").read_text("utf-8"))
         if beam.exists():
             rows += [row for row in json.loads(beam.read_text("utf-8")) if (row["decoding"] or "").startswith("beam")]
-        known = self.known()
-        known[name] = [{key: value for key, value in row.items() if value is not None} for row in rows]
-        lines = (f" {json.dumps(run)}: {json.dumps(rows, ensure_ascii=False)}" for run, rows in sorted(known.items()))
-        self.figures.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+        add(self.figures, name, [{key: value for key, value in row.items() if value is not None} for row in rows])
+        state = run / "trainer_state.json"
+        if state.exists():
+            log = json.loads(state.read_text("utf-8"))["log_history"]
+            validations = [
+                {key: round(value, 4) for key, value in line.items() if key == "step" or "eval" in key} for line in log
+            ]
+            add(self.curves, name, [line for line in validations if len(line) > 1])
         scores = resampled_means(run)
         if scores:
             path = self.figures.with_suffix(".npz")
-            kept = dict(np.load(path)) if path.exists() else {}
-            np.savez_compressed(path, **kept, **{f"{name}/{key}": value for key, value in scores.items()})
+            before = dict(np.load(path)) if path.exists() else {}
+            np.savez_compressed(path, **{**before, **{f"{name}/{key}": value for key, value in scores.items()}})
+
+
+def kept(path: Path) -> dict[str, list[dict]]:
+    """What a file holds of every run."""
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def add(path: Path, run: str, lines: list[dict]) -> None:
+    """Adds a run to such a file, or writes it anew there, one run a line."""
+    found = {**kept(path), run: lines}
+    text = ",\n".join(f" {json.dumps(name)}: {json.dumps(found[name], ensure_ascii=False)}" for name in sorted(found))
+    path.write_text("{\n" + text + "\n}\n", "utf-8")
 
 
 def train(recipe: Path, folder: Path, words: Sequence[str]) -> None:
