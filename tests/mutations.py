@@ -304,21 +304,28 @@ LSSD = [
 ]
 CHECKS = [("args.get_warmup_steps(steps)", "args.get_warmup_steps(args.max_steps)")]
 TRAINER = [
-    ("0 if smoothed else 1", "1 if smoothed else 0"),
-    ("                args.seed,\n                peer,\n", "                args.seed,\n                0,\n"),
-    ("batches.rekeyed(args.seed, peer)", "batches.rekeyed(args.seed, 0)"),
     ('derive_seed(self.args.seed, peer, "dropout", number)', 'derive_seed(self.args.seed, "dropout", number)'),
     ('derive_seed(self.args.seed, peer, "dropout", number)', 'derive_seed(self.args.seed, peer, "dropout")'),
-    (
-        "{name: 1 if self.streamed else each.sentences or 0 for name, each in batches",
-        "{name: each.count for name, each in batches",
-    ),
     ('shares = outputs["losses"] / num_items_in_batch', 'shares = outputs["losses"] / num_items_in_batch.sum()'),
     ("limit = summed * (self.args.max_grad_norm", "limit = (self.args.max_grad_norm"),
     ("torch.tensor(counts).sum(0)", "torch.tensor(counts)[0]"),
     ("(norm > (self.args.max_grad_norm or math.inf))", "(norm < (self.args.max_grad_norm or math.inf))"),
+]
+EVALUATING = [
+    ("0 if smoothed else 1", "1 if smoothed else 0"),
+    ("pairs = self.eval_pairs if eval_dataset is None", "pairs = self.eval_pairs if eval_dataset is not None"),
+]
+TRAINING_TEXT = [
+    ("                args.seed,\n                peer,\n", "                args.seed,\n                0,\n"),
+    ("each.rekeyed(args.seed, peer)", "each.rekeyed(args.seed, 0)"),
+    (
+        "{name: 1 if self.streamed else each.sentences or 0 for name, each in batches",
+        "{name: each.count for name, each in batches",
+    ),
     ("math.ceil(args.num_train_epochs * self.updates_per_pass)", "math.ceil(args.num_train_epochs)"),
-    ("self.updates_per_pass = batches / self.micro_batches", "self.updates_per_pass = batches"),
+    ("self.updates_per_pass = count / self.micro_batches", "self.updates_per_pass = count"),
+    ("SamplerState(update * self.micro_batches)", "SamplerState(update)"),
+    ("number = update * self.micro_batches", "number = update"),
 ]
 SLICING = [
     ("nn.ModuleList(full[:count])", "nn.ModuleList(full[-count:])"),
@@ -448,7 +455,7 @@ SAMPLERS = [
     ("directions @ gradient / gradient.norm() / count", "directions @ gradient / count"),
     ("        model.train()\n", "        model.eval()\n"),
     ("return sum(found) / len(found)", "return found[0]"),
-    ("distribution.change(state.global_step * trainer.micro_batches", "distribution.change(state.global_step"),
+    ("distribution.change(state.global_step * trainer.text.micro_batches", "distribution.change(state.global_step"),
     ('return {"scores": self.scores}', 'return {"scores": [0.0 for _ in self.scores]}'),
 ]
 CHANGING = [
@@ -659,6 +666,11 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
         "tests/training/test_validation.py tests/training/test_trainer.py tests/methods/test_pareto_mutual.py",
     ),
     "training/trainer.py": (TRAINER, "tests/training/test_trainer.py tests/methods/test_pareto_mutual.py"),
+    "training/evaluating.py": (EVALUATING, "tests/training/test_trainer.py tests/methods"),
+    "training/text.py": (
+        TRAINING_TEXT,
+        "tests/training/test_trainer.py tests/methods/test_pareto_mutual.py tests/training/test_samplers.py",
+    ),
     "models/passes.py": (PASSES, "tests/models/test_passes.py tests/methods/test_plain.py"),
     "methods/consistency.py": (CONSISTENCY, "tests/methods/test_plain.py tests/methods/test_all_in_one.py"),
     "models/mixing.py": (MIXING, "tests/methods/test_plain.py"),

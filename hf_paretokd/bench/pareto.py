@@ -69,9 +69,9 @@ def search_costs(shape: Shape, max_tokens: int, updates: int) -> dict[str, float
         )
         with redirect_stdout(io.StringIO()):  # the log of a training that nobody asked for
             trainer.train()
-    epoch = watch.seconds / config.max_steps * trainer.updates_per_pass
+    epoch = watch.seconds / config.max_steps * trainer.text.updates_per_pass
     trials = 2 * 3 * trainer.trials.trial_updates
-    exact = 2 * 3 * SHARE * trainer.updates_per_pass / trials  # a trial has a whole number of updates
+    exact = 2 * 3 * SHARE * trainer.text.updates_per_pass / trials  # a trial has a whole number of updates
     return {**trainer.trials.seconds, "trials": trainer.trials.seconds["trials"] * exact, "epoch": epoch}
 
 

@@ -204,8 +204,8 @@ def opening_box(prepared: "Prepared", trainer: "TranslationTrainer") -> Panel:
     if depths:
         some = f"{depths[0]} to {depths[-1]}, {len(depths)} depths" if len(depths) > 4 else ", ".join(depths)
         models += f"; students {some}"
-    tokens = trainer.micro_batches * args.max_tokens
-    passes = "" if trainer.streamed else f"; {args.max_steps / trainer.updates_per_pass:.1f} passes"
+    tokens = trainer.text.micro_batches * args.max_tokens
+    passes = "" if trainer.text.streamed else f"; {args.max_steps / trainer.text.updates_per_pass:.1f} passes"
     border = getattr(trainer, "border", None)
     stages = f", two stages (the second from {border:,})" if border else ""
     device = args.device.type if args.device.type != "cpu" else cpu_threads()

@@ -99,8 +99,8 @@ class LSSDTrainer(TranslationTrainer):
         self.bests: dict[str, tuple[float, int]] = {}  # loss and epoch
         self.copies: dict[int, PreTrainedModel] = {}  # by epoch
         if not self.args.update_interval:
-            self.check_passes("update_interval")
-        self.interval = self.args.update_interval or max(1, round(self.updates_per_pass))
+            self.text.check_passes("update_interval")
+        self.interval = self.args.update_interval or max(1, round(self.text.updates_per_pass))
         self.check_validated()
         self.add_callback(EndOfEpoch(self))
 

@@ -130,11 +130,11 @@ class MultiDistillTrainer(TeachersTrainer):
 
     def set_up(self) -> None:
         """Settles who teaches which pair."""
-        self.check_passes("teachers")
+        self.text.check_passes("teachers")
         self.settle_teachers()
         self.model.weights = dict.fromkeys(self.train_pairs, self.args.kd_weight)
         self.teacher_bleu: dict[str, float] = {}
-        self.interval = self.args.update_interval or math.ceil(PASSES * self.updates_per_pass)
+        self.interval = self.args.update_interval or math.ceil(PASSES * self.text.updates_per_pass)
         if self.args.switch_off != "fixed":
             self.check_validated()
             self.decoding({})  # that there is a tokenizer

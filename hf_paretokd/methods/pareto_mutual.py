@@ -190,13 +190,13 @@ class ParetoMutualTrainer(WeightedTrainer):
         """Makes the rule and what it measures by."""
         args, peers = self.args, self.model.models()
         self.bests: list[tuple[float, int] | None] = [None] * len(peers)  # (figure, update) of each peer's best validation
-        interval = args.update_interval or max(1, round(self.updates_per_pass))
+        interval = args.update_interval or max(1, round(self.text.updates_per_pass))
         self.rule = self.build_rule()
         if args.strategy in (*SEARCHES, "auto_official"):
-            self.check_passes("strategy")
+            self.text.check_passes("strategy")
         if self.rule.changes and not args.update_interval:
-            self.check_passes("update_interval")
-        self.trials = PeerTrials(self, round(args.trial_share * self.updates_per_pass), args.smoothed_validation)
+            self.text.check_passes("update_interval")
+        self.trials = PeerTrials(self, round(args.trial_share * self.text.updates_per_pass), args.smoothed_validation)
         if self.rule.changes or args.eval_strategy != "no":
             self.check_validated()
         if self.rule.changes and self.train_pairs:
@@ -223,14 +223,14 @@ class ParetoMutualTrainer(WeightedTrainer):
         first = max(interval, self.args.warmup_without_kd)
         if first >= self.args.max_steps:
             at_once = ", or set distill_at_once" if self.args.strategy in AT_ONCE else ""
-            source = "" if self.args.update_interval else f" (one epoch is {self.updates_per_pass:.0f} updates)"
+            source = "" if self.args.update_interval else f" (one epoch is {self.text.updates_per_pass:.0f} updates)"
             raise TrainingError(
                 f"update_interval: the first decision would come after update {first}{source}, but the run ends after "
                 f"{self.args.max_steps}; lower update_interval or warmup_without_kd, or raise max_steps{at_once}"
             )
         if self.args.strategy in SEARCHES and self.trials.trial_updates < 1:
             raise TrainingError(
-                f"trial_share: {self.args.trial_share:g} of an epoch of {self.updates_per_pass:.1f} updates is no whole "
+                f"trial_share: {self.args.trial_share:g} of an epoch of {self.text.updates_per_pass:.1f} updates is no whole "
                 "update, so the trial set is empty; raise trial_share"
             )
 

@@ -199,7 +199,7 @@ def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
     figures: dict[str, tuple[float, str]] = {
         "updates": (state.global_step, signature),
         "best_update": (state.best_global_step or state.global_step, signature),
-        **({} if trainer.streamed else {"passes": (round(state.epoch or 0.0, 2), signature)}),
+        **({} if trainer.text.streamed else {"passes": (round(state.epoch or 0.0, 2), signature)}),
         "training_seconds": (seconds, machine),
         hours: (core_seconds / 3600 if device == "cpu" else seconds * processes / 3600, machine),
     }

@@ -84,7 +84,7 @@ class Clock(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Overwrites the epoch that the Trainer counts from the length of its loader."""
-        state.epoch = state.global_step / self.trainer.updates_per_pass
+        state.epoch = state.global_step / self.trainer.text.updates_per_pass
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold; to be called by all processes."""
@@ -141,9 +141,10 @@ class LogWindow(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Starts with an empty window or the saved one; passes are what notebooks show as epochs of a stream without an end."""
-        state.num_train_epochs = math.ceil(args.max_steps / self.trainer.updates_per_pass)
+        state.num_train_epochs = math.ceil(args.max_steps / self.trainer.text.updates_per_pass)
         if state.global_step == 0:
-            state.log_history.append({"sampling": [asdict(row) for row in self.trainer.expected_sampling()], "step": 0})
+            sampling = [asdict(row) for row in self.trainer.text.expected(args.max_steps)]
+            state.log_history.append({"sampling": sampling, "step": 0})
         self.tallies, saved, self.saved = {}, self.saved, None
         if saved:
             self.trainer.take_up_log(saved["loss"], saved["last_logged"])

@@ -3,9 +3,8 @@
 import math
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
-from hf_paretokd.data.sampling import MicroBatchStream, SamplerState
 from hf_paretokd.errors import ModelError, TrainingError, TrainingInterrupted
-from hf_paretokd.layout import LIVE_WEIGHTS, SAMPLER_STATE, TRAINER_STATE, RunLayout, checkpoint_step
+from hf_paretokd.layout import LIVE_WEIGHTS, TRAINER_STATE, RunLayout, checkpoint_step
 from hf_paretokd.models.files import load_weights, save_model
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.training.arguments import TranslationConfig
@@ -31,9 +29,7 @@ from hf_paretokd.utils.files import (
     claimed,
     damage,
     discarded_on_error,
-    load_json,
     publish,
-    save_json,
     whole_files,
 )
 from hf_paretokd.utils.interruption import StopRequest
@@ -378,38 +374,3 @@ def set_aside(folder: Path, start: Path | None) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
         logger.warning(f"{path}: renamed to {aside.name}, because the training starts before it")
-
-
-def save_sampler(streams: Sequence[MicroBatchStream], states: Sequence[SamplerState], folder: Path) -> None:
-    """Writes the positions of the streams and the states of their distributions."""
-    saved = [
-        {
-            **asdict(state),
-            "distribution": stream.distribution.state_dict(),
-            **({"streams": places} if (places := stream.places(state)) else {}),
-        }
-        for stream, state in zip(streams, states, strict=True)
-    ]
-    save_json(saved, folder / SAMPLER_STATE)
-
-
-def load_sampler(streams: Sequence[MicroBatchStream], folder: Path) -> list[SamplerState]:
-    """Reads the positions of the streams and puts their distributions into the states they were in.
-
-    Raises:
-        ModelError: the file is missing or damaged.
-        TrainingError: the distributions are others than those of the checkpoint.
-    """
-    path = folder / SAMPLER_STATE
-    saved = load_json(path)
-    if not isinstance(saved, list) or len(saved) != len(streams):
-        raise ModelError(f"{path}: is not the state of {len(streams)} streams; take another checkpoint")
-    try:
-        states = [SamplerState(each["number"], each["draws"]) for each in saved]
-        distributions = [each["distribution"] for each in saved]
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{path}: cannot be read ({error!r}); take another checkpoint") from error
-    for stream, state, each in zip(streams, distributions, saved, strict=True):
-        stream.distribution.load_state_dict(state)
-        stream.go_to(each.get("streams", {}))
-    return states

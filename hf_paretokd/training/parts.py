@@ -113,6 +113,19 @@ def check_best_metric(args: TranslationConfig, known: Sequence[str]) -> None:
         )
 
 
+def check_validations(args: TranslationConfig, text: Pairs, updates: int) -> None:
+    """Raises a TrainingError where validations are wanted and have no text, or begin after a training of `updates`."""
+    if args.eval_strategy == "no":
+        return
+    if not text:
+        raise TrainingError("eval_dataset: is missing; give validation text, or set eval_strategy to no")
+    if 0 < updates < args.eval_delay:
+        raise TrainingError(
+            f"eval_delay: {args.eval_delay:g} updates, after which there is no validation left of {updates} updates; lower it, "
+            "or set eval_strategy to no"
+        )
+
+
 def check_optimizers(given: Any, joint: JointModel) -> torch.optim.Optimizer | None:
     """The optimizer that was given with its schedule, or none.
 

@@ -48,7 +48,7 @@ class Sampler:
     def __init__(self, trainer: "TranslationTrainer", peer: int) -> None:
         self.trainer, self.peer = trainer, peer
         self.pairs = list(trainer.train_pairs)
-        self.sizes = [float(trainer.streams[peer].pairs[name].sentences or 0) for name in self.pairs]
+        self.sizes = [float(trainer.text.streams[peer].pairs[name].sentences or 0) for name in self.pairs]
         self.interval = trainer.args.sampler_interval or self.usual
         self.data = PairDataset({**trainer.train_pairs}, trainer.model.config.pad_token_id)
 
@@ -94,7 +94,7 @@ class ChiSquare(Sampler):
 
     def __init__(self, trainer: "TranslationTrainer", peer: int) -> None:
         super().__init__(trainer, peer)
-        self.interval = trainer.args.sampler_interval or math.ceil(trainer.updates_per_pass)
+        self.interval = trainer.args.sampler_interval or math.ceil(trainer.text.updates_per_pass)
         self.baseline = trainer.baseline_losses
         self.averages = torch.full((len(self.pairs),), math.nan, dtype=torch.float64)
 
@@ -129,7 +129,7 @@ class ScoredSampler(Sampler):
     def __init__(self, trainer: "TranslationTrainer", peer: int) -> None:
         super().__init__(trainer, peer)
         trainer.check_validated()
-        start = trainer.streams[peer].distribution.probabilities(trainer.sampler_states[peer])
+        start = trainer.text.streams[peer].distribution.probabilities(trainer.text.states[peer])
         self.scores = [math.log(start[name]) for name in self.pairs]
 
     def rewards(self, update: int) -> list[float]:
@@ -203,7 +203,7 @@ class Alignment(ScoredSampler):
             directions.add_(gradient / gradient.norm())
 
         def reward(name: str) -> float:
-            text: Any = trainer.streams[self.peer].pairs[name]
+            text: Any = trainer.text.streams[self.peer].pairs[name]
             gradient = self.gradient(parameters, self.batch(self.data, text, name, "train", update), update)
             return float(directions @ gradient / gradient.norm() / count)
 
@@ -234,7 +234,7 @@ class Samplers(TrainerCallback):
 
     def __init__(self, trainer: "TranslationTrainer") -> None:
         self.trainer = trainer
-        kinds = trainer.args.samplers or ["none"] * len(trainer.streams)
+        kinds = trainer.args.samplers or ["none"] * len(trainer.text.streams)
         self.rules = [None if kind == "none" else SAMPLERS[kind](trainer, peer) for peer, kind in enumerate(kinds)]
         self.seconds, self.noted = 0.0, torch.zeros(len(self.rules), len(trainer.train_pairs), 2, dtype=torch.float64)
 
@@ -260,8 +260,8 @@ class Samplers(TrainerCallback):
             if rule is None or state.global_step % rule.interval or state.global_step >= args.max_steps:
                 continue
             decided = dict(zip(rule.pairs, rule.decide(state.global_step), strict=True))
-            distribution: Any = trainer.streams[peer].distribution
-            distribution.change(state.global_step * trainer.micro_batches, decided)
+            distribution: Any = trainer.text.streams[peer].distribution
+            distribution.change(state.global_step * trainer.text.micro_batches, decided)
         self.seconds += time.perf_counter() - start
 
     def state_dict(self) -> list[dict[str, Any]]:

@@ -14,6 +14,26 @@ DIRECTIONS = ("minimize", "maximize")
 SEARCH = ("hp_search_backend", "hp_space", "hp_name", "compute_objective", "objective")  # what the Trainer knows of a search
 
 
+def check_search(space: Any, name: Any, n_trials: Any, direction: Any, backend: str | None, n_jobs: int) -> None:
+    """Raises a TrainingError unless a search can be made of what `hyperparameter_search` was given."""
+    if space is None:
+        raise TrainingError(
+            "hyperparameter_search: hp_space is missing, such as "
+            "lambda trial: {'learning_rate': trial.suggest_float('learning_rate', 1e-4, 1e-2, log=True)}"
+        )
+    if not callable(space) or (name is not None and not callable(name)):
+        raise TrainingError("hyperparameter_search: hp_space and hp_name are functions of a trial")
+    if backend not in (None, "optuna"):
+        raise TrainingError(f"hyperparameter_search: backend {backend!r} is not supported here; leave it out for optuna")
+    if not isinstance(n_trials, int) or n_trials < 1:
+        raise TrainingError(f"hyperparameter_search: n_trials {n_trials!r} is not 1 or more")
+    if n_jobs != 1:
+        raise TrainingError("hyperparameter_search: n_jobs: one trainer trains one trial at a time; leave it out")
+    for each in direction if isinstance(direction, list) else [direction]:
+        if each not in DIRECTIONS:
+            raise TrainingError(f"hyperparameter_search: direction {each!r} is not one of {', '.join(DIRECTIONS)}")
+
+
 def with_changes(given: TranslationConfig, before: TranslationConfig, now: TranslationConfig) -> TranslationConfig:
     """The configuration that was given, with what has been set since; checked.
 

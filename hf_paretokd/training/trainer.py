@@ -1,4 +1,4 @@
-"""What every method shares: token batches, loss accounting, validation, logs; checkpoints are in `checkpointing`."""
+"""What every method shares: the parts, token batches, loss accounting, logs, and what a training is known by."""
 
 import copy
 import dataclasses
@@ -17,44 +17,28 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerState
-from transformers.trainer_utils import PredictionOutput, TrainOutput, set_seed
+from transformers.trainer_utils import TrainOutput, set_seed
 from transformers.utils import logging
 
-from hf_paretokd.data.batches import IGNORED, PairBatches
-from hf_paretokd.data.changing import SHARE, SHARES, ChangingSampling, FunctionSampling, phases_of, scheduled
+from hf_paretokd.data.batches import IGNORED
 from hf_paretokd.data.encoding import Pairs, as_pairs
-from hf_paretokd.data.facts import target_length
 from hf_paretokd.data.languages import coded_directions, tell
-from hf_paretokd.data.sampling import (
-    Batches,
-    MicroBatchSampler,
-    MicroBatchStream,
-    PairDataset,
-    PairDistribution,
-    SamplerState,
-    SamplingRow,
-    TemperatureSampling,
-    UniMaxSampling,
-    build_pair_batches,
-    expected_sampling,
-)
+from hf_paretokd.data.sampling import MicroBatchSampler, PairDataset, build_pair_batches
 from hf_paretokd.data.seeds import derive_seed
-from hf_paretokd.data.streams import StreamBatches
 from hf_paretokd.errors import DataError, TrainingError
 from hf_paretokd.hub.upload import check_names
 from hf_paretokd.layout import IDENTITY, PROGRESS
 from hf_paretokd.models.building import prepare_for_training
 from hf_paretokd.models.compiling import compiled_layers
-from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import check_vocabulary
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.models.slicing import model_depth
 from hf_paretokd.training.arguments import TranslationConfig
 from hf_paretokd.training.callbacks import Clock, LogWindow
-from hf_paretokd.training.checkpointing import MEANINGLESS, load_sampler, save_sampler
+from hf_paretokd.training.checkpointing import MEANINGLESS
 from hf_paretokd.training.checks import check_compiling, check_optimizer, trial_schedule
 from hf_paretokd.training.contract import check_parameters
-from hf_paretokd.training.generation import GeneratingTrainer, padded
+from hf_paretokd.training.evaluating import EvaluatingTrainer
 from hf_paretokd.training.identity import Identity, differences, identity_of, read_identity, without_later
 from hf_paretokd.training.parts import (
     Source,
@@ -63,28 +47,27 @@ from hf_paretokd.training.parts import (
     check_ids,
     check_kind,
     check_optimizers,
-    check_prefix,
     check_reports,
     check_source_of_models,
     check_tokenizer,
+    check_validations,
     common_tokenizer,
     initial_models,
     listed,
     loaded_models,
 )
 from hf_paretokd.training.samplers import Samplers, baseline_losses
-from hf_paretokd.training.search import DIRECTIONS, SEARCH, trial_arguments, with_changes
+from hf_paretokd.training.search import SEARCH, check_search, trial_arguments, with_changes
 from hf_paretokd.training.sharding import check_sharding, gathered, is_sharded
 from hf_paretokd.training.signature import data_hashes
-from hf_paretokd.training.validation import metrics_of_peers, validation_sums
+from hf_paretokd.training.text import TrainingText, check_sampling
 from hf_paretokd.utils.allocator import keep_freed_memory
 from hf_paretokd.utils.files import load_json, save_json
-from hf_paretokd.utils.machine import moved
 
 logger = logging.get_logger(__name__)
 
 
-class TranslationTrainer(GeneratingTrainer):
+class TranslationTrainer(EvaluatingTrainer):
     """A `Seq2SeqTrainer` over streams of token micro-batches, for models that compute their own losses.
 
     A method is a subclass: it names its `method`, `facts` and `config_class`, makes a joint model, and says which depths are
@@ -105,6 +88,7 @@ class TranslationTrainer(GeneratingTrainer):
     """
 
     config_class: ClassVar[type[TranslationConfig]]
+    text_class: ClassVar[type[TrainingText]] = TrainingText
     shardable: ClassVar[bool] = False  # whether FSDP2 may divide the joint model among processes
     trial: Any = None  # of a hyper-parameter search
     made: Sequence[Source] = ()  # the models as they were given, or made
@@ -134,12 +118,12 @@ class TranslationTrainer(GeneratingTrainer):
         check_sharding(
             self.shardable, self.method, {"torch_compile": args.torch_compile, "fp16": args.fp16, "samplers": args.learning}
         )
-        self.sampling = check_sampling(others.pop("sampling", None), args)
+        sampling = check_sampling(others.pop("sampling", None), args)
         check_source_of_models(model, model_init, others.get("optimizers"))
         callbacks = check_callbacks(callbacks, args)
         texts = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
         self.given = {**texts, "model": model, "processing_class": processing_class, "callbacks": callbacks, **others}
-        self.given |= {"args": copy.copy(args), "model_init": model_init, "sampling": self.sampling}
+        self.given |= {"args": copy.copy(args), "model_init": model_init, "sampling": sampling}
         args.max_grad_norm = args.max_grad_norm or 0.0  # the Trainer compares it with a number
         if args.n_gpu > 1:
             raise TrainingError(f"{args.n_gpu} GPUs in one process: use torchrun or accelerate launch, one process a GPU")
@@ -152,7 +136,6 @@ class TranslationTrainer(GeneratingTrainer):
         if args.device.type == "cpu":
             keep_freed_memory()
         self.train_pairs, self.eval_pairs = as_pairs(train_dataset, streams=True), as_pairs(eval_dataset)
-        self.streamed = [name for name, each in self.train_pairs.items() if isinstance(each, datasets.IterableDataset)]
         for each in models:
             prepare_for_training(each)
             if args.device.type == "cpu":
@@ -161,34 +144,11 @@ class TranslationTrainer(GeneratingTrainer):
                 check_vocabulary(each, tokenizer)
                 tell(each, tokenizer, coded_directions(tokenizer, self.train_pairs))
         self.checked = partial(check_ids, models)
-        for text in ({name: each for name, each in self.train_pairs.items() if name not in self.streamed}, self.eval_pairs):
-            self.checked(text)
-        train_batches = self.training_batches(args)
+        self.text = self.text_class(self.train_pairs, args, sampling, self.checked)
+        self.checked(self.eval_pairs)
         self.eval_batches = build_pair_batches(self.eval_pairs, args.max_tokens)
-        self.micro_batches = args.gradient_accumulation_steps * args.world_size  # M of an update
-        if self.streamed and args.max_steps <= 0:
-            raise TrainingError(f"max_steps: {self.streamed[0]} is a stream, whose length nobody knows; say how many updates")
-        batches = sum(each.count or args.max_steps * self.micro_batches for each in train_batches.values())
-        self.updates_per_pass = batches / self.micro_batches  # at τ = 1; of streams the whole training is one
-        if args.max_steps <= 0 and batches:
-            args.max_steps = math.ceil(args.num_train_epochs * self.updates_per_pass)
-        self.streams = [
-            MicroBatchStream(
-                {name: batches.rekeyed(args.seed, peer) for name, batches in train_batches.items()},
-                self.distribution(args, peer, train_batches),
-                args.seed,
-                peer,
-            )
-            for peer in range(len(args.temperatures))
-        ]
-        self.sampler_states = [SamplerState() for _ in self.streams]
-        if args.eval_strategy != "no" and not self.eval_pairs:
-            raise TrainingError("eval_dataset: is missing; give validation text, or set eval_strategy to no")
-        if args.eval_strategy != "no" and batches and args.eval_delay > args.max_steps:
-            raise TrainingError(
-                f"eval_delay: {args.eval_delay:g} updates, after which there is no validation left of "
-                f"{args.max_steps} updates; lower it, or set eval_strategy to no"
-            )
+        args.max_steps = self.text.updates or args.max_steps
+        check_validations(args, self.eval_pairs, self.text.updates if self.train_pairs else 0)
         self._clock, self._window = Clock(self), LogWindow(self)
         self.given_optimizer = check_optimizers(others.get("optimizers"), joint)
         if self.given_optimizer is None:
@@ -204,18 +164,12 @@ class TranslationTrainer(GeneratingTrainer):
             **others,
         )
         self.model_init: Any = model_init
-        if self.eval_pairs:
-            depths, peers = self.validation_depths(), len(models)
-            nothing = [torch.ones(len(self.eval_pairs), len(depths), 3)] * peers
-            known = metrics_of_peers(nothing, list(self.eval_pairs), depths)
-            if args.predict_with_generate:
-                known |= self.generation_names()
-            if not self.figures_unknown:
-                check_best_metric(args, list(known))
+        if self.eval_pairs and not self.figures_unknown:
+            check_best_metric(args, self.figure_names())
         if args.push_to_hub:
             check_names(list(self.repositories(args.hub_model_id or "").values()))
         if args.learning:
-            self.check_passes("samplers")
+            self.text.check_passes("samplers")
             if args.sampler_baseline:
                 self.baseline_losses, self.baseline = baseline_losses(self, args.sampler_baseline)
             self.samplers = Samplers(self)
@@ -310,26 +264,11 @@ class TranslationTrainer(GeneratingTrainer):
         """
         if self.model_init is None:
             raise TrainingError("hyperparameter_search: every trial begins with new models; give model_init in place of model")
-        if hp_space is None:
-            raise TrainingError(
-                "hyperparameter_search: hp_space is missing, such as "
-                "lambda trial: {'learning_rate': trial.suggest_float('learning_rate', 1e-4, 1e-2, log=True)}"
-            )
-        if backend not in (None, "optuna"):
-            raise TrainingError(f"hyperparameter_search: backend {backend!r} is not supported here; leave it out for optuna")
         args = self.given["args"]
         figure = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
         objective = compute_objective or (lambda metrics: metrics[figure])
         towards = direction or ("maximize" if args.greater_is_better else "minimize")
-        if not callable(hp_space) or (hp_name is not None and not callable(hp_name)):
-            raise TrainingError("hyperparameter_search: hp_space and hp_name are functions of a trial")
-        if not isinstance(n_trials, int) or n_trials < 1:
-            raise TrainingError(f"hyperparameter_search: n_trials {n_trials!r} is not 1 or more")
-        if kwargs.get("n_jobs", 1) != 1:
-            raise TrainingError("hyperparameter_search: n_jobs: one trainer trains one trial at a time; leave it out")
-        for each in towards if isinstance(towards, list) else [towards]:
-            if each not in DIRECTIONS:
-                raise TrainingError(f"hyperparameter_search: direction {each!r} is not one of {', '.join(DIRECTIONS)}")
+        check_search(hp_space, hp_name, n_trials, towards, backend, kwargs.get("n_jobs", 1))
         found = super().hyperparameter_search(hp_space, objective, n_trials, towards, "optuna", hp_name, **kwargs)
         self.begin_anew(None)  # the trials' arguments are none of the trainer's
         return found
@@ -342,7 +281,7 @@ class TranslationTrainer(GeneratingTrainer):
             raise DataError("training needs a train_dataset")
         workers = self.args.dataloader_num_workers
         places = (self.args.process_index, self.args.world_size)
-        sampler: Any = MicroBatchSampler(self.streams, lambda: self.sampler_states, *places)
+        sampler: Any = MicroBatchSampler(self.text.streams, lambda: self.text.states, *places)
         return DataLoader(
             self.training_data(),
             batch_sampler=sampler,
@@ -366,64 +305,6 @@ class TranslationTrainer(GeneratingTrainer):
             self._clock.count((len(labels), int(batch["attention_mask"].sum()), int((labels != IGNORED).sum())))
         return samples, tokens
 
-    def training_batches(self, args: TranslationConfig) -> dict[str, Batches]:
-        """The micro-batches of the training text of every pair."""
-        found: dict[str, Batches] = {}
-        for name, text in self.train_pairs.items():
-            if isinstance(text, datasets.IterableDataset):
-                found[name] = StreamBatches(name, text, args.max_tokens, args.stream_buffer, self.checked_rows)
-            else:
-                found[name] = PairBatches(name, text, args.max_tokens)
-        if self.streamed:
-            logger.warning(
-                f"{', '.join(self.streamed)}: read as a stream; passes are not counted, repeated sentences are not found, and "
-                "the signature of the training says nothing of its text"
-                + ("; all pairs are drawn alike, whatever the temperature" if len(found) > 1 else "")
-            )
-        return found
-
-    def checked_rows(self, name: str, rows: datasets.Dataset) -> datasets.Dataset:
-        """Some rows of a stream as they are trained on.
-
-        Raises:
-            DataError: the models cannot be trained on them.
-        """
-        found = as_pairs({name: rows})
-        self.checked(found)
-        return found[name]
-
-    def check_passes(self, field: str) -> None:
-        """Raises a TrainingError if a field counts in passes over text that has none."""
-        if self.streamed:
-            raise TrainingError(
-                f"{field}: needs passes over the text, and {self.streamed[0]} is a stream, whose length nobody knows; give the "
-                "text as a datasets.Dataset" + (", or a number of updates" if field == "update_interval" else "")
-            )
-
-    def distribution(self, args: TranslationConfig, peer: int, batches: Mapping[str, Batches]) -> PairDistribution:
-        """By what a peer (counted from 0) draws language pairs from their micro-batches. Asked for once, at the start."""
-        epochs = args.unimax_epochs[peer] if args.unimax_epochs else 0.0
-        if epochs:
-            self.check_passes("unimax_epochs")
-        sizes = {name: 1 if self.streamed else each.sentences or 0 for name, each in batches.items()}
-        if self.sampling is not None and batches:
-            return FunctionSampling(self.sampling, sizes, args.max_steps * self.micro_batches)
-        if args.sampling_schedule and batches:
-            phases = phases_of(args.sampling_schedule)
-            return scheduled(phases, sizes, args.temperatures[peer], args.max_steps * self.micro_batches)
-        if epochs and batches:
-            tokens = {name: target_length(each) for name, each in self.train_pairs.items()}
-            counts = {name: each.count or 0 for name, each in batches.items()}
-            return UniMaxSampling(tokens, counts, args.max_steps * self.micro_batches, epochs)
-        still = TemperatureSampling(sizes, args.temperatures[peer])
-        if args.samplers and args.samplers[peer] != "none" and batches:
-            return ChangingSampling(args.samplers[peer], [(0, still.probabilities(SamplerState()))])
-        return still
-
-    def expected_sampling(self) -> list[SamplingRow]:
-        """What every peer is expected to see of every pair."""
-        return expected_sampling(self.streams, self.args.max_steps * self.micro_batches)
-
     def _train(self, start: Path | None, **kwargs: Any) -> TrainOutput:
         """Training, with compiled layers if they are wanted."""
         self.identity  # noqa: B018 (made now, by the arguments as they were given)
@@ -441,7 +322,7 @@ class TranslationTrainer(GeneratingTrainer):
 
     def dropout_seeds(self, number: int) -> list[int]:
         """Seeds of the dropout of micro-batch `number`, one a peer."""
-        return [derive_seed(self.args.seed, peer, "dropout", number) for peer in range(len(self.streams))]
+        return [derive_seed(self.args.seed, peer, "dropout", number) for peer in range(len(self.text.streams))]
 
     def compute_loss(
         self,
@@ -518,7 +399,7 @@ class TranslationTrainer(GeneratingTrainer):
 
     def clip(self, model: torch.nn.Module) -> Any:
         """Clips every peer by itself; returns the norm of all."""
-        norms = self.clip_gradients(range(len(self.streams)))
+        norms = self.clip_gradients(range(len(self.text.streams)))
         for peer, norm in enumerate(norms, 1):
             prefix, one = f"peer{peer}_" if len(norms) > 1 else "", torch.ones_like(norm)
             self._window.add(f"{prefix}clipped", torch.stack([(norm > (self.args.max_grad_norm or math.inf)).to(one), one]))
@@ -530,7 +411,9 @@ class TranslationTrainer(GeneratingTrainer):
         """Adds the method's own figures, averaged over all micro-batches since the last line, to the training log."""
         if "loss" in logs:
             logs |= self._window.close()
-            logs |= self._clock.speeds() | self.shares_drawn()
+            logs |= self._clock.speeds() | self.text.shares(self.state.global_step)
+            if self.samplers:
+                logs["sampler_seconds"] = round(self.samplers.seconds, 2)
             if self.args.skip_nonfinite_updates:
                 logs["skipped_updates"] = self.skipped_updates
         logs["seconds"] = round(self.seconds_trained, 1)
@@ -541,17 +424,6 @@ class TranslationTrainer(GeneratingTrainer):
             logs["core_seconds"] = round(self.in_all([self._clock.processor_seconds])[0], 1)
             logs["train_loss"] = self._clock.total_loss() / max(self.state.global_step, 1)  # also of what came before a stop
         super().log(logs, start_time)
-
-    def shares_drawn(self) -> dict[str, float]:
-        """P(ℓ) of every peer whose distribution changes, and what sampling by decisions has cost so far."""
-        found: dict[str, float] = {}
-        for peer, stream in enumerate(self.streams, 1):
-            if isinstance(stream.distribution, ChangingSampling | FunctionSampling):
-                prefix = f"peer{peer}_" if len(self.streams) > 1 else ""
-                state = SamplerState(self.state.global_step * self.micro_batches)
-                shares = stream.distribution.probabilities(state)
-                found |= {f"{prefix}{SHARE}{name}": round(share, 6) for name, share in shares.items()}
-        return found | ({"sampler_seconds": round(self.samplers.seconds, 2)} if self.samplers else {})
 
     def in_all(self, counts: Sequence[float]) -> list[float]:
         """Sums over all processes, which have to ask together."""
@@ -582,15 +454,12 @@ class TranslationTrainer(GeneratingTrainer):
         """What else decides a training of this method, beside its arguments."""
         given = self.given_optimizer
         optimizer = {"optimizer": f"{type(given).__name__} {given.defaults}"} if given else {}
-        windows = {rows for stream in self.streams for each in stream.pairs.values() if (rows := each.window)}
-        found = {"method": self.method, **optimizer, **({"rows of a window": max(windows)} if windows else {})}
+        found = {"method": self.method, **optimizer, **self.text.deciding()}
         args, learning = self.args, {"samplers": self.args.samplers, "sampler baseline": self.baseline}
         if args.learning:
             fields = ("sampler_interval", "sampler_measure", "sampler_passes", "sampler_radius")
             found |= learning | {name: getattr(args, name) for name in fields}
-        found |= {"sampling_schedule": args.sampling_schedule} if args.sampling_schedule else {}
-        found |= {"sampling": getattr(self.sampling, "__name__", type(self.sampling).__name__)} if self.sampling else {}
-        return found | ({"stream_buffer": args.stream_buffer} if self.streamed else {})
+        return found
 
     def kept_when_extended(self) -> dict[str, Any]:
         """What stays as it was when the training is made longer, although it follows from the arguments."""
@@ -604,157 +473,15 @@ class TranslationTrainer(GeneratingTrainer):
         """Goes on as the training that a checkpoint is of."""
         self.identity = saved
 
-    # ---- Validation -----------------------------------------------------------------------------------------------
-
-    def validation_depths(self) -> Sequence[Depth]:
-        """The depths whose mean cross-entropy selects the model."""
-        return (model_depth(self.model.main_model),)
-
-    def cross_entropies(
-        self, model: PreTrainedModel, pairs: Pairs, batches: Mapping[str, PairBatches], depths: Sequence[Depth]
-    ) -> Tensor:
-        """`validation_sums` of one of the models over all processes."""
-        was_training = model.training
-        moved(model, self.args.device).eval()
-        smoothing = (self.args.label_smoothing_factor, self.args.label_smoothing_variant)
-        with self.accelerator.autocast():
-            sums = validation_sums(model, pairs, batches, depths, *smoothing, self.args.process_index, self.args.world_size)
-        model.train(was_training)
-        return self.accelerator.reduce(sums.to(self.args.device), reduction="sum").cpu()
-
-    def pair_losses(self, model: PreTrainedModel, depths: Sequence[Depth], smoothed: bool = False) -> dict[str, float]:
-        """Validation cross-entropy a token of every pair of the training, the mean over depths; with or without smoothing."""
-        pairs = {name: self.eval_pairs[name] for name in self.train_pairs}
-        sums = self.cross_entropies(model, pairs, self.eval_batches, depths)
-        return dict(zip(pairs, (sums[..., 0 if smoothed else 1] / sums[..., 2]).mean(1).tolist(), strict=True))
-
-    def check_validated(self) -> None:
-        """Raises a DataError if a pair cannot be validated."""
-        for name in self.train_pairs:
-            if name not in self.eval_pairs:
-                raise DataError(
-                    f"{name}: has training but no validation text, by which this method decides; add validation text or leave "
-                    "the pair out"
-                )
-
-    def evaluate(
-        self,
-        eval_dataset: datasets.Dataset | Pairs | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-        **gen_kwargs: Any,
-    ) -> dict[str, float]:
-        """Validation cross-entropies in nats per token, with the label smoothing of training (`nll`: without).
-
-        Returns:
-            `eval_loss`, the mean over pairs of the mean over depths (AIO Eq. 9); `eval_nll`; `eval_loss_E-D` for every
-            depth and `eval_loss_xx-yy` for every pair, if there are several. With `predict_with_generate` also what
-            `compute_metrics` finds out of the translations of the whole models (teacher, model, peers): `eval_bleu`, the mean
-            over pairs, `eval_bleu_xx-yy` …. Several peers have all of these each, as `eval_peer1_loss` …, and the names without
-            a peer hold the means over peers.
-
-        Raises:
-            DataError: there is no text.
-            TrainingError: `gen_kwargs` holds more than `num_beams` and `max_length`.
-        """
-        if eval_dataset is None and self.eval_dataset is not self.given["eval_dataset"]:
-            eval_dataset = self.eval_dataset  # it was set since the trainer was made
-        pairs = self.eval_pairs if eval_dataset is None else as_pairs(eval_dataset)
-        if not pairs:
-            raise DataError("validation needs an eval_dataset")
-        if eval_dataset is not None:
-            self.checked(pairs)
-        if gen_kwargs and not self.args.predict_with_generate:
-            raise TrainingError(f"{next(iter(gen_kwargs))}: nothing is translated; set predict_with_generate")
-        check_prefix(metric_key_prefix)
-        with self.whole_models() as joint:
-            figures = self.losses(joint, pairs, self.eval_batches if eval_dataset is None else None)
-            if self.args.predict_with_generate:
-                figures |= self.generation_metrics(pairs, self.translations(joint, pairs, gen_kwargs))
-        if self.between_updates:
-            check_best_metric(self.args, list(figures))
-            self.check_figure(figures)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
-        due = self.control.should_log, self.control.should_evaluate, self.control.should_save
-        ending = self.control.should_training_stop
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        if self.between_updates and self.control.should_training_stop and not ending:
-            self.stopped_by_validation()
-        if not self.between_updates:  # asked for by a callback: what was due is still to be done
-            self.control.should_log, self.control.should_evaluate, self.control.should_save = due
-        return metrics
-
-    def check_figure(self, figures: Mapping[str, float]) -> None:
-        """Raises a TrainingError if the figure that decides which checkpoint is best is no number."""
-        name = (self.args.metric_for_best_model or "").removeprefix("eval_")
-        if name and self.args.eval_strategy != "no" and math.isnan(figures[name]):
-            raise TrainingError(
-                f"metric_for_best_model: {name} is nan after update {self.state.global_step}, so that nothing can be best; "
-                f"choose another figure; the last whole checkpoint is {self.last_checkpoint()}"
-            )
-
-    def losses(self, joint: JointModel, pairs: Pairs, batches: Mapping[str, PairBatches] | None = None) -> dict[str, float]:
-        """The cross-entropies of text by whole models, as `evaluate` names them."""
-        depths = self.validation_depths()
-        batches = batches or build_pair_batches(pairs, self.args.max_tokens)
-        sums = [self.cross_entropies(model, pairs, batches, depths) for _, model in joint.named_models()]
-        return metrics_of_peers(sums, list(pairs), depths)
-
-    def predict(
-        self,
-        test_dataset: datasets.Dataset | Pairs,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "test",
-        **gen_kwargs: Any,
-    ) -> PredictionOutput:
-        """Translations of token ids by the first model (teacher, model or first peer), whatever `predict_with_generate` says.
-
-        Args:
-            test_dataset: `input_ids` of one pair, or a dictionary of them; with `labels` there are figures, too.
-            ignore_keys: taken for compatibility, without effect.
-            metric_key_prefix: of the figures' names.
-            gen_kwargs: `num_beams` and `max_length`.
-
-        Returns:
-            `predictions` and `label_ids` [rows, longest], filled up with -100, pair after pair; and `metrics`, as `evaluate`
-            finds them out.
-
-        Raises:
-            DataError, TrainingError: as `evaluate`.
-        """
-        check_prefix(metric_key_prefix)
-        pairs = as_pairs(test_dataset, ("input_ids",))
-        if not pairs:
-            raise DataError("predict needs a test_dataset")
-        self.checked(pairs)
-        labelled = all("labels" in dataset.column_names for dataset in pairs.values())
-        with self.whole_models() as joint:
-            made = self.translations(joint, pairs, gen_kwargs)
-            losses = self.losses(joint, pairs) if labelled else {}
-        labels, metrics = None, {}
-        if labelled:
-            labels = padded(row for dataset in pairs.values() for row in dataset["labels"])
-            figures = losses | self.generation_metrics(pairs, made)
-            metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
-        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, metrics)
-        return PredictionOutput(padded(row for name in pairs for row in made[0][name]), labels, metrics)
-
-    def stopped_by_validation(self) -> None:
-        """Called when a validation ends the training for want of progress, as by `EarlyStoppingCallback`."""
-
     # ---- State ----------------------------------------------------------------------------------------------------
 
     def save_training_state(self, folder: Path) -> None:
         """Adds where the streams stand and the figures since the last log line."""
         super().save_training_state(folder)
-        number = self.state.global_step * self.micro_batches
-        self.sampler_states = [
-            stream.advance(state, number) for stream, state in zip(self.streams, self.sampler_states, strict=True)
-        ]
+        self.text.advance(self.state.global_step)
         progress = self.progress()
         if self.args.should_save:
-            save_sampler(self.streams, self.sampler_states, folder)
+            self.text.save(folder)
             save_json(progress, folder / PROGRESS)
             save_json(asdict(self.identity), folder / IDENTITY)
 
@@ -775,7 +502,7 @@ class TranslationTrainer(GeneratingTrainer):
     def load_training_state(self, folder: Path) -> None:
         """Takes up all models, the streams and the figures since the last log line."""
         super().load_training_state(folder)
-        self.sampler_states = load_sampler(self.streams, folder)
+        self.text.load(folder)
         self.take_progress(load_json(folder / PROGRESS))
 
     def check_resumable(self, folder: Path, state: TrainerState, extend: int = 0) -> None:
@@ -784,12 +511,7 @@ class TranslationTrainer(GeneratingTrainer):
         if saved and saved.decides["method"] != self.method:
             was = saved.decides["method"]
             raise TrainingError(f"{folder}: is of another training: method was {was}, now {self.method}; start a new run")
-        position = load_sampler(self.streams, folder)[0].number
-        if position != state.global_step * self.micro_batches:
-            raise TrainingError(
-                f"{folder}: its updates took {position / max(state.global_step, 1):g} micro-batches each, now "
-                f"they would take {self.micro_batches} (processes × gradient_accumulation_steps); keep the product as it was"
-            )
+        self.text.check_position(folder, state.global_step)
         if saved is None:
             if extend:
                 raise TrainingError(f"extend: {folder} holds no record of its training (an older version's) to be made longer")
@@ -817,21 +539,6 @@ class TranslationTrainer(GeneratingTrainer):
         longer = saved.extended(state.global_step, extend) if extend else saved
         self.args.max_steps = longer.decides["max_steps"]
         self.take_identity(dataclasses.replace(longer, circumstances=now.circumstances))
-
-
-def check_sampling(function: SHARES | None, args: TranslationConfig) -> SHARES | None:
-    """The function that says from which pairs to draw, if there is one.
-
-    Raises:
-        TrainingError: it is none, or something else says so, too.
-    """
-    if function is None:
-        return None
-    if not callable(function):
-        raise TrainingError("sampling: is no function; give one from the share that is done, and sizes, to shares of pairs")
-    if args.samplers or args.sampling_schedule or any(args.unimax_epochs or []):
-        raise TrainingError("sampling: says how pairs are drawn; leave out samplers, sampling_schedule and unimax_epochs")
-    return function
 
 
 def as_is(batch: Any) -> Any:

@@ -15,7 +15,7 @@ from hf_paretokd.models.files import save_model
 from hf_paretokd.models.head import output_head
 from hf_paretokd.models.slicing import extract_student, model_depth
 from hf_paretokd.models.states import depth_states
-from hf_paretokd.training import trainer as trainer_module
+from hf_paretokd.training import evaluating
 from hf_paretokd.training.identity import weights_hash
 
 ALPHA, BETA, ETA = 5.5, 0.5, 1.1
@@ -441,12 +441,12 @@ def test_stage_two_starts_from_the_best_of_stage_one(new_trainer, monkeypatch):
 def scripted_validations(monkeypatch, losses):
     """Validations find out these losses, one after the other, and the last one from then on."""
     left = list(losses)
-    real = trainer_module.metrics_of_peers
+    real = evaluating.metrics_of_peers
 
     def found(*arguments):
         return {**real(*arguments), "loss": left.pop(0) if len(left) > 1 else left[0]}
 
-    monkeypatch.setattr(trainer_module, "metrics_of_peers", found)
+    monkeypatch.setattr(evaluating, "metrics_of_peers", found)
 
 
 def test_early_stopping_ends_the_stage_first(new_trainer, monkeypatch, tmp_path):

@@ -291,7 +291,8 @@ def test_every_peer_and_pair_has_its_own_weight_in_a_real_update(new_trainer, tm
         max_steps=8,
     )
     drawn = [
-        [batch.pair for batch, _ in zip(stream.batches(SamplerState()), range(8), strict=False)] for stream in trainer.streams
+        [batch.pair for batch, _ in zip(stream.batches(SamplerState()), range(8), strict=False)]
+        for stream in trainer.text.streams
     ]
     trainer.train()
     lines = [line for line in trainer.state.log_history if "peer1_nll" in line]
@@ -308,7 +309,7 @@ def test_every_peer_and_pair_has_its_own_weight_in_a_real_update(new_trainer, tm
 def test_peers_at_one_temperature_see_other_pairs_other_sentences_and_other_dropout(new_trainer):
     trainer = new_trainer(strategy="vanilla", temperatures=[1.0, 1.0])
     first, second = (
-        [batch for batch, _ in zip(stream.batches(SamplerState()), range(60), strict=False)] for stream in trainer.streams
+        [batch for batch, _ in zip(stream.batches(SamplerState()), range(60), strict=False)] for stream in trainer.text.streams
     )
     assert [batch.pair for batch in first] != [batch.pair for batch in second]
     for pair in ("fr-en", "bs-en"):

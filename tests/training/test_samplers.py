@@ -112,7 +112,7 @@ def sampled(new_trainer, new_model, baseline):
 
 
 def decisions(trainer, peer=0):
-    return [shares for _, shares in trainer.streams[peer].distribution.changes[1:]]
+    return [shares for _, shares in trainer.text.streams[peer].distribution.changes[1:]]
 
 
 @pytest.mark.parametrize("kind", FIELDS)
@@ -125,7 +125,7 @@ def test_a_sampler_decides_and_a_resumed_training_goes_on_as_it_was(sampled, kin
     for each in found:
         assert sum(each.values()) == pytest.approx(1, abs=1e-5)
         assert each != pytest.approx(start, abs=1e-6)
-    drawn = whole.streams[0].distribution
+    drawn = whole.text.streams[0].distribution
     assert [number for number, _ in drawn.changes] == [0, 4, 8]
     again = sampled(kind, max_steps=6, eval_steps=3, dropout=0.1, gradient_accumulation_steps=2)
     again.train(resume_from_checkpoint=str(whole.checkpoint(3)))
@@ -156,7 +156,7 @@ def test_rewards_are_mean_cosines_of_gradients(sampled):
     validation = PairDataset(trainer.eval_pairs, trainer.model.config.pad_token_id)
     dev = {name: gradient(validation, trainer.eval_batches[name], name, "dev") for name in rule.pairs}
     for name, reward in zip(rule.pairs, rewards, strict=True):
-        mine = gradient(rule.data, trainer.streams[0].pairs[name], name, "train")
+        mine = gradient(rule.data, trainer.text.streams[0].pairs[name], name, "train")
         cosines = [F.cosine_similarity(mine, each, dim=0) for each in dev.values()]
         assert reward == pytest.approx(sum(cosines).item() / len(cosines), abs=1e-4)
         assert len({round(each.item(), 4) for each in cosines}) > 1
@@ -251,12 +251,12 @@ def test_any_peer_of_any_method_may_have_one(sampled):
 def test_phases_change_what_is_drawn_where_they_meet(new_trainer):
     schedule = [{"share": 0.5, "pairs": ["fr-en"]}, {"share": 0.5, "temperature": 1000.0}]
     trainer = new_trainer(max_steps=8, sampling_schedule=schedule)
-    distribution = trainer.streams[0].distribution
+    distribution = trainer.text.streams[0].distribution
     for number in range(8):
         found = distribution.probabilities(SamplerState(number))
         assert found == pytest.approx({"fr-en": 1.0, "bs-en": 0.0} if number < 4 else {"fr-en": 0.5, "bs-en": 0.5}, abs=0.06)
     assert mean_probabilities(distribution, 8) == pytest.approx({"fr-en": 0.75, "bs-en": 0.25}, abs=0.03)
-    state = trainer.streams[0].advance(SamplerState(), 4)
+    state = trainer.text.streams[0].advance(SamplerState(), 4)
     assert state.draws == {"fr-en": 4}
     trainer.train()
     other = new_trainer(max_steps=8)
@@ -273,7 +273,7 @@ def test_a_function_says_what_is_drawn(new_trainer):
 
     trainer = new_trainer(max_steps=6, eval_steps=3, others={"sampling": later_all})
     trainer.train()
-    assert trainer.sampler_states[0].draws["bs-en"] >= 3
+    assert trainer.text.states[0].draws["bs-en"] >= 3
     again = new_trainer(max_steps=6, eval_steps=3, others={"sampling": later_all})
     again.train(resume_from_checkpoint=str(trainer.checkpoint(3)))
     assert torch.equal(next(again.model.parameters()), next(trainer.model.parameters()))

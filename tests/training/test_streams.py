@@ -6,7 +6,7 @@ import torch
 
 from hf_paretokd.data.streams import StreamBatches
 from hf_paretokd.errors import DataError, TrainingError
-from hf_paretokd.training import trainer as module
+from hf_paretokd.training import text as module
 
 
 def unchecked(name, rows):
@@ -140,8 +140,8 @@ def test_what_cannot_be_promised_is_said(new_trainer, endless, monkeypatch):
     (line,) = (line for line in said if "read as a stream" in line)
     for text in ("fr-en, bs-en", "passes are not counted", "signature", "drawn alike"):
         assert text in line
-    assert {row.probability for row in trainer.expected_sampling()} == {0.5}
-    assert {row.passes for row in trainer.expected_sampling()} == {None}
+    assert {row.probability for row in trainer.text.expected(trainer.args.max_steps)} == {0.5}
+    assert {row.passes for row in trainer.text.expected(trainer.args.max_steps)} == {None}
 
 
 @pytest.mark.parametrize(

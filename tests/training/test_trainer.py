@@ -10,6 +10,7 @@ from hf_paretokd.data.sampling import SamplerState
 from hf_paretokd.errors import DataError, ModelError, TrainingError
 from hf_paretokd.models.files import load_model, save_model
 from hf_paretokd.training.callbacks import COUNTED
+from hf_paretokd.training.text import TrainingText
 
 
 def weights(trainer):
@@ -155,7 +156,7 @@ def test_bf16_trains_on_the_cpu_in_all_methods(new_trainer, new_model, tokenizer
 
 def test_epochs_become_updates(new_trainer):
     trainer = new_trainer(max_steps=-1, num_train_epochs=2)
-    assert trainer.args.max_steps == math.ceil(2 * sum(map(len, trainer.streams[0].pairs.values())))
+    assert trainer.args.max_steps == math.ceil(2 * sum(map(len, trainer.text.streams[0].pairs.values())))
 
 
 def test_loader_workers_change_nothing(new_trainer):
@@ -310,9 +311,13 @@ class Alternating:
             raise TrainingError("pairs: the checkpoint was sampled from others")
 
 
-class AlternatingTrainer(PlainTrainer):
-    def distribution(self, args, peer, batches):
+class AlternatingText(TrainingText):
+    def distribution(self, peer, batches):
         return Alternating(list(batches))
+
+
+class AlternatingTrainer(PlainTrainer):
+    text_class = AlternatingText
 
 
 def test_a_sampler_of_ones_own(new_model, encoded, tokenizer, tmp_path):
@@ -329,7 +334,7 @@ def test_a_sampler_of_ones_own(new_model, encoded, tokenizer, tmp_path):
     assert [row["probability"] for row in trainer.state.log_history[0]["sampling"]] == [1.0, 0.0]
     resumed = build()
     resumed.train(resume_from_checkpoint=True, extend=1)
-    assert resumed.sampler_states[0].draws == {"fr-en": 3, "bs-en": 2}
+    assert resumed.text.states[0].draws == {"fr-en": 3, "bs-en": 2}
 
 
 # ---- UniMax
@@ -341,7 +346,7 @@ def test_unimax_is_as_even_as_can_be(new_trainer, encoded):
     tokens = {name: sum(map(len, each["labels"])) for name, each in small.items()}
     for epochs in (1.0, 3.0, 1000.0):
         trainer = new_trainer(data={"train": small, "validation": encoded["validation"]}, max_steps=80, unimax_epochs=[epochs])
-        rows = {row.pair: row for row in trainer.expected_sampling()}
+        rows = {row.pair: row for row in trainer.text.expected(trainer.args.max_steps)}
         seen = {name: row.passes * tokens[name] for name, row in rows.items()}
         assert rows["bs-en"].passes <= epochs * 1.2, "but for batches that are not the mean of all"
         if epochs == 1000:
@@ -351,7 +356,7 @@ def test_unimax_is_as_even_as_can_be(new_trainer, encoded):
 
 def test_peers_sample_each_by_its_own_rule(new_trainer):
     trainer = new_trainer("pareto_mutual", temperatures=[1.0, 1.0], unimax_epochs=[0, 2.0], max_steps=20)
-    first, second = (stream.distribution for stream in trainer.streams)
+    first, second = (stream.distribution for stream in trainer.text.streams)
     assert [type(each).__name__ for each in (first, second)] == ["TemperatureSampling", "UniMaxSampling"]
     assert trainer.args.sampling_names() == ["τ = 1", "UniMax 2"]
 
@@ -360,14 +365,14 @@ def test_a_training_made_longer_keeps_its_probabilities(new_trainer):
     fields = {"unimax_epochs": [0.5], "max_steps": 20, "eval_steps": 10, "logging_steps": 10}
     first = new_trainer(**fields)
     first.train()
-    before = dict(first.streams[0].distribution.probabilities(None))
+    before = dict(first.text.streams[0].distribution.probabilities(None))
     longer = new_trainer(**fields)
     longer.train(resume_from_checkpoint=True, extend=10)
-    assert longer.streams[0].distribution.probabilities(None) == before
+    assert longer.text.streams[0].distribution.probabilities(None) == before
     again = new_trainer(**{**fields, "max_steps": 30})  # as its recipe says by now
-    assert again.streams[0].distribution.probabilities(None) != before
+    assert again.text.streams[0].distribution.probabilities(None) != before
     again.train(resume_from_checkpoint=True)
-    assert again.streams[0].distribution.probabilities(None) == before
+    assert again.text.streams[0].distribution.probabilities(None) == before
     for other, message in (({"unimax_epochs": [0.7]}, "unimax_epochs"), ({"unimax_epochs": None}, "unimax_epochs")):
         with pytest.raises(TrainingError, match=message):
             new_trainer(**{**fields, **other}).train(resume_from_checkpoint=True)
@@ -450,14 +455,14 @@ def test_pairs_are_drawn_by_their_sentences(new_trainer, encoded):
     ranked = sorted(range(len(lengths)), key=lengths.__getitem__)
     uneven = datasets.DatasetDict({"fr-en": train["fr-en"].select(ranked[-200:]), "bs-en": train["bs-en"].select(range(200))})
     trainer = new_trainer(data={"train": uneven, "validation": encoded["validation"]}, temperatures=[2.0])
-    batches = {name: len(each) for name, each in trainer.streams[0].pairs.items()}
+    batches = {name: len(each) for name, each in trainer.text.streams[0].pairs.items()}
     assert batches["fr-en"] > batches["bs-en"]
-    probabilities = trainer.streams[0].distribution.probabilities(SamplerState())
+    probabilities = trainer.text.streams[0].distribution.probabilities(SamplerState())
     assert probabilities == pytest.approx({"fr-en": 0.5, "bs-en": 0.5})
-    assert trainer.updates_per_pass == sum(batches.values())
+    assert trainer.text.updates_per_pass == sum(batches.values())
 
 
 def test_epochs_are_passes(new_trainer):
     trainer = new_trainer(max_steps=-1, num_train_epochs=0.5, gradient_accumulation_steps=2)
-    batches = sum(len(each) for each in trainer.streams[0].pairs.values())
+    batches = sum(len(each) for each in trainer.text.streams[0].pairs.values())
     assert trainer.args.max_steps == math.ceil(0.5 * batches / 2)

@@ -48,7 +48,7 @@ class PeerTrials:
     @property
     def updates_per_pass(self) -> float:
         """Updates in which sampling at τ = 1 sees the corpus once."""
-        return self.trainer.updates_per_pass
+        return self.trainer.text.updates_per_pass
 
     def losses(self, peer: int) -> dict[str, float]:
         """Validation cross-entropy per token of every pair of the training."""
@@ -67,7 +67,7 @@ class PeerTrials:
         with self.timed("copies"):
             model = list(trainer.model.named_models())[peer][1]
             snapshot = PeerSnapshot(model, trainer.optimizer, trainer.lr_scheduler, trainer.accelerator.scaler)
-        own, keys = trainer.streams[peer], (trainer.args.seed, peer, "trial", trainer.state.global_step)
+        own, keys = trainer.text.streams[peer], (trainer.args.seed, peer, "trial", trainer.state.global_step)
         pairs = {name: batches.rekeyed(*keys) for name, batches in own.pairs.items()}
         found = []
         for weights in candidates:
@@ -87,10 +87,10 @@ class PeerTrials:
             weights: α of every pair.
         """
         trainer = self.trainer
-        number = trainer.state.global_step * trainer.micro_batches
+        number = trainer.state.global_step * trainer.text.micro_batches
         coming = [
             self.share(stream, stream.advance(state, number))
-            for stream, state in zip(trainer.streams, trainer.sampler_states, strict=True)
+            for stream, state in zip(trainer.text.streams, trainer.text.states, strict=True)
         ]
         position = trainer.lr_scheduler.state_dict()
         rates = [group["lr"] for group in trainer.optimizer.param_groups]
@@ -127,7 +127,7 @@ class PeerTrials:
         data = PairDataset(trainer.train_pairs, model.config.pad_token_id)
         samples: list[dict[str, Any]] = [{"number": each.number, "batches": [data.fetch(each)]} for each in drawn]
         (tokens,) = trainer.target_tokens(samples, trainer.args.device)
-        peers = len(trainer.streams)
+        peers = len(trainer.text.streams)
         model.train()
         for sample in samples:
             (batch,) = trainer.on_device(sample)["batches"]

@@ -130,7 +130,7 @@ def test_an_update_of_a_trial_is_one_of_a_training(new_trainer, new_model, encod
     fields = {"optim": "sgd", "learning_rate": 0.5, "lr_scheduler_type": "constant", "warmup_steps": 0, "max_grad_norm": limit}
     trainer = new_trainer(strategy="auto", model=[new_model(seed=seed) for seed in (1, 2)], **fields)
     trainer.train()
-    drawn = list(islice(trainer.streams[0].batches(SamplerState(), 0, 1), 2))
+    drawn = list(islice(trainer.text.streams[0].batches(SamplerState(), 0, 1), 2))
     model = copy.deepcopy(trainer.model.models()[0]).train()
     batches = [collate([encoded["train"][each.pair][int(row)] for row in each.rows], tokenizer.pad_token_id) for each in drawn]
     losses = []
@@ -182,7 +182,7 @@ def test_three_peers(new_trainer, strategy):
 
 def test_the_official_search_trains_the_peers_further(new_trainer):
     trainer = new_trainer(strategy="auto_official", max_steps=8, update_interval=2)
-    trainer.trials.trainer.updates_per_pass = 2.0  # epochs of two updates
+    trainer.trials.trainer.text.updates_per_pass = 2.0  # epochs of two updates
     before, rates = [], []
     search = trainer.rule.update
 
