@@ -10,7 +10,8 @@ from functools import partial
 from study import Job, Study
 
 SIZES = {"fr": 8000, "mr": 5000, "el": 2200, "mk": 1600, "bg": 1200, "sh": 900, "hi": 600, "ko": 400}  # training pairs
-GRID = [(tau, dropout) for tau in (1, 2, 5) for dropout in ("0.2", "0.3")]
+TEMPERATURES = (1, 2, 5)
+GRID = [(tau, dropout) for tau in TEMPERATURES for dropout in ("0.2", "0.3")]
 UPDATES = 3600
 SMALLER = {"3-2": ["--model.decoder_layers=2"], "2-2": ["--model.encoder_layers=2", "--model.decoder_layers=2"]}
 
@@ -33,9 +34,10 @@ def jobs(study: Study) -> list[Job]:
     """All work, in the order of the protocol."""
     common = shape(study)
     grid = tuple(f"grid-{tau}-{dropout}" for tau, dropout in GRID)
-    found = []
+    found, points = [], {}
     for name, (tau, dropout) in zip(grid, GRID, strict=True):
         point = [*common, "--method=plain", f"--temperatures={tau}", f"--model.dropout={dropout}"]
+        points[name] = point
         found.append(Job(name, partial(list, point), scored=False))
 
     def chosen(words: list[str], tempered: bool, out: bool) -> list[str]:
@@ -61,6 +63,8 @@ def jobs(study: Study) -> list[Job]:
 
     plain = ["--method=plain", "--seed=1"]
     found.append(Job("plain-1", lambda: study.again(study.best(grid), chosen(plain, True, False)), grid))
+    for tau in TEMPERATURES:  # for the picture of large against small languages
+        found.append(Job(f"tau-{tau}-1", partial(scored_again, study, tau, points), grid))
     peers(1)
     # the other systems of the paper's tables, those first that need the plain model
     one, every = ("plain-1",), ("--sampler_interval=300",)
@@ -86,6 +90,12 @@ def jobs(study: Study) -> list[Job]:
     add("out-plain", "--method=plain", out=True)
     add("out-uni", "--strategy=uni", tempered=False, out=True)
     return found
+
+
+def scored_again(study: Study, tau: int, points: Mapping[str, list[str]]) -> list[str]:
+    """The plain model of a temperature, with the dropout that validates better."""
+    best = study.best([name for name in points if name.startswith(f"grid-{tau}-")])
+    return study.again(best, points[best])
 
 
 def taught(study: Study, chosen: Callable[..., list[str]], peers: tuple[str, ...], seed: int) -> list[str]:
