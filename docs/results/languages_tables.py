@@ -11,7 +11,7 @@ from study import kept
 
 from hf_paretokd.evaluation.bootstrap import Difference, Scores, mean, paired_test
 from hf_paretokd.evaluation.frontier import FrontierPoint
-from hf_paretokd.evaluation.plots import plot_curves, plot_frontier
+from hf_paretokd.evaluation.plots import finish, legend_above, new_figure, plot_frontier
 from hf_paretokd.evaluation.results import AVERAGE, HIGH, LOW, signed
 
 FIGURES = Path(__file__).with_name("languages.json")
@@ -195,10 +195,14 @@ def draw() -> None:
         for model in models(system):
             points.append(point(model, SYSTEMS[system], f"τ = {(1, 5)[model.peer - 1]}" if model.peer else ""))
     plot_frontier(points, "bleu", FIGURES.with_name("languages-frontier.png"))
-    lines: dict[int, dict[str, float]] = {}
-    for run in (f"grid-{tau}-{dropout}" for tau, dropout in GRID):
-        for line in kept(CURVES)[run]:
-            _, tau, dropout = run.split("-")
-            lines.setdefault(line["step"], {"step": line["step"]})[f"τ = {tau}, dropout {dropout}"] = line["eval_loss"]
-    named = [line for _, line in sorted(lines.items())]
-    plot_curves(named, list(named[0])[1:], "validation, smoothed", FIGURES.with_name("languages-validation.png"))
+    figure, (axes,) = new_figure()
+    for number, (tau, dropout) in enumerate(GRID):
+        lines = kept(CURVES)[f"grid-{tau}-{dropout}"]
+        steps, losses = [line["step"] for line in lines], [line["eval_loss"] for line in lines]
+        axes.plot(steps, losses, color=f"C{number}", label=f"τ = {tau}, dropout {dropout}", linewidth=1.3)
+        axes.plot(steps[losses.index(min(losses))], min(losses), "o", color=f"C{number}")
+    axes.set_xlabel("update; a dot where it is lowest")
+    axes.set_ylabel("validation, mean over pairs, nats a token")
+    axes.set_ylim(top=4.2)
+    legend_above(axes)
+    finish(figure, FIGURES.with_name("languages-validation.png"))
