@@ -34,28 +34,23 @@ from hf_paretokd.runs.export import export_model
 from hf_paretokd.runs.web import WebRuntime
 
 OLD_STACK = ("transformers==4.57.6", "huggingface_hub==0.36.2", "tokenizers==0.22.2")
-OLD = """
+GENERATE = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 sys.modules["hf_paretokd"] = None
-import transformers
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from importlib.metadata import version
+from transformers import AutoTokenizer
+from {module} import {model}
 asked = json.load(sys.stdin)
-tokenizer, model = AutoTokenizer.from_pretrained(asked["folder"]), AutoModelForSeq2SeqLM.from_pretrained(asked["folder"]).eval()
+tokenizer, model = AutoTokenizer.from_pretrained(asked["folder"]), {model}.from_pretrained(asked["folder"])
 ids = [tokenizer(text)["input_ids"] for text in asked["texts"]]
 made = [model.generate(**tokenizer([text], return_tensors="pt"), num_beams=1)[0] for text in asked["texts"]]
 lines = [tokenizer.decode(each, skip_special_tokens=True) for each in made]
 kind = type(tokenizer).__name__
-print(json.dumps({"version": transformers.__version__, "tokenizer": kind, "ids": ids, "lines": lines}))
+print(json.dumps(dict(version=version("{package}"), tokenizer=kind, ids=ids, lines=lines)))
 """
-
-OPTIMUM = OLD.replace("AutoModelForSeq2SeqLM", "ORTModelForSeq2SeqLM").replace(".eval()", "")
-OPTIMUM = OPTIMUM.replace(
-    "from transformers import ORTModelForSeq2SeqLM, AutoTokenizer",
-    "from importlib.metadata import version\nfrom optimum.onnxruntime import ORTModelForSeq2SeqLM\n"
-    "from transformers import AutoTokenizer",
-).replace("transformers.__version__", 'version("optimum")')
-
+OLD = GENERATE.format(module="transformers", model="AutoModelForSeq2SeqLM", package="transformers")
+OPTIMUM = GENERATE.format(module="optimum.onnxruntime", model="ORTModelForSeq2SeqLM", package="optimum")
 ARGOS = """
 import json, sys
 from importlib.metadata import version
