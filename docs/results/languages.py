@@ -89,6 +89,10 @@ def jobs(study: Study) -> list[Job]:
     depths(2)
     add("out-plain", "--method=plain", out=True)
     add("out-uni", "--strategy=uni", tempered=False, out=True)
+    long = (f"--max_steps={3 * UPDATES}", "--warmup_steps=1080", "--eval_steps=900")
+    add("long-plain", "--method=plain", *long)
+    for strategy in ("uni", "bi"):
+        add(f"long-{strategy}", f"--strategy={strategy}", *long, tempered=False)
     return found
 
 

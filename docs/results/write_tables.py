@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import languages_tables as languages
 from rich.console import Console
 
 from hf_paretokd.cli.show import results_table
@@ -328,6 +329,9 @@ if __name__ == "__main__":
     write(MEASURED, "multi30k", multi30k())
     write(HERE.parent / "shrink.md", "family", family(SHRUNK))
     write(HERE.parent / "shrink.md", "family-small", family(SMALL))
+    write(MEASURED, "languages", languages.systems())
+    write(MEASURED, "languages-differences", languages.differences())
+    languages.draw()
     write(MEASURED, "tatoeba8", tatoeba8())
     write(HERE.parent / "initialisation.md", "initialisation", initialisation())
     write(HERE.parent / "speed.md", "sharing", sharing())
