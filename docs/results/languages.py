@@ -79,6 +79,7 @@ def jobs(study: Study) -> list[Job]:
     add("multi-distill", *words, models=tuple(job.name for job in teachers.values()))
     add("uat", "--method=plain", "--samplers=multi_uat", *every)
     add("cutoff", "--method=plain", "--consistency=cutoff")
+    add("of-plain", "--method=word_kd", "--teachers=runs/plain-1", models=one)
     add("r-drop", "--method=plain", "--consistency=r_drop")
     add("unimax", "--method=plain", "--unimax_epochs=72", "--temperatures=1", tempered=False)
     add("plain", "--method=plain", seed=2)

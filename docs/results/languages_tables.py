@@ -30,10 +30,11 @@ SYSTEMS = {
     "uni": "UNI-PMD",
     "bi": "BI-PMD",
     "auto": "AUTO-PMD",
-    "of-peers": "a student of the better peers",
+    "of-plain": "Word-KD from the plain model",
+    "of-peers": "Word-KD from the better peers",
     "both": "both at once (UNI)",
 }
-OTHERS = ("r-drop", "multi-distill", "uni", "bi", "auto", "of-peers")  # beside what is drawn as a front
+OTHERS = ("r-drop", "multi-distill", "uni", "bi", "auto", "of-plain", "of-peers")  # beside what is drawn as a front
 GROUPS = {AVERAGE: "all", HIGH: "high", LOW: "low"}  # of rows, and of what was resampled
 STRATEGIES = ("uni", "bi", "of-peers")  # of primary comparison (c)
 
