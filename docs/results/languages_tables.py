@@ -30,8 +30,8 @@ SYSTEMS = {
     "uni": "UNI-PMD",
     "bi": "BI-PMD",
     "auto": "AUTO-PMD",
-    "of-plain": "Word-KD from the plain model",
-    "of-peers": "Word-KD from the better peers",
+    "of-plain": "Word-KD from plain",
+    "of-peers": "Word-KD from the peers",
     "both": "both at once (UNI)",
 }
 OTHERS = ("r-drop", "multi-distill", "uni", "bi", "auto", "of-plain", "of-peers")  # beside what is drawn as a front
