@@ -180,7 +180,7 @@ class MultiDistillTrainer(TeachersTrainer):
         for pair, known in self.teacher_bleu.items():
             mine = self.bleu(self.model.student, pair)
             self.model.weights[pair] = weight_of(self.args.switch_off, self.args.kd_weight, mine, known)
-            figures |= {f"bleu_{pair}": mine, f"alpha_{pair}": self.model.weights[pair]}
+            figures |= {f"bleu_{pair}": mine, f"teacher_bleu_{pair}": known, f"alpha_{pair}": self.model.weights[pair]}
         self.log(figures)
 
     def progress(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Multi-Distill: its term by the published vector and autograd, what is kept of teachers, when pairs are left alone."""
 
+import itertools
 import json
 
 import numpy as np
@@ -100,6 +101,9 @@ def test_a_training_refreshes_and_is_resumed(new_trainer, teacher, tmp_path):
     whole.train()
     lines = [line for line in whole.state.log_history if "alpha_bs-en" in line]
     assert [line["step"] for line in lines] == [2, 4]
+    for line, (pair, known) in itertools.product(lines, whole.teacher_bleu.items()):
+        assert line[f"teacher_bleu_{pair}"] == known
+        assert line[f"alpha_{pair}"] == weight_of("adaptive", whole.args.kd_weight, line[f"bleu_{pair}"], known)
     assert any("loss_kd" in line for line in whole.state.log_history)
     assert set(whole.model.weights) == set(whole.train_pairs)
     again = new_trainer("multi_distill", **fields)
