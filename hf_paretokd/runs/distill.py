@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_paretokd.data.corpus import DataConfig, clean, load_text, text_places
 from hf_paretokd.data.distilled import MONOLINGUAL, TRAINING, Provenance, fingerprint, read_provenance
-from hf_paretokd.data.languages import check_tagged
+from hf_paretokd.data.languages import Direction, check_tagged
 from hf_paretokd.data.pairs import LanguagePair, filled_in
 from hf_paretokd.data.readers import Row, read_lines
 from hf_paretokd.errors import DataError, ModelError, RecipeError
@@ -98,7 +98,6 @@ def distill(
     if not run:
         check_tagged(tokenizer, told.values())
     sources = {pair: Sources(found, list(map(one_line, found))) for pair, found in lines.items()}
-    device = fastest_device() if engine == "transformers" else torch.device("cpu")
     plan = Provenance(
         model=str(model),
         weights=weights_hash(loaded),
@@ -111,7 +110,7 @@ def distill(
         tags={str(pair): str(direction) for pair, direction in told.items()},
         lines={str(pair): len(found.lines) for pair, found in sources.items()},
         sources={str(pair): fingerprint(found.lines) for pair, found in sources.items()},
-        machine=described(1, device.type),
+        machine=described(1, device_for(engine).type),
     )
     if again and (folder / PROVENANCE).is_file():
         record = read_provenance(folder)
@@ -124,25 +123,16 @@ def distill(
     with claimed(folder, "--output"):
         plan = begin(folder, plan, overwrite)
         parts = missing_parts(folder, sources)
-        if cluster:
-            how: dict[str, Any] = {
-                "engine": engine,
-                "quantization": quantization,
-                "num_beams": num_beams,
-                "max_tokens": max_tokens,
-            }
-            items = [{"number": number, "texts": part.texts, "pair": str(part.pair)} for number, part in enumerate(parts)]
-            how["directions"] = {str(pair): direction for pair, direction in told.items()}
-            rows = cluster.done(items, Translating, teacher=teacher, **how)
-            made = ((parts[row["number"]], row["lines"]) for row in rows)
-        else:
-            decoder = decoder_of(moved(loaded.eval(), device), tokenizer, engine, quantization)
-            options = (num_beams, max_tokens, None, decoder)
-            made = ((part, translate(loaded, tokenizer, part.texts, *options, told[part.pair])) for part in parts)
+        made = by_cluster(cluster, parts, plan, told, teacher) if cluster else by_model(loaded, tokenizer, parts, plan, told)
         for seconds in keep_parts(made, sum(len(each.lines) for each in sources.values()), parts):
             plan = dataclasses.replace(plan, seconds=plan.seconds + seconds)
             save_plan(folder, plan)
         return finish(folder, plan, sources)
+
+
+def device_for(engine: str) -> torch.device:
+    """Where an engine translates."""
+    return fastest_device() if engine == "transformers" else torch.device("cpu")
 
 
 def one_model(name: str) -> str:
@@ -278,6 +268,36 @@ def missing_parts(folder: Path, sources: Mapping[LanguagePair, Sources]) -> list
         for number, start in enumerate(range(0, len(found.lines), SHARD))
     )
     return [part for part in parts if not part.path.is_file()]
+
+
+Made = Iterator[tuple[Part, Sequence[str]]]  # parts with their translations
+Told = Mapping[LanguagePair, Direction]  # what every pair is translated by
+
+
+def by_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part], plan: Provenance, told: Told
+) -> Made:
+    """Translates parts in this process, in order."""
+    decoder = decoder_of(moved(model.eval(), device_for(plan.engine)), tokenizer, plan.engine, plan.quantization)
+    options = (plan.num_beams, plan.max_tokens, None, decoder)
+    for part in parts:
+        yield part, translate(model, tokenizer, part.texts, *options, told[part.pair])
+
+
+def by_cluster(cluster: Cluster, parts: Sequence[Part], plan: Provenance, told: Told, teacher: str) -> Made:
+    """Has workers translate parts, as they come."""
+    items = [{"number": number, "texts": part.texts, "pair": str(part.pair)} for number, part in enumerate(parts)]
+    for row in cluster.done(
+        items,
+        Translating,
+        teacher=teacher,
+        engine=plan.engine,
+        quantization=plan.quantization,
+        num_beams=plan.num_beams,
+        max_tokens=plan.max_tokens,
+        directions={str(pair): direction for pair, direction in told.items()},
+    ):
+        yield parts[row["number"]], row["lines"]
 
 
 def keep_parts(made: Iterable[tuple[Part, Sequence[str]]], total: int, parts: Sequence[Part]) -> Iterator[float]:
