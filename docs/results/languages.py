@@ -53,8 +53,15 @@ def jobs(study: Study) -> list[Job]:
     def peers(seed: int) -> None:
         add("uni", "--strategy=uni", seed=seed, tempered=False)
         add("bi", "--strategy=bi", seed=seed, tempered=False)
-        both = (f"uni-{seed}", f"bi-{seed}")
-        found.append(Job(f"of-peers-{seed}", partial(taught, study, chosen, both, seed), (*grid, *both), models=both))
+        student("of-peers", seed, f"uni-{seed}", f"bi-{seed}")
+
+    def milder(seed: int) -> None:
+        add("mild", "--strategy=uni", "--temperatures=[1, 2]", seed=seed, tempered=False)
+        student("of-mild", seed, f"mild-{seed}")
+
+    def student(name: str, seed: int, *peers: str) -> None:
+        words = partial(taught, study, chosen, peers, seed)
+        found.append(Job(f"{name}-{seed}", words, (*grid, *peers), models=peers))
 
     def depths(seed: int) -> None:
         add("both", "--method=pareto_all_in_one", "--strategy=uni", "--temperatures=[1, 5]", seed=seed, tempered=False)
@@ -80,9 +87,11 @@ def jobs(study: Study) -> list[Job]:
     add("uat", "--method=plain", "--samplers=multi_uat", *every)
     add("cutoff", "--method=plain", "--consistency=cutoff")
     add("of-plain", "--method=word_kd", "--teachers=runs/plain-1", models=one)
+    milder(1)
     add("r-drop", "--method=plain", "--consistency=r_drop")
     add("unimax", "--method=plain", "--unimax_epochs=72", "--temperatures=1", tempered=False)
     add("plain", "--method=plain", seed=2)
+    milder(2)
     peers(2)
     depths(1)
     add("auto", "--strategy=auto", tempered=False)

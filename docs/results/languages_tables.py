@@ -28,15 +28,28 @@ SYSTEMS = {
     "lssd": "LSSD",
     "multi-distill": "Multi-Distill",
     "uni": "UNI-PMD",
+    "mild": "UNI-PMD with τ = 1 and 2",
     "bi": "BI-PMD",
     "auto": "AUTO-PMD",
     "of-plain": "Word-KD from plain",
     "of-peers": "Word-KD from the peers",
+    "of-mild": "Word-KD from the peers of τ = 1 and 2",
     "both": "both at once (UNI)",
 }
-OTHERS = ("r-drop", "multi-distill", "uni", "bi", "auto", "of-plain", "of-peers")  # beside what is drawn as a front
+SECOND = {"mild": 2}  # τ of the second peer, where it is not 5
+OTHERS = (
+    "r-drop",
+    "multi-distill",
+    "uni",
+    "mild",
+    "bi",
+    "auto",
+    "of-plain",
+    "of-peers",
+    "of-mild",
+)  # beside what is drawn as a front
 GROUPS = {AVERAGE: "all", HIGH: "high", LOW: "low"}  # of rows, and of what was resampled
-STRATEGIES = ("uni", "bi", "of-peers")  # of primary comparison (c)
+STRATEGIES = ("uni", "mild", "bi", "of-peers", "of-mild")  # of primary comparison (c)
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,12 @@ class Model:
     @property
     def title(self) -> str:
         """What it is called in tables."""
-        return SYSTEMS[self.system] + (f", peer {self.peer} (τ = {(1, 5)[self.peer - 1]})" if self.peer else "")
+        return SYSTEMS[self.system] + (f", peer {self.peer} ({self.tau})" if self.peer else "")
+
+    @property
+    def tau(self) -> str:
+        """What a peer is sampled by."""
+        return f"τ = {(1, SECOND.get(self.system, 5))[self.peer - 1]}" if self.peer else ""
 
     def scores(self, pair: str, metric: str = "bleu", decoding: str = "greedy") -> list[float]:
         """A score on test text in every repetition."""
@@ -194,7 +212,7 @@ def draw() -> None:
     points = [point(Model(f"tau-{tau}", None), "plain", f"τ = {tau}") for tau in TEMPERATURES if Model(f"tau-{tau}", None).runs]
     for system in OTHERS:
         for model in models(system):
-            points.append(point(model, SYSTEMS[system], f"τ = {(1, 5)[model.peer - 1]}" if model.peer else ""))
+            points.append(point(model, SYSTEMS[system], model.tau))
     plot_frontier(points, "bleu", FIGURES.with_name("languages-frontier.png"))
     figure, (axes,) = new_figure()
     for number, (tau, dropout) in enumerate(GRID):
