@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import captions_tables as captions
 import languages_tables as languages
 from rich.console import Console
 
@@ -32,15 +33,6 @@ from hf_paretokd.utils.files import read_rows
 HERE = Path(__file__).parent
 README = HERE.parent.parent / "README.md"
 MEASURED = HERE.parent / "measured.md"
-DEPTHS = ("6-6", "6-2", "2-2")
-CAPTIONS = {  # systems of captions: what they are, and the runs of each depth, repetitions together
-    "plain": ("trained alone", {depth: f"plain-{depth}-" for depth in DEPTHS}),
-    "long": ("trained alone, twice as long", {depth: f"long-plain-{depth}-" for depth in DEPTHS}),
-    "r-drop": ("R-Drop", {depth: f"r-drop-{depth}-" for depth in DEPTHS}),
-    "word-kd": ("Word-KD from 6-6", {depth: f"word-kd-{depth}-" for depth in DEPTHS}),
-    "aio": ("**All-in-One KD**", dict.fromkeys(DEPTHS, "aio-")),
-    "two-views": ("All-in-One KD, two views", dict.fromkeys(DEPTHS, "two-views-")),
-}
 TATOEBA = {
     "tatoeba8-plain-1": ("plain", (1,)),
     "tatoeba8-plain-5": ("plain", (5,)),
@@ -121,51 +113,6 @@ def multi30k() -> str:
 def machine(rows: list[ResultRow]) -> str:
     """Processes, threads and versions of a training."""
     return next(row.signature for row in rows if row.metric == "training_seconds")
-
-
-def captions(short: bool = False) -> str:
-    """The systems of the protocol's first text: BLEU of three depths, means over seeds, and what their training took.
-
-    Args:
-        short: without chrF and the number of seeds.
-    """
-    kept = json.loads((HERE / "captions.json").read_text("utf-8"))
-    runs = {name: [ResultRow(**{"peer": None, **row}) for row in rows] for name, rows in kept.items()}
-    heads = ["trained", *DEPTHS, "minutes"] if short else ["system", "depth", "seeds", "BLEU, greedy", "BLEU, beam 5", "chrF"]
-    heads += [] if short else ["best update", "minutes"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for title, depths in CAPTIONS.values():
-        cells, minutes, together = [], [], len(set(depths.values())) == 1
-        for depth, start in depths.items():
-            mine = [rows for name, rows in runs.items() if re.fullmatch(re.escape(start) + r"\d", name)]
-            cells.append(" / ".join(seeds_mean(mine, depth, "bleu", way) for way in ("greedy", "beam 5")) if mine else "")
-            took = [training(rows) for rows in mine]
-            if mine:
-                minutes.append(sum(each["training_seconds"] for each in took) / len(took) / 60)
-            if mine and not short:
-                scores = [
-                    seeds_mean(mine, depth, *what) for what in (("bleu", "greedy"), ("bleu", "beam 5"), ("chrf", "greedy"))
-                ]
-                best = ", ".join(f"{each['best_update']:,.0f}" for each in took)
-                lines.append(f"| {' | '.join([title, depth, str(len(mine)), *scores, best, f'{minutes[-1]:.1f}'])} |")
-        if short and minutes:
-            count = "15" if together else str(len(minutes))
-            cost = f"{minutes[0] if together else sum(minutes):.1f} for {count}"
-            lines.append(f"| {' | '.join([title, *cells, cost])} |")
-    return "\n".join(lines)
-
-
-def seeds_mean(runs: list[list[ResultRow]], depth: str, metric: str, decoding: str) -> str:
-    """The mean over repetitions of one score."""
-    values = [
-        row.value
-        for rows in runs
-        for row in rows
-        if (row.depth, row.metric, row.decoding, row.split) == (depth, metric, decoding, "test")
-        and row.pair not in GROUPS
-        and row.model != "teacher"
-    ]
-    return f"{sum(values) / len(values):.1f}"
 
 
 def first_recipe() -> str:
@@ -323,8 +270,8 @@ def write(path: Path, name: str, table: str) -> None:
 
 if __name__ == "__main__":
     write(README, "init", first_recipe())
-    write(README, "captions-short", captions(short=True))
-    write(MEASURED, "captions", captions())
+    write(README, "captions-short", captions.short(captions.WIDE))
+    write(MEASURED, "captions", captions.systems(captions.WIDE))
     write(MEASURED, "demo", demo())
     write(MEASURED, "multi30k", multi30k())
     write(HERE.parent / "shrink.md", "family", family(SHRUNK))
