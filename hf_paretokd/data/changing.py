@@ -68,15 +68,17 @@ class FunctionSampling:
             raise TrainingError(
                 f"sampling: gave {found!r} after {share:.0%} of the training; give pairs of the training and their shares"
             )
-        return {name: float(found.get(name, 0.0)) for name in self.sizes}
+        whole = sum(found.values())
+        return {name: found.get(name, 0.0) / whole for name in self.sizes}
 
     def state_dict(self) -> dict[str, Any]:
-        """That it is one."""
-        return {"sampler": "function"}
+        """That it is one, and the length that shares are of: a training that is made longer keeps it."""
+        return {"sampler": "function", "micro_batches": self.micro_batches}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises a TrainingError if the checkpoint was sampled otherwise."""
         check_sampler(state, "function")
+        self.micro_batches = state.get("micro_batches", self.micro_batches)  # older ones do not say
 
 
 @dataclass(frozen=True)

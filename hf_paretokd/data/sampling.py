@@ -269,7 +269,7 @@ class SamplingRow:
 
 def mean_probabilities(distribution: PairDistribution, micro_batches: int) -> Mapping[str, float]:
     """P(ℓ) on average over a training, so far as it is known."""
-    places = sorted({round(place * micro_batches / MOMENTS) for place in range(MOMENTS)})
+    places = sorted({place * micro_batches // MOMENTS for place in range(MOMENTS)})
     found = [distribution.probabilities(SamplerState(number)) for number in places]
     if all(each == found[0] for each in found):
         return found[0]

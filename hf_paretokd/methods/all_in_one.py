@@ -321,7 +321,8 @@ class AllInOneTrainer(StudentsTrainer):
         self.control.should_training_stop, self.control.should_save = False, True
         shorter = self.identity.extended(step, step - planned) if step < planned else self.identity
         self.take_identity(dataclasses.replace(shorter, kept={**shorter.kept, "border": step}))
-        self.args.max_steps = self.state.max_steps = shorter.decides["max_steps"]
+        self.state.max_steps = shorter.decides["max_steps"]
+        self.plan_updates(self.state.max_steps)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, EarlyStoppingCallback):
                 callback.early_stopping_patience_counter = 0  # stage two has a patience of its own

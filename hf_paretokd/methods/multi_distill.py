@@ -131,6 +131,7 @@ class MultiDistillTrainer(TeachersTrainer):
     def set_up(self) -> None:
         """Settles who teaches which pair."""
         self.text.check_passes("teachers")
+        self.__dict__.pop("taught_pairs", None)  # of a training before this one
         self.settle_teachers()
         self.model.weights = dict.fromkeys(self.train_pairs, self.args.kd_weight)
         self.teacher_bleu: dict[str, float] = {}

@@ -1,5 +1,6 @@
 """Pareto mutual distillation: peers trained on different language mixes teach each other (PMD, ACL 2023)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,7 +221,7 @@ class ParetoMutualTrainer(WeightedTrainer):
 
     def check_decisions(self, interval: int) -> None:
         """Raises a TrainingError if the rule could never decide anything."""
-        first = max(interval, self.args.warmup_without_kd)
+        first = interval * max(1, math.ceil(self.args.warmup_without_kd / interval))
         if first >= self.args.max_steps:
             at_once = ", or set distill_at_once" if self.args.strategy in AT_ONCE else ""
             source = "" if self.args.update_interval else f" (one epoch is {self.text.updates_per_pass:.0f} updates)"
@@ -259,7 +260,7 @@ class ParetoMutualTrainer(WeightedTrainer):
         """Notes which peers have never been better."""
         name = (self.args.metric_for_best_model or "loss").removeprefix("eval_")
         sign = 1 if self.args.greater_is_better else -1
-        for peer, best in enumerate(self.bests):
+        for peer, best in enumerate(self.bests if self.args.save_strategy != "no" else ()):
             value = metrics.get(f"eval_peer{peer + 1}_{name}")
             if value is not None and (best is None or sign * value > sign * best[0]):
                 self.bests[peer] = (value, self.state.global_step)
@@ -284,7 +285,7 @@ class ParetoMutualTrainer(WeightedTrainer):
         steps = {*super().best_steps(), *(self.best_step(peer) for peer in range(len(self.model.models())))}
         return sorted(step for step in steps if step is not None)
 
-    def load_best(self) -> None:
+    def load_best_models(self) -> None:
         """Takes up every peer as it was at its own best."""
         for peer, (name, model) in enumerate(self.model.named_models()):
             folder = self.checkpoint(self.best_step(peer) or 0)

@@ -119,7 +119,9 @@ def check_source(source: Source, layout: TopLayout) -> None:
     """
     if not layout.record.is_file():
         layout.folder.mkdir(parents=True, exist_ok=True)
-        save_json(asdict(source), layout.record)
+        mine = layout.record.with_name(f".{layout.record.name}.{os.getpid()}")  # other processes write it at the same time
+        save_json(asdict(source), mine)
+        mine.replace(layout.record)
         return
     found, wanted = load_json(layout.record), asdict(source)
     if changed := next((key for key in wanted if found.get(key) != wanted[key]), None):

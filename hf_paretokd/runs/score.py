@@ -187,6 +187,15 @@ def keep_scores(run: Run, scores: Scores, training: Sequence[ResultRow]) -> Kept
     return Kept(unmatched, contaminated)
 
 
+def best_loss(trainer: TranslationTrainer) -> float | None:
+    """The validation cross-entropy of the best update, by whatever it is the best; None if nothing was validated."""
+    state, figure = trainer.state, (trainer.args.metric_for_best_model or "loss").removeprefix("eval_")
+    if figure == "loss":
+        return state.best_metric
+    best = (line for line in state.log_history if line["step"] == state.best_global_step and "eval_loss" in line)
+    return next((line["eval_loss"] for line in best), None)
+
+
 def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
     """What the training took, over all parts of a resumed run."""
     state, (member, _) = trainer.state, next(trainer.model.members())
@@ -204,8 +213,8 @@ def training_rows(trainer: TranslationTrainer) -> list[ResultRow]:
         hours: (core_seconds / 3600 if device == "cpu" else seconds * processes / 3600, machine),
     }
     figures |= {name: (end[name], machine) for name in COUNTED if name in end}
-    if state.best_metric is not None:
-        figures["validation_loss"] = (state.best_metric, signature)
+    if (loss := best_loss(trainer)) is not None:
+        figures["validation_loss"] = (loss, signature)
     return [
         ResultRow(member.kind, str(member.depth), None, AVERAGE, "train", metric, value, text)
         for metric, (value, text) in figures.items()

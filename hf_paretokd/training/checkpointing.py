@@ -263,10 +263,14 @@ class CheckpointedTrainer(StockTrainer):
             self.state.best_metric = self.state.best_global_step = self.state.best_model_checkpoint = None
 
     def load_best(self) -> None:
-        """Takes up the models of the best checkpoint."""
-        self._load_models(Path(self.state.best_model_checkpoint or ""))
+        """Takes up the best models; the average of their weights goes on from there."""
+        self.load_best_models()
         if self.average:
             self.average.follow()
+
+    def load_best_models(self) -> None:
+        """Takes up the models of the best checkpoint."""
+        self._load_models(Path(self.state.best_model_checkpoint or ""))
 
     def have_everywhere(self, folder: Path) -> None:
         """Has every node hold a checkpoint, which the main process has written; one without that disk is sent it."""

@@ -1,13 +1,14 @@
 """Validation in training: cross-entropies of pairs and depths, and what is said about the translations; prediction."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import datasets
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import EarlyStoppingCallback, PreTrainedModel
 from transformers.trainer_utils import PredictionOutput
 
 from hf_paretokd.data.batches import PairBatches
@@ -109,12 +110,23 @@ class EvaluatingTrainer(GeneratingTrainer):
         due = self.control.should_log, self.control.should_evaluate, self.control.should_save
         ending = self.control.should_training_stop
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        with nullcontext() if self.between_updates else self.patient():
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if self.between_updates and self.control.should_training_stop and not ending:
             self.stopped_by_validation()
         if not self.between_updates:  # asked for by a callback: what was due is still to be done
             self.control.should_log, self.control.should_evaluate, self.control.should_save = due
         return metrics
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Without early stopping in the block: a validation that is not the training's own says nothing of its progress."""
+        handler, everyone = self.callback_handler, self.callback_handler.callbacks
+        handler.callbacks = [each for each in everyone if not isinstance(each, EarlyStoppingCallback)]
+        try:
+            yield
+        finally:
+            handler.callbacks = everyone
 
     def check_figure(self, figures: Mapping[str, float]) -> None:
         """Raises a TrainingError if the figure that decides which checkpoint is best is no number."""

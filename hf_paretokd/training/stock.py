@@ -117,12 +117,14 @@ class StockTrainer(Seq2SeqTrainer):
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best = super()._determine_best_metric(metrics, trial)
         self.after_best(metrics)
-        return best
+        return best or self.control.should_save  # what is due for another reason is saved with `save_strategy: best`, too
 
-    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        if skip_scheduler and self.state.global_step > 0:  # `eval_on_start` at a resume, which is no start
+            return {}
         self.between_updates = True
         try:
-            return super()._evaluate(*args, **kwargs)
+            return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
         finally:
             self.between_updates = False
 

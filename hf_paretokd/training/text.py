@@ -58,7 +58,8 @@ class TrainingText:
         self.micro_batches = args.gradient_accumulation_steps * args.world_size
         if self.streamed and args.max_steps <= 0:
             raise TrainingError(f"max_steps: {self.streamed[0]} is a stream, whose length nobody knows; say how many updates")
-        count = sum(each.count or args.max_steps * self.micro_batches for each in batches.values())
+        whole = args.max_steps * self.micro_batches
+        count = whole if self.streamed else sum(each.count or 0 for each in batches.values())
         self.updates_per_pass = count / self.micro_batches
         wanted = math.ceil(args.num_train_epochs * self.updates_per_pass) if count else 0
         self.updates = args.max_steps if args.max_steps > 0 else wanted

@@ -266,7 +266,7 @@ class TranslationTrainer(EvaluatingTrainer):
             raise TrainingError("hyperparameter_search: every trial begins with new models; give model_init in place of model")
         args = self.given["args"]
         figure = f"eval_{(args.metric_for_best_model or 'loss').removeprefix('eval_')}"
-        objective = compute_objective or (lambda metrics: metrics[figure])
+        objective = compute_objective or partial(figure_of, figure)
         towards = direction or ("maximize" if args.greater_is_better else "minimize")
         check_search(hp_space, hp_name, n_trials, towards, backend, kwargs.get("n_jobs", 1))
         found = super().hyperparameter_search(hp_space, objective, n_trials, towards, "optuna", hp_name, **kwargs)
@@ -346,12 +346,13 @@ class TranslationTrainer(EvaluatingTrainer):
             self.samplers.note(batches, outputs["cross_entropies"])
         shares = outputs["losses"] / num_items_in_batch
         loss = shares.sum() * self.accelerator.num_processes  # DDP averages over processes
-        if self.args.skip_nonfinite_updates and not torch.isfinite(loss):
+        skipped = self.args.skip_nonfinite_updates and not torch.isfinite(loss)
+        if skipped:
             loss = loss * math.nan  # no gradient can hide it, and all processes see it in theirs
         else:
             self.check_finite(shares, "loss")
-            for name, tally in outputs["logs"].items():
-                self._window.add(name, tally)
+        for name, tally in outputs["logs"].items():  # all processes have the same figures
+            self._window.add(name, torch.zeros_like(tally) if skipped else tally)
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -469,6 +470,10 @@ class TranslationTrainer(EvaluatingTrainer):
         """What has to be equal for two trainings to be the same: `method:all_in_one|depth:6-6|…|data:…|record:…|version:…`."""
         return self.identity.text
 
+    def plan_updates(self, updates: int) -> None:
+        """Makes this training another length; what begins anew has that which was given."""
+        self.args.max_steps = self.settled.max_steps = updates
+
     def take_identity(self, saved: Identity) -> None:
         """Goes on as the training that a checkpoint is of."""
         self.identity = saved
@@ -537,8 +542,19 @@ class TranslationTrainer(EvaluatingTrainer):
                 "made longer already; resume it to its end first"
             )
         longer = saved.extended(state.global_step, extend) if extend else saved
-        self.args.max_steps = longer.decides["max_steps"]
+        self.plan_updates(longer.decides["max_steps"])
         self.take_identity(dataclasses.replace(longer, circumstances=now.circumstances))
+
+
+def figure_of(name: str, metrics: Mapping[str, float]) -> float:
+    """One of a validation's figures.
+
+    Raises:
+        TrainingError: there is none of that name.
+    """
+    if name not in metrics:
+        raise TrainingError(f"metric_for_best_model: {name!r} is none of a validation's figures: {', '.join(metrics)}")
+    return metrics[name]
 
 
 def as_is(batch: Any) -> Any:

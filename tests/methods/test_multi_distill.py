@@ -2,18 +2,19 @@
 
 import itertools
 import json
+import multiprocessing
 
 import numpy as np
 import pytest
 import torch
 from reference import gradients, smoothed_cross_entropy
 
-from hf_paretokd import MultiDistillConfig
+from hf_paretokd import MultiDistillConfig, MultiDistillTrainer
 from hf_paretokd.data.sampling import MicroBatch, PairDataset
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.layout import TopLayout
 from hf_paretokd.methods.multi_distill import MultiDistillModel, weight_of
-from hf_paretokd.methods.top_entries import Source, with_top_entries
+from hf_paretokd.methods.top_entries import Source, check_source, with_top_entries
 from hf_paretokd.models.files import save_model
 from hf_paretokd.training.identity import weights_hash
 
@@ -112,6 +113,35 @@ def test_a_training_refreshes_and_is_resumed(new_trainer, teacher, tmp_path):
         assert torch.equal(mine, theirs)
     assert again.model.weights == whole.model.weights
     assert json.loads((whole.layout.top / "bs-en" / "source.json").read_text())["top_k"] == 4
+
+
+def test_a_training_that_begins_anew_has_entries_of_its_own(new_trainer, new_model, teacher, tmp_path):
+    first = new_trainer("multi_distill", teachers=[teacher], switch_off="fixed")
+    given = {name: first.given[name] for name in ("train_dataset", "eval_dataset", "processing_class")}
+    trainer = MultiDistillTrainer(args=first.args, model_init=lambda: new_model(), **given)
+    for count in (2, 3):
+        trainer.args.top_k, trainer.args.top_dir = count, str(tmp_path / str(count))
+        trainer.train()
+        batch = trainer.training_data().fetch(MicroBatch(0, "bs-en", [0]))
+        assert batch["top_ids"].shape[1] == count
+
+
+def test_processes_write_what_entries_are_of_at_once(tmp_path):
+    """Each of a node finds no record, and writes it."""
+    context, source = multiprocessing.get_context("fork"), Source("teacher", "text", 3)
+    together = context.Barrier(4)
+    workers = [context.Process(target=writes_sources, args=(tmp_path, source, together)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+
+
+def writes_sources(folder, source, together):
+    for number in range(30):
+        together.wait(30)
+        check_source(source, TopLayout(folder / str(number)))
 
 
 @pytest.mark.parametrize(

@@ -426,6 +426,7 @@ def test_one_to_many_learns_by_tags(texts, tmp_path, new_model, tokenizer):
         ({"strategy": "uni", "update_interval": 6}, "update_interval: the first decision"),
         ({"strategy": "auto"}, "one epoch is"),
         ({"strategy": "uni", "update_interval": 2, "warmup_without_kd": 9}, "warmup_without_kd"),
+        ({"strategy": "uni", "update_interval": 4, "warmup_without_kd": 5}, "would come after update 8"),
         ({"strategy": "vanilla", "temperatures": [1.0, 5.0]}, "same temperature"),
         ({"strategy": "lsmd"}, "weights_file"),
         ({"strategy": "auto_official", "temperatures": [1.0, 2.0, 3.0]}, "two peers"),

@@ -1,6 +1,7 @@
 from commands import command
 
 from hf_paretokd.runs.run import Run
+from hf_paretokd.runs.score import training_rows
 
 
 def test_evaluating_again_keeps_what_the_training_took(folder, capsys):
@@ -15,3 +16,13 @@ def test_evaluating_again_keeps_what_the_training_took(folder, capsys):
     assert {row.metric for row in again.rows if row.split == "train"} >= {"updates", "training_seconds", "core_hours"}
     twins = [each for each in again.comparisons if each.against == "run: student-2-2" and each.system == "student-2-2"]
     assert [(each.difference, each.p_value) for each in twins] == [(0.0, 1.0)] * 4
+
+
+def test_the_loss_of_a_training_is_a_loss(new_trainer):
+    """Also where the best is chosen by something else."""
+    fields = {"predict_with_generate": True, "metric_for_best_model": "chrf", "generation_max_length": 12}
+    trainer = new_trainer(max_steps=2, eval_steps=1, **fields)
+    trainer.train()
+    losses = {line["step"]: line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line}
+    figures = {row.metric: row.value for row in training_rows(trainer)}
+    assert figures["validation_loss"] == losses[figures["best_update"]]

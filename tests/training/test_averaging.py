@@ -1,5 +1,7 @@
 """Weights averaged over updates, against the sum that defines them."""
 
+from statistics import mean
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -8,6 +10,7 @@ from transformers import TrainerCallback
 from hf_paretokd import PlainConfig
 from hf_paretokd.errors import ModelError, TrainingError
 from hf_paretokd.layout import LIVE_WEIGHTS
+from hf_paretokd.training import evaluating
 
 DECAY = 0.7
 
@@ -113,3 +116,21 @@ def test_lost_weights_are_named(traced):
 def test_what_is_no_decay(tmp_path, decay):
     with pytest.raises(TrainingError, match=r"ema_decay: .* is not between 0 and 1"):
         PlainConfig(output_dir=str(tmp_path), ema_decay=decay)
+
+
+def test_every_peer_ends_as_the_average_that_validated_best(traced, monkeypatch):
+    left = [(9.0, 9.0), (3.0, 5.0), (4.0, 4.0), (5.0, 6.0)]  # the first checks the names
+    real = evaluating.metrics_of_peers
+
+    def found(*arguments):
+        peers = left.pop(0)
+        return {**real(*arguments), "peer1_loss": peers[0], "peer2_loss": peers[1], "loss": mean(peers)}
+
+    monkeypatch.setattr(evaluating, "metrics_of_peers", found)
+    trainer, _ = traced("pareto_mutual")
+    trainer.train()
+    assert [trainer.best_step(peer) for peer in (0, 1)] == [2, 4]
+    for peer, step in enumerate((2, 4)):
+        state = trainer.model.peers[peer].state_dict()
+        for name, value in load_file(trainer.checkpoint(step) / "peers" / str(peer + 1) / "model.safetensors").items():
+            assert torch.equal(state[name], value), (peer, name)

@@ -12,11 +12,12 @@ import pytest
 import torch
 import yaml
 from commands import PATIENCE, TINY
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_paretokd.cli.main import INTERRUPTED
 from hf_paretokd.errors import ModelError, TrainingError, TrainingInterrupted
 from hf_paretokd.layout import MANIFEST
+from hf_paretokd.training import evaluating
 from hf_paretokd.training.checkpointing import logger
 from hf_paretokd.utils.files import damage, publish
 
@@ -328,6 +329,77 @@ def test_an_infinite_gradient_never_reaches_the_weights(new_trainer, method):
     with pytest.raises(TrainingError, match=r"update 4: the norm of the gradient is (nan|inf)"):
         trainer.train()
     assert all(value.isfinite().all() for value in weights(trainer).values())
+
+
+def scripted(monkeypatch, names, values):
+    """Validations find out these figures, one row after the other; the first row checks their names."""
+    left, real = list(values), evaluating.metrics_of_peers
+    monkeypatch.setattr(
+        evaluating, "metrics_of_peers", lambda *given: {**real(*given), **dict(zip(names, left.pop(0), strict=True))}
+    )
+
+
+def steps(trainer):
+    return sorted(int(path.name.split("-")[1]) for path in trainer.checkpoint_folder.glob("checkpoint-*"))
+
+
+def test_what_is_best_for_a_peer_is_saved_by_save_strategy_best(new_trainer, monkeypatch):
+    rows = [(9.0, 9.0, 9.0), (3.0, 5.0, 4.0), (4.0, 4.5, 4.25), (5.0, 6.0, 5.5)]  # the second update is best for peer 2 only
+    scripted(monkeypatch, ("peer1_loss", "peer2_loss", "loss"), rows)
+    trainer = new_trainer("pareto_mutual", save_strategy="best", eval_steps=1, max_steps=3)
+    trainer.train()
+    assert (steps(trainer), trainer.best_step(0), trainer.best_step(1)) == ([1, 2], 1, 2)
+
+
+def test_a_stop_is_saved_by_save_strategy_best(new_trainer, monkeypatch):
+    """Also after an update whose validation is no better than one before."""
+    scripted(monkeypatch, ("loss",), [(9.0,), (3.0,), (4.0,)])
+    stop = At(1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    trainer = new_trainer(callbacks=[stop], save_strategy="best", eval_steps=1, max_steps=6)
+    with pytest.raises(TrainingInterrupted, match="SIGTERM after update 2, which is saved"):
+        trainer.train()
+    assert steps(trainer) == [1, 2]
+
+
+def test_nothing_is_saved_where_that_is_asked_for(new_trainer):
+    trainer = new_trainer("pareto_mutual", save_strategy="no", eval_steps=1, max_steps=3)
+    trainer.train()
+    assert steps(trainer) == []
+
+
+def test_a_resume_is_no_start(new_trainer):
+    """`eval_on_start` validates before the first update of a training only."""
+    fields = {"eval_on_start": True, "eval_steps": 2, "max_steps": 4}
+    whole = new_trainer(**fields)
+    whole.train()
+    again = new_trainer(**fields)
+    again.train(resume_from_checkpoint=str(whole.checkpoint(2)))
+    for trainer in (whole, again):
+        assert [line["step"] for line in trainer.state.log_history if "eval_loss" in line] == [0, 2, 4]
+
+
+def test_only_the_trainings_own_validations_end_it(new_trainer, monkeypatch, encoded):
+    """A callback that validates other text uses up no patience of early stopping."""
+
+    class OtherText(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            trainer.evaluate({"fr-en": encoded["test"]["fr-en"]})
+
+    scripted(monkeypatch, ("loss",), [(9.0,), *[(loss,) for step in range(4) for loss in (20.0, 8.0 - step)]])
+    trainer = new_trainer(callbacks=[OtherText(), EarlyStoppingCallback(1)], eval_steps=1, max_steps=4)
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert sum(isinstance(each, EarlyStoppingCallback) for each in trainer.callback_handler.callbacks) == 1
+
+
+def test_a_skipped_loss_leaves_the_same_figures_as_any_other(new_trainer):
+    """Processes add up their figures together, so that all have to know the same ones."""
+    names = []
+    for value in (1.0, float("nan")):
+        trainer = spoilt(new_trainer("all_in_one", skip_nonfinite_updates=True, logging_steps=9), 1, value)
+        trainer.add_callback(At(1, lambda trainer=trainer: names.append(list(trainer._window.tallies))))
+        trainer.train()
+    assert names[0] == names[1] != []
 
 
 @pytest.mark.parametrize("method", METHODS)

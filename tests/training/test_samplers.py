@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForSeq2SeqLM, TrainerCallback
 
-from hf_paretokd.data.changing import phases_of, scheduled
+from hf_paretokd.data.changing import FunctionSampling, phases_of, scheduled
 from hf_paretokd.data.sampling import SamplerState, mean_probabilities, temperature_probabilities
 from hf_paretokd.errors import DataError, ModelError, TrainingError
 from hf_paretokd.training.shares import SCORER_RATE, chi_square_shares, scored, uncertainty
@@ -255,7 +255,8 @@ def test_phases_change_what_is_drawn_where_they_meet(new_trainer):
     for number in range(8):
         found = distribution.probabilities(SamplerState(number))
         assert found == pytest.approx({"fr-en": 1.0, "bs-en": 0.0} if number < 4 else {"fr-en": 0.5, "bs-en": 0.5}, abs=0.06)
-    assert mean_probabilities(distribution, 8) == pytest.approx({"fr-en": 0.75, "bs-en": 0.25}, abs=0.03)
+    late = distribution.probabilities(SamplerState(7))["bs-en"]
+    assert mean_probabilities(distribution, 8) == pytest.approx({"fr-en": 1 - late / 2, "bs-en": late / 2})
     state = trainer.text.streams[0].advance(SamplerState(), 4)
     assert state.draws == {"fr-en": 4}
     trainer.train()
@@ -278,8 +279,16 @@ def test_a_function_says_what_is_drawn(new_trainer):
     again.train(resume_from_checkpoint=str(trainer.checkpoint(3)))
     assert torch.equal(next(again.model.parameters()), next(trainer.model.parameters()))
     assert {round(each, 3) for each in asked} >= {0.0, 0.5}
+    assert [row.probability for row in trainer.text.expected(6)] == pytest.approx([0.25, 0.75]), "of 1, although 2 were given"
     with pytest.raises(TrainingError, match=r"sampling: gave .* after 0% of the training; give pairs of the training"):
         new_trainer(others={"sampling": lambda share, sizes: {"xx-yy": 1.0}}).train()
+
+
+def test_a_function_keeps_the_length_that_its_shares_are_of():
+    planned, longer = (FunctionSampling(lambda done, sizes: {"a": 1 - done, "b": done}, {"a": 1, "b": 1}, n) for n in (10, 20))
+    longer.load_state_dict(planned.state_dict())
+    assert longer.probabilities(SamplerState(5)) == {"a": 0.5, "b": 0.5}
+    assert longer.probabilities(SamplerState(15)) == {"a": 0.0, "b": 1.0}
 
 
 def test_borders_stay_where_they_were():

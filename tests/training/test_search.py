@@ -113,6 +113,22 @@ def test_what_is_changed_between_trainings_counts(with_model_init):
         trainer.train()
 
 
+def test_a_training_that_begins_anew_is_as_long_as_was_asked(with_model_init):
+    """Not as long as one that was made longer before it."""
+    trainer, other = with_model_init("plain", max_steps=2, eval_steps=1)
+    other.train()
+    trainer.train(resume_from_checkpoint=str(other.checkpoint(1)), extend=2)
+    assert trainer.state.global_step == 4
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
+def test_what_is_searched_for_is_a_figure(with_model_init):
+    trainer, _ = with_model_init("plain", max_steps=2, eval_strategy="no", metric_for_best_model="bleu")
+    with pytest.raises(TrainingError, match="metric_for_best_model: 'eval_bleu' is none of a validation's figures: eval_loss"):
+        trainer.hyperparameter_search(lambda trial: {"seed": trial.suggest_int("seed", 1, 9)}, n_trials=1)
+
+
 def test_what_a_search_needs(with_model_init, new_trainer, new_model):
     with pytest.raises(TrainingError, match="give model_init in place of model"):
         new_trainer().hyperparameter_search(lambda trial: {})

@@ -141,6 +141,7 @@ def test_what_cannot_be_promised_is_said(new_trainer, endless, monkeypatch):
     for text in ("fr-en, bs-en", "passes are not counted", "signature", "drawn alike"):
         assert text in line
     assert {row.probability for row in trainer.text.expected(trainer.args.max_steps)} == {0.5}
+    assert trainer.text.updates_per_pass == trainer.args.max_steps, "the whole training is one pass"
     assert {row.passes for row in trainer.text.expected(trainer.args.max_steps)} == {None}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hf_paretokd.data.changing import ChangingSampling
 from hf_paretokd.data.sampling import MicroBatch, MicroBatchStream, PairDataset, SamplerState
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.methods.weighting.snapshot import PeerSnapshot
@@ -69,9 +70,10 @@ class PeerTrials:
             snapshot = PeerSnapshot(model, trainer.optimizer, trainer.lr_scheduler, trainer.accelerator.scaler)
         own, keys = trainer.text.streams[peer], (trainer.args.seed, peer, "trial", trainer.state.global_step)
         pairs = {name: batches.rekeyed(*keys) for name, batches in own.pairs.items()}
+        now = own.distribution.probabilities(SamplerState(trainer.state.global_step * trainer.text.micro_batches))
         found = []
         for weights in candidates:
-            sample = MicroBatchStream(pairs, own.distribution, *keys)
+            sample = MicroBatchStream(pairs, ChangingSampling("trial", [(0, now)]), *keys)
             self.train(peer, self.share(sample, SamplerState()), [peer] * self.trial_updates, weights, "trial")
             found.append(self.losses(peer))
             with self.timed("copies"):

@@ -124,6 +124,19 @@ def test_every_search_draws_its_own_sample(new_trainer, new_model):
     assert trainer.trials.trials(0, weights) != first
 
 
+def test_a_trial_draws_as_its_peer_does_now(new_trainer, monkeypatch):
+    """Not as it did when the training began."""
+    schedule = [{"share": 0.5, "pairs": ["fr-en"]}, {"share": 0.5, "pairs": ["bs-en"]}]
+    trainer, drawn = new_trainer(strategy="auto", sampling_schedule=schedule, trial_share=0.03), []
+    trainer.train()
+    monkeypatch.setattr(trainer.trials, "update", lambda peer, batches, *rest: drawn.extend(each.pair for each in batches))
+    for update, pair in ((0, "fr-en"), (trainer.args.max_steps - 1, "bs-en")):
+        trainer.state.global_step = update
+        drawn.clear()
+        trainer.trials.trials(0, [{"fr-en": 0.3, "bs-en": 0.3}])
+        assert {*drawn} == {pair}
+
+
 @pytest.mark.parametrize("limit", [0.3, None])
 def test_an_update_of_a_trial_is_one_of_a_training(new_trainer, new_model, encoded, tokenizer, limit):
     """By hand: the loss a token of the whole update, its gradient cut to the limit, and a step down it."""
