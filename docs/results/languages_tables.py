@@ -34,7 +34,6 @@ SYSTEMS = {
 SECOND = {"mild": 2}  # τ of the second peer, where it is not 5
 OTHERS = (
     "r-drop",
-    "multi-distill",
     "uni",
     "mild",
     "bi",

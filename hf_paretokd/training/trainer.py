@@ -494,7 +494,9 @@ class TranslationTrainer(EvaluatingTrainer):
         """What a checkpoint keeps of the training so far; to be called by all processes."""
         window = self._window.state_dict()
         found = {"clock": self._clock.state_dict(), "window": window, "skipped_updates": self.skipped_updates}
-        return found | ({"samplers": self.samplers.state_dict()} if self.samplers else {})
+        if self.samplers:
+            found |= {"samplers": self.samplers.state_dict(), "sampler_seconds": self.samplers.seconds}
+        return found
 
     def take_progress(self, progress: Mapping[str, Any]) -> None:
         """Takes up what `progress` gave."""
@@ -503,6 +505,7 @@ class TranslationTrainer(EvaluatingTrainer):
         self.skipped_updates = progress["skipped_updates"]
         if self.samplers:
             self.samplers.load_state_dict(progress["samplers"])
+            self.samplers.seconds = progress.get("sampler_seconds", 0.0)  # older ones do not say
 
     def load_training_state(self, folder: Path) -> None:
         """Takes up all models, the streams and the figures since the last log line."""
