@@ -51,6 +51,7 @@ class CheckpointedTrainer(StockTrainer):
     def __init__(self, **kwargs: Any) -> None:
         self.stop_request, self.stopping = StopRequest(), False
         self.begun = False  # whether these models have been trained here
+        self.elsewhere = False  # whether the training goes on from a checkpoint of another folder
         self.copy: WholeCopy | None = None  # where the models are divided among processes
         self.average: WeightAverage | None = None  # while `ema_decay` asks for one
         self._to_begin: Callable[[], None] | None = None  # what changes the run folder, when the first update begins
@@ -155,6 +156,7 @@ class CheckpointedTrainer(StockTrainer):
     def _start(self, resume_from_checkpoint: str | bool | None, extend: int, others: Mapping[str, Any]) -> TrainOutput:
         """Training, in a run folder that is this process's own."""
         folder = self._starting_point(resume_from_checkpoint)
+        self.elsewhere = folder is not None and folder.resolve().parent != self.checkpoint_folder.resolve()
         if extend < 0:
             raise TrainingError(f"extend: a training can be made longer, not shorter ({extend})")
         if folder is None:
@@ -253,7 +255,9 @@ class CheckpointedTrainer(StockTrainer):
         """Looks for the best checkpoint, also in a run folder that was moved; if it is gone, the next best counts."""
         step = self.state.best_global_step
         self.state.best_model_checkpoint = None if step is None else str(self.checkpoint(step))
-        for lost in [step for step in self.best_steps() if agreed(partial(damage, self.checkpoint(step)))]:
+        for lost in self.best_steps():
+            if not self.elsewhere and not agreed(partial(damage, self.checkpoint(lost))):
+                continue
             logger.warning(f"{self.checkpoint(lost)}: a best checkpoint is lost or damaged; the best from here on will count")
             self.forget_best(lost)
 

@@ -16,9 +16,10 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_paretokd.cli.main import INTERRUPTED
 from hf_paretokd.errors import ModelError, TrainingError, TrainingInterrupted
-from hf_paretokd.layout import MANIFEST
+from hf_paretokd.layout import MANIFEST, checkpoint_step
 from hf_paretokd.training import evaluating
-from hf_paretokd.training.checkpointing import logger
+from hf_paretokd.training.checkpointing import checkpoint_folders, logger
+from hf_paretokd.training.validation import metrics_of_peers
 from hf_paretokd.utils.files import damage, publish
 
 METHODS = {"plain": {}, "all_in_one": {"mutual_start": 0.0}, "pareto_mutual": {}}
@@ -333,14 +334,16 @@ def test_an_infinite_gradient_never_reaches_the_weights(new_trainer, method):
 
 def scripted(monkeypatch, names, values):
     """Validations find out these figures, one row after the other; the first row checks their names."""
-    left, real = list(values), evaluating.metrics_of_peers
+    left = list(values)
     monkeypatch.setattr(
-        evaluating, "metrics_of_peers", lambda *given: {**real(*given), **dict(zip(names, left.pop(0), strict=True))}
+        evaluating,
+        "metrics_of_peers",
+        lambda *given: {**metrics_of_peers(*given), **dict(zip(names, left.pop(0), strict=True))},
     )
 
 
 def steps(trainer):
-    return sorted(int(path.name.split("-")[1]) for path in trainer.checkpoint_folder.glob("checkpoint-*"))
+    return [checkpoint_step(path.name) for path in checkpoint_folders(trainer.checkpoint_folder)]
 
 
 def test_what_is_best_for_a_peer_is_saved_by_save_strategy_best(new_trainer, monkeypatch):
@@ -365,6 +368,18 @@ def test_nothing_is_saved_where_that_is_asked_for(new_trainer):
     trainer = new_trainer("pareto_mutual", save_strategy="no", eval_steps=1, max_steps=3)
     trainer.train()
     assert steps(trainer) == []
+
+
+def test_what_was_best_elsewhere_is_not_looked_for_here(new_trainer, monkeypatch):
+    """A training that goes on from another folder sets aside what is in its own."""
+    fields, rows = {"eval_steps": 2, "max_steps": 6, "save_total_limit": None}, [(9.0,), (3.0,), (4.0,), (5.0,)]
+    for folder in ("here", "there"):
+        scripted(monkeypatch, ("loss",), rows)
+        new_trainer(folder=folder, **fields).train()
+    scripted(monkeypatch, ("loss",), [(9.0,), (5.0,)])
+    again = new_trainer(folder="here", **fields)
+    again.train(resume_from_checkpoint=str(again.layout.folder.with_name("there") / "checkpoints" / "checkpoint-4"))
+    assert (steps(again), again.state.best_global_step) == ([6], 6)
 
 
 def test_a_resume_is_no_start(new_trainer):
