@@ -214,6 +214,7 @@ TRIALS = [
     ('(trainer.args.seed, peer, "trial", trainer.state.global_step)', '(trainer.args.seed, peer, "trial")'),
     ('loss = outputs["losses"][peer] / tokens', 'loss = outputs["losses"][peer]'),
     ("        trainer.clip_gradients([peer])", "        pass"),
+    ("SamplerState(trainer.state.global_step * trainer.text.micro_batches)", "SamplerState()"),
 ]
 SEEDS = [
     ('"/".join(map(str, keys))', '"".join(map(str, keys))'),
@@ -231,6 +232,7 @@ SAMPLING = [
     ("{**state.draws, pair: position + 1}", "{pair: position + 1}"),
     ("if number % processes == rank", "if number % processes != rank", "nothing falls to a lone process, which waits for ever"),
     ("passes = probability * micro_batches / text.count if", "passes = probability * micro_batches if"),
+    ("place * micro_batches // MOMENTS for", "-(-place * micro_batches // MOMENTS) for"),
 ]
 BATCHES = [
     ("[batches[index] for index in generator.permutation(len(batches))]", "batches"),
@@ -311,9 +313,21 @@ TRAINER = [
     ("torch.tensor(counts).sum(0)", "torch.tensor(counts)[0]"),
     ("(norm > (self.args.max_grad_norm or math.inf))", "(norm < (self.args.max_grad_norm or math.inf))"),
 ]
+CHECKPOINTING = [
+    ("            self.average.follow()", "            pass"),
+    ("if not self.elsewhere and not agreed", "if not agreed"),
+    ("found.index(start.resolve()) + 1", "found.index(start.resolve())"),
+    ("kept = {newest, *map(self.checkpoint, self.best_steps())}", "kept = {newest}"),
+    ("if problem is None:\n                return folder", "if problem:\n                return folder"),
+]
+STOCK = [
+    ("return best or self.control.should_save", "return best"),
+    ("if skip_scheduler and self.state.global_step > 0", "if False"),
+]
 EVALUATING = [
     ("0 if smoothed else 1", "1 if smoothed else 0"),
     ("pairs = self.eval_pairs if eval_dataset is None", "pairs = self.eval_pairs if eval_dataset is not None"),
+    ("if not isinstance(each, EarlyStoppingCallback)", "if each"),
 ]
 TRAINING_TEXT = [
     ("                args.seed,\n                peer,\n", "                args.seed,\n                0,\n"),
@@ -462,6 +476,8 @@ CHANGING = [
     ("if number <= state.number", "if number < state.number + 2"),
     ("round(done * micro_batches)", "round(phase.share * micro_batches)"),
     ("state.number / self.micro_batches", "0.0"),
+    ("found.get(name, 0.0) / whole", "found.get(name, 0.0)"),
+    ('self.micro_batches = state.get("micro_batches", self.micro_batches)', "pass"),
 ]
 AVERAGING = [
     ("(1 - self.decay) / (1 - self.decay**count)", "(1 - self.decay)"),
@@ -666,7 +682,9 @@ TABLE = {  # file below the package: its edits, and the tests that have to notic
         "tests/training/test_validation.py tests/training/test_trainer.py tests/methods/test_pareto_mutual.py",
     ),
     "training/trainer.py": (TRAINER, "tests/training/test_trainer.py tests/methods/test_pareto_mutual.py"),
-    "training/evaluating.py": (EVALUATING, "tests/training/test_trainer.py tests/methods"),
+    "training/evaluating.py": (EVALUATING, "tests/training/test_trainer.py tests/training/test_checkpointing.py tests/methods"),
+    "training/checkpointing.py": (CHECKPOINTING, "tests/training/test_checkpointing.py tests/training/test_averaging.py"),
+    "training/stock.py": (STOCK, "tests/training/test_checkpointing.py"),
     "training/text.py": (
         TRAINING_TEXT,
         "tests/training/test_trainer.py tests/methods/test_pareto_mutual.py tests/training/test_samplers.py",

@@ -216,6 +216,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_one_line(new_trainer, warnings
     assert len([line for line in warnings_seen if "checkpoint-6: not a whole checkpoint (optimizer.pt has" in line]) == 1
     assert all(torch.equal(weights(resumed)[name], value) for name, value in expected.items())
     assert (resumed.checkpoint_folder / "checkpoint-6.set-aside").is_dir(), "nothing is thrown away"
+    assert len([line for line in warnings_seen if "renamed to" in line]) == 1, "what it goes on from stays"
     assert damage(resumed.checkpoint(6)) is None
     with pytest.raises(ModelError, match=r"set-aside: not a whole checkpoint \(optimizer.pt has"):
         new_trainer().train(resume_from_checkpoint=str(resumed.checkpoint_folder / "checkpoint-6.set-aside"))
