@@ -46,16 +46,44 @@ LONGEST = 512  # tokens of a text for models whose positions do not bound it
 
 
 def load_model(name: str | Path) -> PreTrainedModel:
-    """A checkpoint from a folder or the Hub, safetensors only.
+    """A checkpoint from a folder or the Hub, safetensors only; no code that may lie beside it is run.
 
     Raises:
-        ModelError: it is missing or corrupt.
+        ModelError: it is missing, corrupt or incomplete.
     """
     try:
         with quiet_files():
-            return AutoModelForSeq2SeqLM.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
+            model, found = AutoModelForSeq2SeqLM.from_pretrained(
+                name,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
     except Exception as error:  # transformers, safetensors and the Hub client raise many kinds for a bad checkpoint
         raise ModelError(f"model {name}: no usable checkpoint ({reason_of(name, error)})") from error
+    check_fit(found, f"model {name}")
+    check_finite(model, f"model {name}")
+    return model
+
+
+def check_fit(found: Mapping[str, Any], what: str) -> None:
+    """Raises a ModelError if weights that were loaded are not those of the configuration: what is missing would be random."""
+    for name, theirs, ours in sorted(found["mismatched_keys"]):
+        raise ModelError(
+            f"{what}: {name} has the shape {list(theirs)} in the weights and {list(ours)} by {CONFIG}: do they belong together?"
+        )
+    if lacking := sorted(found["missing_keys"]):
+        more = f" and {len(lacking) - 1} more" if lacking[1:] else ""
+        raise ModelError(f"{what}: its weights lack {lacking[0]}{more}, which {CONFIG} has; take the whole checkpoint")
+
+
+def check_finite(model: PreTrainedModel, what: str) -> None:
+    """Raises a ModelError if a weight is infinite or not a number."""
+    for name, each in model.state_dict().items():
+        if not each.isfinite().all():
+            raise ModelError(f"{what}: {name} holds values that are no finite numbers; take another checkpoint")
 
 
 def load_pickled(folder: Path) -> PreTrainedModel:
@@ -67,13 +95,14 @@ def load_pickled(folder: Path) -> PreTrainedModel:
     path = folder / PICKLED_WEIGHTS
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder))
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.from_pretrained(folder, trust_remote_code=False))
         missing, _ = model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
     except Exception as error:  # pickle, zip and torch raise many kinds
         raise ModelError(f"{path}: its weights cannot be used ({first_line(error)})") from error
     recomputed = model._keys_to_ignore_on_save or ()
     if lacking := [name for name in missing if name not in recomputed]:
         raise ModelError(f"{path}: belongs to another model (first difference: {lacking[0]})")
+    check_finite(model, str(path))
     return model
 
 
@@ -116,7 +145,7 @@ def load_config(name: str | Path) -> PreTrainedConfig:
         ModelError: it is missing or corrupt.
     """
     try:
-        return AutoConfig.from_pretrained(name)
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # as many kinds as below
         raise ModelError(f"model {name}: no usable checkpoint ({reason_of(name, error)})") from error
 
@@ -129,7 +158,7 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     """
     try:
         with quiet_files():
-            return AutoTokenizer.from_pretrained(name)
+            return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # as many kinds
         reason = missing_part(Path(name)) or reason_of(name, error)
         raise TokenizerError(f"tokenizer {name}: cannot be loaded ({reason})") from error
