@@ -8,6 +8,8 @@ teacher/ | model/ | peers/1/ …    students/E-D/    peers/1/students/E-D/
 a member    config.json  model.safetensors  tokenizer files  README.md
 """
 
+import fnmatch
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +71,9 @@ MEMBERS = (
     f"{PEERS}/[0-9]*/{STUDENTS}/[0-9]*-[0-9]*",
 )  # patterns of their folders
 
+MEMBER = rf"({TEACHER}|{MODEL}|{PEERS}/\d+|({PEERS}/\d+/)?{STUDENTS}/\d+-\d+)"  # a member's folder
+STEM = rf"({ORIGINAL}|{TEACHER}|{MODEL}|{PEER}-\d+|({PEER}-\d+-)?{STUDENT}-\d+-\d+)"  # of a member's files
+
 PLOTS = ("latency", "size", "training", "validation", "frontier", "weights")
 PICTURE, LINES = ".png", ".txt"  # endings of plots and of kept text
 # ---- a distilled corpus
@@ -78,6 +83,15 @@ PLAN = "plan.json"  # what is being made, and of what
 SHARDS = ".shards"  # what has been translated of one that is in the making
 # ---- kept translations
 SOURCE, REFERENCE = "source", "reference"
+# ---- what a run has written into its folders, and nobody else
+SET_ASIDE = ".set-aside"  # the end of a checkpoint's name that a training from before it does not need
+PARTS = [fnmatch.translate(name) for name in PLAIN_CHECKPOINT if not name.startswith("*.safetensors")]
+WRITTEN_BELOW = (
+    rf"checkpoints/(unfinished|{CHECKPOINT}-\d+({re.escape(SET_ASIDE)})?)",
+    rf"plots/({'|'.join(PLOTS)}){re.escape(PICTURE)}",
+    rf"translations/[^/.]+\.[^/]+-[^/]+/(({SOURCE}|{REFERENCE}){re.escape(LINES)}|{STEM}\.(txt|json))",  # the last are COMET's
+    rf"(tokenizer|{MEMBER})/({'|'.join(PARTS)}|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|{re.escape(CARD)})",
+)
 
 
 def member_folder(kind: str, depth: object, peer: int | None) -> str:
@@ -269,17 +283,11 @@ class RunLayout:
         """Patterns of the files in the run folder itself that a run may have written."""
         files = [self.recipe, self.results, self.frontier, self.weights_history, self.comparisons, self.contamination]
         files += [self.distilled, self.shrunk, self.trainer_state, self.log, self.report]
-        return [*(path.name for path in files), "latency*.json"]
+        return [*(re.escape(path.name) for path in files), r"latency(-(ctranslate2|onnx)-\w+)?\.json"]
 
-    @property
-    def written(self) -> list[str]:
-        """Patterns of all that a run may have written, below the run folder, and a new run in its place replaces."""
-        models = (*PLAIN_CHECKPOINT, CARD)
-        inside = [f"{folder}/{name}" for folder in (self.tokenizer.name, *MEMBERS) for name in models]
-        kept = [f"{self.translations.name}/*.*-*/*{ending}" for ending in (LINES, ".json")]
-        pictures = [f"{self.plots.name}/{name}{PICTURE}" for name in PLOTS]
-        checkpoints = [f"{self.checkpoints.name}/{name}" for name in (f"{CHECKPOINT}-*", self.unfinished.name)]
-        return [*self.own_files, *inside, *kept, *pictures, *checkpoints]
+    def has_written(self, path: Path) -> bool:
+        """Whether a path is one that a run may have written, which a new run in its place replaces."""
+        return bool(re.fullmatch("|".join((*self.own_files, *WRITTEN_BELOW)), path.relative_to(self.folder).as_posix()))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hf_paretokd.layout import CARD, PLAIN_CHECKPOINT
 from hf_paretokd.models.depth import Depth
 from hf_paretokd.models.files import save_model, usable_length
 from hf_paretokd.models.slicing import extract_student, model_depth
-from hf_paretokd.utils.files import whole_folder
+from hf_paretokd.utils.files import whole_files, whole_folder
 
 
 def write_students(
@@ -25,8 +25,15 @@ def write_students(
     method: MethodFacts,
     pairs: Sequence[LanguagePair] = (),
     overwrite: bool = False,
+    in_run: bool = False,
 ) -> list[Path]:
     """Writes `folder/E-D` for every depth: safetensors, tokenizer, generation configuration, a short card.
+
+    Args:
+        teacher, tokenizer, depths, folder: of which students are written where.
+        method, pairs: for the cards.
+        overwrite: replace students that are there.
+        in_run: the folder is a run's, in which files of others stay beside the students.
 
     Raises:
         ModelError: a depth does not fit the teacher, or a folder is there already and `overwrite` is not set, or it holds more
@@ -41,12 +48,13 @@ def write_students(
         place = folder / str(depth)
         if place.exists() and not overwrite:
             raise ModelError(f"{place}: exists already; give --overwrite (overwrite=True) or another output folder")
-        if place.exists() and not holds_a_student_alone(place):
+        if place.exists() and not holds_a_student_alone(place) and not in_run:
             raise ModelError(f"{place}: holds more than a student and is not replaced; give another output folder")
     written = []
     for depth in wanted:
         student, place = extract_student(teacher, depth), folder / str(depth)
-        with whole_folder(place) as beside:
+        alone = not place.exists() or holds_a_student_alone(place)
+        with whole_folder(place) if alone else whole_files(place) as beside:
             save_model(student, tokenizer, beside)
             facts = short_facts(student, depth, full, tokenizer, method, pairs)
             (beside / CARD).write_text(render_card(facts), "utf-8")

@@ -175,7 +175,7 @@ def check_folder(recipe: Recipe, resume: bool, overwrite: bool) -> None:
     layout, state = RunLayout(recipe.run_folder), PartialState()
     finished = layout.results.exists() and not (resume and goes_on(layout))
     started = layout.recipe.exists() or bool(resume and checkpoint_folders(layout.checkpoints))
-    files = (path for pattern in layout.own_files for path in layout.folder.glob(pattern))
+    files = (path for path in layout.folder.glob("*") if layout.has_written(path))
     foreign = [path for path in (*layout.folders, *files) if path.exists()]
     around = next((each for each in layout.folder.resolve().parents if holds(RunLayout(each), layout.folder.resolve())), None)
     state.wait_for_everyone()  # everyone has looked before the main process changes anything
@@ -239,7 +239,8 @@ def described(recipe: Recipe, recorded: bool) -> dict[str, Any]:
 
 def remove_run(layout: RunLayout) -> None:
     """Deletes what a run may have written, and folders that are empty then; whatever else is there is not ours to delete."""
-    for path in [path for pattern in layout.written for path in layout.folder.glob(pattern)]:
+    places = (layout.folder.glob("*"), *(folder.rglob("*") for folder in layout.folders))
+    for path in [path for place in places for path in place if layout.has_written(path)]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

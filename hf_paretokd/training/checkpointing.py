@@ -15,7 +15,7 @@ from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
 from hf_paretokd.errors import ModelError, TrainingError, TrainingInterrupted
-from hf_paretokd.layout import LIVE_WEIGHTS, TRAINER_STATE, RunLayout, checkpoint_step
+from hf_paretokd.layout import LIVE_WEIGHTS, SET_ASIDE, TRAINER_STATE, RunLayout, checkpoint_step
 from hf_paretokd.models.files import load_weights, save_model
 from hf_paretokd.models.joint import JointModel
 from hf_paretokd.training.arguments import TranslationConfig
@@ -378,7 +378,7 @@ def set_aside(folder: Path, start: Path | None) -> None:
     if start is not None and start.resolve() in found:
         found = found[found.index(start.resolve()) + 1 :]
     for path in found:
-        aside = path.with_name(f"{path.name}.set-aside")
+        aside = path.with_name(f"{path.name}{SET_ASIDE}")
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
         logger.warning(f"{path}: renamed to {aside.name}, because the training starts before it")

@@ -51,6 +51,8 @@ class PushingTrainer(CheckpointedTrainer):
     ) -> list[Path]:
         """Writes students of the models as they are now, each a plain checkpoint with a short card, from the main process.
 
+        In the trainer's own run folder files of others stay beside them.
+
         Args:
             depths: such as `["6-2", "2-2"]`.
             folder: gets `E-D` for every depth; with several peers `peers/1/students/E-D` and so on.
@@ -73,7 +75,8 @@ class PushingTrainer(CheckpointedTrainer):
                 place = Path(folder)
                 if member.peer:
                     place /= Path(member.student().folder).parent
-                written += write_students(model, self.processing_class, wanted, place, self.facts, pairs, overwrite)
+                in_run = place.resolve().is_relative_to(Path(str(self.args.output_dir)).resolve())
+                written += write_students(model, self.processing_class, wanted, place, self.facts, pairs, overwrite, in_run)
         return written
 
     def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:

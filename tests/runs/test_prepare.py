@@ -205,6 +205,8 @@ def test_what_was_prepared_is_taken_back_by_a_call_of_ones_own(recipe_file, tmp_
 def test_a_run_that_is_replaced_takes_nothing_with_it(unfinished, tmp_path, monkeypatch):
     folder = shutil.copytree(unfinished / "run", tmp_path / "run")
     mine = ["checkpoints/mine.txt", "students/mine.txt", "plots/mine.png", "translations/mine.txt", "teacher/other/mine.txt"]
+    mine += ["checkpoints/checkpoint-mine/mine.txt", "translations/test.bs-en/human.txt", "latency-phone.json"]
+    mine += ["teacher/adapter_model.safetensors"]
     for name in mine:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("mine")
@@ -212,8 +214,20 @@ def test_a_run_that_is_replaced_takes_nothing_with_it(unfinished, tmp_path, monk
     assert run(monkeypatch, "train", folder, *QUICK, *method, "--overwrite") == 0
     assert [(folder / name).read_text() for name in mine] == ["mine"] * len(mine)
     assert not list(folder.glob("teacher/*.json"))
-    assert [path.name for path in (folder / "checkpoints").glob("checkpoint-*")] == ["checkpoint-1"]
+    assert [path.name for path in (folder / "checkpoints").glob("checkpoint-[0-9]*")] == ["checkpoint-1"]
     assert not (folder / "peers").exists()
+
+
+def test_files_of_others_among_students_stay_there(unfinished, tmp_path, monkeypatch):
+    folder = shutil.copytree(unfinished / "run", tmp_path / "run")
+    stray = folder / "students" / "2-2" / ".DS_Store"
+    stray.parent.mkdir(parents=True)
+    stray.write_text("mine")
+    for words in (["--resume"], ["--overwrite"]):
+        assert run(monkeypatch, "train", folder, *QUICK, *words) == 0
+        assert stray.read_text() == "mine"
+        assert (folder / "students" / "2-2" / "model.safetensors").is_file()
+        assert (folder / "results.json").is_file()
 
 
 def test_a_run_without_its_recipe_goes_on_by_the_one_it_was_made_of(unfinished, tmp_path, monkeypatch):
