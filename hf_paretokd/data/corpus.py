@@ -37,6 +37,7 @@ from hf_paretokd.data.readers import (
     read_parquet,
     read_tsv,
     record_row,
+    unread,
 )
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, RecipeError
@@ -183,6 +184,8 @@ def row_files(config: DataConfig, split: str, pair: LanguagePair) -> list[Path]:
     if format_of(name):
         return [Path(config.data_dir or ".") / name]
     if not config.data_dir:
+        if Path(name).is_file():
+            raise unread(Path(name))
         raise RecipeError(f"data.{split}: {name!r} is no .tsv, .jsonl or .parquet file; give data.data_dir or data.hub")
     return [*find_aligned(Path(config.data_dir), name, pair)]
 
@@ -255,8 +258,14 @@ def clean(rows: Iterable[Row], pair: LanguagePair, split: str) -> ParallelText:
         text.skipped[reason] += 1
         text.examples.setdefault(reason, row.place)
     if not text.sources:
-        raise DataError(f"{pair}, split {split!r}: no usable sentence pair ({dict(text.skipped) or 'the files are empty'})")
+        raise nothing_usable(pair, split, text.skipped, text.examples)
     return text
+
+
+def nothing_usable(pair: object, split: str, skipped: Mapping[str, int], examples: Mapping[str, str]) -> DataError:
+    """What is said of text of which everything was left out: the reasons counted, with a place of each."""
+    reasons = [f"{count:,} {reason}, first at {examples[reason]}" for reason, count in skipped.items()]
+    return DataError(f"{pair}, split {split!r}: no usable sentence pair ({'; '.join(reasons) or 'the files are empty'})")
 
 
 def load_text(config: DataConfig, split: str) -> dict[LanguagePair, ParallelText]:
@@ -316,14 +325,21 @@ class StreamedText:
             DataError: there are none.
         """
         rows = open_rows(self.config, "train", self.pair)
+        skipped: Counter[str] = Counter()  # so long as nothing is left
+        examples: dict[str, str] = {}
         with tempfile.TemporaryDirectory() as folder:
             seen = KeySet(Path(folder) / "seen")
             while chunk := list(islice(rows, CHUNK)):
-                sides = ((row.source.strip(), row.target.strip()) for row in chunk)
+                sides = [(row.source.strip(), row.target.strip()) for row in chunk]
                 good = [each for each in sides if not refused(*each)]
+                if not seen.count and not good:
+                    for row, each in zip(chunk, sides, strict=True):
+                        reason = refused(*each) or DUPLICATE
+                        skipped[reason] += 1
+                        examples.setdefault(reason, row.place)
                 yield from compress(good, seen.add(keys_of(f"{source}\0{target}" for source, target in good)))
             if not seen.count:
-                raise DataError(f"{self.pair}, split 'train': no usable sentence pair")
+                raise nothing_usable(self.pair, "train", skipped, examples)
 
 
 def stream_text(config: DataConfig) -> dict[LanguagePair, StreamedText]:

@@ -29,7 +29,10 @@ class LanguagePair:
         """
         match = re.fullmatch(r"(\w+)-(\w+)", str(text))
         if match is None or match[1] == match[2]:
-            raise RecipeError(f"language pair {text!r}: expected two different codes joined by a hyphen, such as de-en")
+            raise RecipeError(
+                f"language pair {text!r}: expected two different codes joined by one hyphen, such as de-en or pt_BR-en; files "
+                "and columns are called alike"
+            )
         return cls(match[1], match[2])
 
     def __str__(self) -> str:

@@ -2,14 +2,16 @@
 
 Text is taken literally: quotes and words such as `NA` have no meaning, only the newline ends a line, and a carriage
 return before it or a byte order mark at the start of a file is dropped. A first line of a TSV that names both languages of
-the pair is its header and says which column is which. Blank lines of TSV and JSON lines are rows without text.
+the pair, or `source` and `target`, is its header and says which column is which. Blank lines of TSV and JSON lines are rows
+without text.
 """
 
 import gzip
 import json
+import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -18,12 +20,29 @@ from typing import Any, NamedTuple
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.errors import DataError
 
-SUFFIXES = {".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+SUFFIXES = {".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+CODE = re.compile(r"[a-z]{2,3}([_-][a-z0-9]{2,8})?")  # of a language, without regard to case
+SIDES = ("source", "target")  # what columns may be called, where only one pair is read
 
 
 def format_of(name: str) -> str | None:
     """The format of a file by its name, `.gz` aside; None for what is no file of several columns."""
-    return SUFFIXES.get(Path(name.removesuffix(".gz")).suffix)
+    return SUFFIXES.get(Path(name.lower().removesuffix(".gz")).suffix)
+
+
+def check_file(path: Path) -> None:
+    """Raises a DataError unless a path is that of a file."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file in it, or put its files together into one")
+    if not path.is_file():
+        raise DataError(f"{path}: is no regular file, and text is read more than once; write it into one")
+
+
+def unread(path: Path) -> DataError:
+    """What is said of a file in a format that is not read."""
+    return DataError(f"{path}: its format is not read; convert it to one of {', '.join(SUFFIXES)}, plain or with .gz")
 
 
 class Row(NamedTuple):
@@ -42,11 +61,10 @@ class Lines:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise DataError(f"{path}: no such file")
+        check_file(path)
         self.path, self.number = path, 0  # of the last line that was read
         with self.reading():
-            self.file: Any = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115 (closed when read)
+            self.file: Any = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 (closed when read)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         name = str(self.path)
@@ -167,7 +185,7 @@ def checked(text: str, place: str) -> str:
 
 
 def read_tsv(path: Path, pair: LanguagePair, shared: bool = False) -> Iterator[Row]:
-    """Rows of a file with `source<TAB>target` on each line, or with a header that names the columns.
+    """Rows of a file with the source, a tab and the target on each line, or with a header that names the columns.
 
     Args:
         path: the file.
@@ -175,13 +193,13 @@ def read_tsv(path: Path, pair: LanguagePair, shared: bool = False) -> Iterator[R
         shared: whether other pairs are read from it too, so that it has to have a header.
 
     Raises:
-        DataError: a line has other columns, or a shared file has no header; and as `read_lines`.
+        DataError: a line has other columns, a header is not clear, or a shared file has none; and as `read_lines`.
     """
     source, target, count = 0, 1, 2
     for number, line in read_lines(path):
         columns = line.split("\t")
-        if number == 1 and {pair.source, pair.target} <= set(columns):
-            source, target, count = columns.index(pair.source), columns.index(pair.target), len(columns)
+        if number == 1 and (named := named_columns(columns, pair, f"{path}:1", shared)):
+            (source, target), count = named, len(columns)
             continue
         if number == 1 and shared:
             raise DataError(
@@ -194,6 +212,35 @@ def read_tsv(path: Path, pair: LanguagePair, shared: bool = False) -> Iterator[R
             wanted = "source<TAB>target" if count == 2 else f"the {count} columns of the header"
             raise DataError(f"{path}:{number}: expected {wanted}, found {len(columns)} column(s)")
         yield Row(columns[source], columns[target], f"{path}:{number}")
+
+
+def named_columns(columns: Sequence[str], pair: LanguagePair, place: str, shared: bool) -> tuple[int, int] | None:
+    """The places of source and target in a header; None for a first line that is none.
+
+    Args:
+        columns: of the first line.
+        pair: whose languages are looked for, without regard to case.
+        place: of the line.
+        shared: whether other pairs are read from the file, too.
+
+    Raises:
+        DataError: it names a side twice, or only one of them beside other languages.
+    """
+    names = [column.strip().casefold() for column in columns]
+    languages = (pair.source.casefold(), pair.target.casefold())
+    for wanted in (languages,) if shared else (languages, SIDES):
+        if set(wanted) <= set(names):
+            for name in wanted:
+                if names.count(name) > 1:
+                    raise DataError(f"{place}: the header has two columns {name}; call one of them otherwise")
+            return names.index(wanted[0]), names.index(wanted[1])
+    lacking = [name for name in languages if name not in names]
+    if len(lacking) == 1 and all(CODE.fullmatch(name) for name in names):
+        raise DataError(
+            f"{place}: seems to be a header, and has no column {lacking[0]}; name the languages of {pair}, or put such a "
+            "header above it if it is text"
+        )
+    return None
 
 
 def read_jsonl(path: Path, pair: LanguagePair) -> Iterator[Row]:
@@ -216,8 +263,7 @@ def read_parquet(path: Path, pair: LanguagePair) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
+    check_file(path)
     try:
         table = pyarrow.parquet.ParquetFile(path)
         number = 0
@@ -273,6 +319,8 @@ def find_aligned(folder: Path, split: str, pair: LanguagePair) -> tuple[Path, Pa
     """
     if not folder.is_dir():
         raise DataError(f"data.data_dir: {folder} is not a folder")
+    if (folder / split).is_file():
+        raise unread(folder / split)
     places = [folder / str(pair), folder / f"{pair.target}-{pair.source}", folder]
     for place in places:
         source, target = (

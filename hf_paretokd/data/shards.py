@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from hf_paretokd.data.corpus import CAPPED, CHUNK, DUPLICATE, SPECIAL, ParallelText, chosen_rows, refused
+from hf_paretokd.data.corpus import CAPPED, CHUNK, DUPLICATE, SPECIAL, ParallelText, chosen_rows, nothing_usable, refused
 from hf_paretokd.data.encoding import FEATURES, TOO_LONG, Encoder
 from hf_paretokd.data.facts import Facts, TokenIds, facts_of
 from hf_paretokd.data.hashing import KEYS, Keys, KeySet, row_keys
@@ -208,9 +208,7 @@ def put_together(job: Job, layout: StoreLayout, shards: int) -> None:
         leave_repeated_out(job, layout, kept, counted)
     counted.kept = int(sum(mask.sum() for mask in kept))
     if not counted.kept:
-        raise DataError(
-            f"{job.pair}, split {job.split!r}: no usable sentence pair ({counted.skipped or 'the files are empty'})"
-        )
+        raise nothing_usable(job.pair, job.split, counted.skipped, counted.examples)
     if job.limit and counted.kept > job.limit:
         counted.skipped[CAPPED] = counted.kept - job.limit
         limit_rows(kept, chosen_rows(job.pair, counted.kept, job.limit))

@@ -1,10 +1,8 @@
 """A first recipe for somebody's text: what there is, what suits that much of it, and why."""
 
-import gzip
 import json
 import os
 import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,7 +15,7 @@ import yaml
 
 from hf_paretokd.data.corpus import DataConfig, open_rows
 from hf_paretokd.data.pairs import LanguagePair
-from hf_paretokd.data.readers import SUFFIXES, format_of, read_lines
+from hf_paretokd.data.readers import SUFFIXES, format_of, read_lines, unread
 from hf_paretokd.errors import DataError, RecipeError
 from hf_paretokd.utils.files import write_whole
 
@@ -25,6 +23,7 @@ NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"
 CODE = re.compile("[a-z]{2,3}([_-][A-Za-z]{2,8})?")  # of a language, as columns are called
 SHORT = re.compile("[a-z]{2}([_-][A-Za-z]{2,8})?")  # in the first line of a TSV, which may be text as well
 PAIR = re.compile(r"([A-Za-z]\w*)-(?!\1$)[A-Za-z]\w*")  # of two languages, as folders are called
+FOREIGN = {".csv", ".tmx", ".xlsx", ".xml", ".txt", ".zst", ".bz2", ".xz", ".zip"}  # endings of files that are not read
 NUMBER = "id"  # what records are numbered by, and the code of Indonesian
 INTO = "en"  # a lone pair of files is taken to be translated into it, if it is one of them
 
@@ -132,6 +131,7 @@ def aligned_folder(files_: Sequence[Path], wanted: Sequence[str]) -> tuple[Path,
         DataError: they are not two sides of training text in one folder.
     """
     folder, plain = files_[0].parent, [each.name.removesuffix(".gz") for each in files_]
+    check_formats(files_)
     named = [name for name in plain if name.partition(".")[0] in NAMES["train"] and name.count(".") == 1]
     languages = sorted({name.partition(".")[2] for name in named}, key=lambda each: (each == INTO, each))
     if len(languages) != 2 or any(each.parent != folder for each in files_):
@@ -139,7 +139,25 @@ def aligned_folder(files_: Sequence[Path], wanted: Sequence[str]) -> tuple[Path,
             f"{files_[0]}: name a folder with text, two files train.LANG[.gz] beside each other, or files that hold both sides "
             f"({', '.join(SUFFIXES)})"
         )
+    check_codes(folder, languages)
     return folder, wanted or ["-".join(languages)]
+
+
+def check_formats(files_: Sequence[Path]) -> None:
+    """Raises a DataError if a file is in a format that is not read."""
+    for each in files_:
+        if Path(each.name.removesuffix(".gz")).suffix.lower() in FOREIGN:
+            raise unread(each)
+
+
+def check_codes(place: Path, languages: Sequence[str]) -> None:
+    """Raises a DataError if the ending of a file names a language with a hyphen, which separates those of a pair."""
+    for name in languages:
+        if "-" in name:
+            raise DataError(
+                f"{place}: train.{name}: a hyphen stands between the languages of a pair; call the files of this language "
+                f".{name.replace('-', '_')}"
+            )
 
 
 def find_rows(files_: Sequence[Path], wanted: Sequence[str]) -> Found:
@@ -149,6 +167,7 @@ def find_rows(files_: Sequence[Path], wanted: Sequence[str]) -> Found:
         DataError: a file is of another kind, two are of one split, or there is none for validation.
     """
     found = Found(None)
+    check_formats(files_)
     for path in files_:
         if not format_of(path.name):
             raise DataError(f"{path}: holds one side; name line-aligned files, or files of {', '.join(SUFFIXES)}")
@@ -194,7 +213,7 @@ def pair_of(path: Path) -> LanguagePair:
             names = first.split("\t") if kind == "tsv" else fields_of(json.loads(first))
         except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise DataError(f"{path}: its first line is no JSON object; one a line is expected") from error
-    languages = [name for name in names if (SHORT if kind == "tsv" else CODE).fullmatch(name)]
+    languages = [name for name in map(str.strip, names) if (SHORT if kind == "tsv" else CODE).fullmatch(name)]
     if len(languages) == 3 and NUMBER in languages:
         languages.remove(NUMBER)
     if len(languages) != 2:
@@ -245,6 +264,7 @@ def pairs_in(place: Path) -> list[LanguagePair]:
         return with_text
     training = (path.name.removesuffix(".gz") for path in place.iterdir() if path.is_file())
     languages = sorted({name.partition(".")[2] for name in training if name.startswith("train.") and name.count(".") == 1})
+    check_codes(place, languages)
     if len(languages) == 2:
         ordered = sorted(languages, key=lambda each: each == INTO)
         return [LanguagePair(*ordered)]
@@ -273,12 +293,8 @@ def counted(path: Path | None) -> Iterator[int]:
     """
     if path is None:
         return
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            for line in file:
-                yield len(line.split())
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+    for _, line in read_lines(path):
+        yield len(line.split())
 
 
 # ---- what suits it

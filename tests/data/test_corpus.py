@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 
 import datasets
 import pyarrow
@@ -7,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from hf_paretokd import LanguagePair
-from hf_paretokd.data.corpus import DataConfig, load_text, text_of
+from hf_paretokd.data.corpus import DataConfig, load_text, stream_text, text_of
 from hf_paretokd.errors import DataError, RecipeError
 
 DE_EN = LanguagePair("de", "en")
@@ -186,6 +187,62 @@ def test_a_header_says_which_column_is_which(tmp_path):
     (tmp_path / "b.tsv").write_text("de\ten\neins\tone\textra\n")
     with pytest.raises(DataError, match=r"b.tsv:2: expected source<TAB>target, found 3"):
         read(tmp_path, train="b.tsv")
+
+
+@pytest.mark.parametrize("header", ["EN\tDE", " en \t de ", "target\tsource", "TARGET\tid\tSource"])
+def test_headers_are_recognised_however_they_are_written(tmp_path, header):
+    (tmp_path / "a.tsv").write_text(f"{header}\n" + ("one\t1\teins\n" if "id" in header else "one\teins\n"))
+    assert read(tmp_path, train="a.tsv")[0] == [("eins", "one")]
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("de\ten\ten", "the header has two columns en"),
+        ("de\tfr", "seems to be a header, and has no column en; name the languages of de-en"),
+        ("pt_BR\tEN", "seems to be a header, and has no column de"),
+    ],
+)
+def test_headers_that_are_not_clear_are_refused(tmp_path, header, message):
+    (tmp_path / "a.tsv").write_text(f"{header}\neins\tone\n")
+    with pytest.raises(DataError, match=f"a.tsv:1: {message}"):
+        read(tmp_path, train="a.tsv")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tmx", "a.tsv.zst", "a.tsv.bz2"])
+def test_formats_that_are_not_read_are_called_so(tmp_path, name, monkeypatch):
+    (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match=f"{name}: its format is not read; convert it to one of .tsv"):
+        read(tmp_path, train=name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"{name}: its format is not read"):
+        load_text(DataConfig(pairs=["de-en"], train=name), "train")
+
+
+def test_endings_are_read_without_regard_to_case(tmp_path):
+    (tmp_path / "a.TSV").write_text("eins\tone\n")
+    (tmp_path / "b.tsv.GZ").write_bytes(gzip.compress(b"eins\tone\n"))
+    for name in ("a.TSV", "b.tsv.GZ"):
+        assert read(tmp_path, train=name)[0] == [("eins", "one")]
+
+
+def test_what_is_there_and_no_file_is_not_said_to_be_missing(tmp_path):
+    (tmp_path / "a.parquet").mkdir()
+    with pytest.raises(DataError, match=r"a\.parquet: is a folder; name a file in it"):
+        read(tmp_path, train="a.parquet")
+    os.mkfifo(tmp_path / "a.tsv")
+    with pytest.raises(DataError, match=r"a\.tsv: is no regular file"):
+        read(tmp_path, train="a.tsv")
+
+
+def test_why_nothing_was_left_is_counted_with_a_place(tmp_path):
+    (tmp_path / "a.tsv").write_text("eins\t\n\tone\nx\t>>de<< y\n")
+    wanted = r"no usable sentence pair \(2 empty side, first at .*a\.tsv:1; 1 .*, first at .*a\.tsv:3\)"
+    config = DataConfig(pairs=["de-en"], data_dir=str(tmp_path), train="a.tsv")
+    with pytest.raises(DataError, match=wanted):
+        load_text(config, "train")
+    with pytest.raises(DataError, match=wanted):
+        list(stream_text(config)[DE_EN].sources)
 
 
 def test_one_tsv_for_several_pairs_needs_a_header(tmp_path):

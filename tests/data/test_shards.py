@@ -108,7 +108,7 @@ def test_a_kill_costs_the_shard_that_was_in_the_making(odd_text, tokenizer, tmp_
 def test_nothing_left_says_why(tmp_path, text_folder, tokenizer):
     (tmp_path / "fr-en").mkdir()
     for content, length, message in (
-        ("\n \n", 64, "no usable sentence pair .*'empty side': 2"),
+        ("\n \n", 64, "no usable sentence pair .2 empty side, first at .*train.fr:1"),
         ("", 64, "the files are empty"),
         ("one two three\n", 2, r"every sentence has more than 2 tokens \(max_length\)"),
     ):

@@ -132,6 +132,11 @@ def test_files_are_text_too(text_folder, tmp_path, monkeypatch, kind):
         ({"train.de": "x\n"}, r"train\.de: name a folder with text, two files train\.LANG"),
         ({"train.de": "x\n", "train.en": "x\n", "train.fr": "x\n"}, r"train\.de: name a folder with text, two files"),
         ({"train.de": "x\n", "train.en": "x\n"}, "has no validation text of de-en"),
+        ({"train.pt-BR": "x\n", "train.en": "x\n"}, r"train\.pt-BR: a hyphen .*; call the files of this language \.pt_BR"),
+        ({"train.csv": "de,en\n"}, r"train\.csv: its format is not read; convert it"),
+        ({"train.tmx": "x\n", "dev.tsv": "de\ten\n"}, r"train\.tmx: its format is not read; convert it"),
+        ({"train.de": "x\0", "train.en": "x\n", "dev.de": "x\n", "dev.en": "y\n"}, r"train\.de:1: holds a NUL character"),
+        ({"train.de": "x\ry\r", "train.en": "x\n", "dev.de": "x\n", "dev.en": "y\n"}, r"train\.de: all one line, with CR"),
     ],
 )
 def test_files_that_say_too_little(tmp_path, files, message):
