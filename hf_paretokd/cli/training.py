@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hf_paretokd.runs.score import Scores
     from hf_paretokd.training.trainer import TranslationTrainer
 
-UNFIT = (ValueError, TypeError, KeyError, ImportError, ArithmeticError, OSError, AttributeError)
+UNFIT = (ValueError, TypeError, KeyError, ImportError, ArithmeticError, OSError, AttributeError, RuntimeError, MemoryError)
 OFTEN = """fields of the recipe that are given most often:
   --output_dir DIR        the run's folder
   --data.pairs de-en …    language pairs

@@ -19,6 +19,12 @@ OWN = ("from_pretrained", "revision", "subfolder", "initialisation")  # fields t
 INITIALISATIONS = ("residual", "fairseq", "transformers")
 
 
+SIZES = (
+    *("encoder_layers", "decoder_layers", "d_model", "encoder_attention_heads", "decoder_attention_heads"),
+    *("encoder_ffn_dim", "decoder_ffn_dim", "max_position_embeddings"),
+)  # of a new model
+
+
 @dataclass
 class ModelConfig:
     """Shape of a new Marian model, or the checkpoint to start from.
@@ -65,9 +71,12 @@ class ModelConfig:
         for name in ("dropout", "attention_dropout", "activation_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"model.{name}: {getattr(self, name)} is not between 0 and 1")
+        for name in SIZES:
+            if getattr(self, name) < 1:
+                raise RecipeError(f"model.{name}: {getattr(self, name)} is not 1 or more")
         for side in ("encoder", "decoder"):
             heads = getattr(self, f"{side}_attention_heads")
-            if heads < 1 or self.d_model % heads:
+            if self.d_model % heads:
                 raise RecipeError(f"model.d_model: {self.d_model} is not a multiple of the {heads} {side}_attention_heads")
         for name in ("revision", "subfolder"):
             if getattr(self, name) and not self.from_pretrained:

@@ -71,19 +71,18 @@ def load_model(name: str | Path) -> PreTrainedModel:
 def check_fit(found: Mapping[str, Any], what: str) -> None:
     """Raises a ModelError if weights that were loaded are not those of the configuration: what is missing would be random."""
     for name, theirs, ours in sorted(found["mismatched_keys"]):
-        raise ModelError(
-            f"{what}: {name} has the shape {list(theirs)} in the weights and {list(ours)} by {CONFIG}: do they belong together?"
-        )
+        shapes = f"{list(theirs)} in the weights and {list(ours)} by {CONFIG}"
+        raise ModelError(f"{what}: no usable checkpoint ({name} has the shape {shapes}: they do not belong together)")
     if lacking := sorted(found["missing_keys"]):
         more = f" and {len(lacking) - 1} more" if lacking[1:] else ""
-        raise ModelError(f"{what}: its weights lack {lacking[0]}{more}, which {CONFIG} has; take the whole checkpoint")
+        raise ModelError(f"{what}: no usable checkpoint (its weights lack {lacking[0]}{more}, which {CONFIG} has)")
 
 
 def check_finite(model: PreTrainedModel, what: str) -> None:
     """Raises a ModelError if a weight is infinite or not a number."""
     for name, each in model.state_dict().items():
         if not each.isfinite().all():
-            raise ModelError(f"{what}: {name} holds values that are no finite numbers; take another checkpoint")
+            raise ModelError(f"{what}: no usable checkpoint ({name} holds values that are no finite numbers)")
 
 
 def load_pickled(folder: Path) -> PreTrainedModel:

@@ -66,6 +66,9 @@ def check_compiling(args: Any) -> None:
     known = torch.compiler.list_backends(exclude_tags=()) if args.torch_compile else []
     if args.torch_compile and args.torch_compile_backend not in (None, *known):
         raise TrainingError(f"torch_compile_backend: {args.torch_compile_backend!r} is not one of {', '.join(known)}")
+    modes = torch._inductor.list_mode_options() if args.torch_compile and args.torch_compile_mode else {}
+    if modes and args.torch_compile_mode not in modes:
+        raise TrainingError(f"torch_compile_mode: {args.torch_compile_mode!r} is not one of {', '.join(modes)}")
     for name in ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"):
         given = getattr(args, name, None) or {}
         if unknown := set(given) - CHECKPOINTING:

@@ -329,6 +329,8 @@ def test_arguments_set_later_are_looked_at_too(new_model, encoded, tmp_path, nam
 def test_backends_of_the_compiler_are_known_before(new_trainer):
     with pytest.raises(TrainingError, match=r"torch_compile_backend: 'nosuch' is not one of .*inductor"):
         new_trainer(torch_compile=True, torch_compile_backend="nosuch")
+    with pytest.raises(TrainingError, match=r"torch_compile_mode: 'max_autotune' is not one of .*max-autotune"):
+        new_trainer(torch_compile=True, torch_compile_mode="max_autotune")
 
 
 def test_text_set_later(new_trainer, encoded):
