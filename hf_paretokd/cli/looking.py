@@ -50,8 +50,8 @@ def evaluate(options: Namespace, fields: list[str]) -> None:
 def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
     """Scores a run again, with fields of its recipe overridden.
 
-    Overrides that change what is measured (text, beams, engine, splits) only print the table, unless the run was cut off
-    before it had results; else `results.json` and what belongs to it are written anew, and the recipe keeps the overrides.
+    Overrides that change what is measured (text, beams, engine, splits) only print the table, unless nothing was scored before;
+    else `results.json` and what belongs to it are written anew, and the recipe keeps the overrides.
     """
     from hf_paretokd.cli import show
     from hf_paretokd.evaluation.results import read_results
@@ -67,7 +67,7 @@ def evaluate_run(folder: str, overrides: Sequence[str]) -> None:
     show.scores(scores, run.sampled_by)
     old = read_results(layout.results) if layout.results.is_file() else []
     changed = [name for section, name in run.recipe.overridden if section != "evaluation" or name not in RESCORED]
-    if old and changed:
+    if changed and any(row.split != "train" for row in old):
         show.line(f"{layout.results}: left as it is, because other things were measured ({', '.join(changed)})")
         return
     try:

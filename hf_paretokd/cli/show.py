@@ -374,7 +374,12 @@ def verdict(found: Verdict) -> None:
 
 
 def members(run: Run) -> None:
-    """All models of a run on one screen, and what can be done with them."""
+    """All models of a run on one screen, and what can be done with them.
+
+    Raises:
+        TrainingError: none was scored.
+    """
+    run.check_scored()
     costs = run.costs
     found = models_table(run, costs[1] if costs else {})
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{run.split} text of {common_side(run.pairs)}")

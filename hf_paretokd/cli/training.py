@@ -116,6 +116,7 @@ def train(options: Namespace, fields: list[str]) -> None:
     """`paretokd train`."""
     from hf_paretokd.runs.recipe import load_recipe
     from hf_paretokd.runs.resolve import RECIPE, RUN, expect
+    from hf_paretokd.runs.run import is_run
 
     expect(options.recipe, RECIPE, RUN)
     how = start_of(options)
@@ -129,7 +130,7 @@ def train(options: Namespace, fields: list[str]) -> None:
             f"--output_dir: {options.recipe} goes on where it is; move or copy the folder, or leave --output_dir out"
         )
     own = RunLayout(recipe.run_folder)
-    if path.is_file() and own.recipe.resolve() == path.resolve() and not (own.checkpoints.exists() or own.results.exists()):
+    if path.is_file() and own.recipe.resolve() == path.resolve() and not is_run(own.folder):
         raise RecipeError(f"{path}: is where the run would write its own recipe; move it, or choose another output_dir")
     train_recipe(recipe, **how)
 

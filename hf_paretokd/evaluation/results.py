@@ -11,7 +11,7 @@ from hf_paretokd.data.corpus import ParallelText
 from hf_paretokd.data.languages import Direction
 from hf_paretokd.data.pairs import LanguagePair
 from hf_paretokd.data.sampling import sampling_names
-from hf_paretokd.errors import ModelError, TrainingError
+from hf_paretokd.errors import ModelError, RecipeError, TrainingError
 from hf_paretokd.evaluation.significance import Comparison, comparisons, paired_bootstrap
 from hf_paretokd.evaluation.translations import KeptLines
 from hf_paretokd.inference.decoding import decoder_of, translate
@@ -167,10 +167,19 @@ def read_results(path: Path) -> list[ResultRow]:
         raise TrainingError(f"{path}: holds no results; remove it and paretokd evaluate the run")
     try:
         for row in rows:
-            row.member  # noqa: B018 (reads the depth)
-    except ModelError as error:
+            check_row(row)
+    except (ModelError, RecipeError) as error:
         raise TrainingError(f"{path}: cannot be read ({error}); remove it and paretokd evaluate the run") from error
     return rows
+
+
+def check_row(row: ResultRow) -> None:
+    """Raises a ModelError or RecipeError if a row is of no model, or of no language pair."""
+    row.member  # noqa: B018 (reads the depth)
+    if row.peer is not None and row.peer < 1:
+        raise ModelError(f"peer {row.peer} is not 1 or more")
+    if row.pair not in GROUPS:
+        LanguagePair.parse(row.pair)
 
 
 def shown(row: ResultRow | None, digits: int = 1, unit: float = 1.0) -> str:

@@ -69,7 +69,8 @@ def write_translations(
 def read_translations(folder: Path, split: str, pair: str, *names: str) -> dict[str, list[str]]:
     """Lines of every file of one pair and split, or of some, by name; empty where nothing was written.
 
-    A file that is damaged is left out with a warning: one that is no text, or has not as many lines as the source.
+    A file that is damaged is left out with a warning: one that is no text, or has not as many lines as the source; all of them
+    where that has none.
     """
     found: dict[str, list[str]] = {}
     for path in sorted(kept_text(folder, split, pair).glob(f"*{LINES}")):
@@ -79,6 +80,9 @@ def read_translations(folder: Path, split: str, pair: str, *names: str) -> dict[
             found[path.stem] = path.read_text("utf-8").split("\n")[:-1]
         except (OSError, UnicodeDecodeError) as error:
             logger.warning("left out: %s: cannot be read (%s)", path, error)
+    if found.get(SOURCE) == []:
+        logger.warning("left out: %s: is empty", kept_text(folder, split, pair) / f"{SOURCE}{LINES}")
+        return {}
     for name in [name for name in found if len(found[name]) != len(found.get(SOURCE, found[name]))]:
         counts = f"{len(found[name])} lines, its source {len(found[SOURCE])}"
         logger.warning("left out: %s: has %s", kept_text(folder, split, pair) / f"{name}{LINES}", counts)

@@ -209,7 +209,7 @@ def model_folders(name: str | Path) -> list[str]:
     folder = Path(name)
     if not folder.is_dir() or (folder / CONFIG).is_file():
         return [str(name)]
-    peers = sorted((folder / PEERS).glob("[0-9]*"), key=lambda path: int(path.name))
+    peers = sorted((path for path in (folder / PEERS).glob("*") if path.name.isdecimal()), key=lambda path: int(path.name))
     found = [str(path) for path in (folder / TEACHER, folder / MODEL, *peers) if (path / CONFIG).is_file()]
     if not found:
         raise ModelError(f"{name}: holds no checkpoint, and is no run with finished models")

@@ -43,6 +43,11 @@ def config_depth(config: Mapping[str, Any]) -> Depth:
     """
     for encoder, decoder in DEPTH_FIELDS:
         if encoder in config and decoder in config:
+            for name in (encoder, decoder):
+                if type(config[name]) is not int or config[name] < 1:
+                    raise ModelError(
+                        f"configuration of a {config.get('model_type')}: {name} is {config[name]!r}, no number of layers"
+                    )
             return Depth(config[encoder], config[decoder])
     raise ModelError(f"configuration of a {config.get('model_type')}: it does not say how many layers the model has")
 

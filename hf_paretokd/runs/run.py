@@ -162,8 +162,17 @@ class Run:
         """
         found = find_members(self.folder)
         if not any(member.whole for member in found):
-            raise ModelError(f"{self.folder}: has no models yet; paretokd train {self.folder} --resume goes on")
+            raise ModelError(f"{self.folder}: {self.without_models()}")
         return found
+
+    def without_models(self) -> str:
+        """What is said of a run that has none, and what helps."""
+        if not self.layout.results.is_file():
+            return f"has no models yet; paretokd train {self.folder} --resume goes on"
+        if checkpoint_folders(self.layout.checkpoints):
+            again = f"paretokd train {self.folder} --resume writes them again from the last checkpoint"
+            return f"its teacher, model or peers are gone; remove {self.layout.results}, and {again}"
+        return f"its teacher, model or peers are gone; put them back, or train anew: paretokd train {self.folder} --overwrite"
 
     @property
     def main(self) -> Member:
@@ -286,14 +295,31 @@ class Run:
         Raises:
             TrainingError: the run has none.
         """
+        self.check_scored()
         loaded, found = self.loaded(member or self.main), []
         for pair in self.pairs:
             direction, lines = loaded.directions[LanguagePair.parse(pair)], self.translations(pair, SOURCE).get(SOURCE)
             ids = encode_sources(loaded.tokenizer, lines, loaded.limit, direction) if lines else []
             found += [(each, direction) for each in ids]
         if not found:
-            raise TrainingError(f"{self.folder}: holds no scored text; score its models first: paretokd evaluate {self.folder}")
+            raise self.nothing_scored()
         return found
+
+    def check_scored(self) -> None:
+        """Raises a TrainingError if there are no scores of the quoted split, or some are of pairs that the recipe lacks."""
+        if not self.pairs:
+            raise self.nothing_scored()
+        if foreign := next((pair for pair in self.pairs if pair not in self.recipe.data.pairs), None):
+            raise TrainingError(
+                f"{self.layout.results}: has scores of {foreign}, which {self.layout.recipe.name} does not name; score the "
+                f"models anew: paretokd evaluate {self.folder}"
+            )
+
+    def nothing_scored(self) -> TrainingError:
+        """What is said of a run without scores or scored text."""
+        split = "" if self.recipe.evaluation.splits else " --evaluation.splits test"
+        again = f"paretokd evaluate {self.folder}{split}"
+        return TrainingError(f"{self.folder}: holds no scored text; score its models first: {again}")
 
     # ---- Figures --------------------------------------------------------------------------------------------------
 
@@ -489,7 +515,10 @@ def find_members(folder: Path) -> dict[Member, Path]:
     for path in (path for pattern in MEMBERS for path in folder.glob(pattern)):
         if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
             place = path.relative_to(folder)
-            member = Member.at(place, read_config(path / CONFIG))
+            try:
+                member = Member.at(place, read_config(path / CONFIG))
+            except ModelError as error:
+                raise ModelError(f"{path / CONFIG}: {str(error).removeprefix(f'{path / CONFIG}: ')}") from error
             if member.folder == place.as_posix():  # and no copy of one, or one that was not finished
                 found[member] = path
 
