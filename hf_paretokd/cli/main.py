@@ -1,5 +1,6 @@
 """The command line `paretokd`: words to calls of the library, what they return to `show`, errors to exit codes."""
 
+import errno
 import io
 import logging
 import os
@@ -21,6 +22,7 @@ from hf_paretokd.utils.text import screen_width
 VERSION = "--version"
 INTERRUPTED = 75  # the exit code of an interrupted training: EX_TEMPFAIL, try again
 MISUSED = 2  # as argparse has it
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk
 CLOSED = 141  # as shells have it: 128 and the number of SIGPIPE
 CTRL_C, TERMINATED = 130, 143  # as shells have it: 128 and the number of SIGINT, SIGTERM
 
@@ -165,7 +167,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except OSError as error:  # of the disk: full, not to be written, a name that is too long
         silence()
         reason = error.strerror or str(error)
-        sys.stderr.write(f"error: {error.filename or 'the output'}: cannot be used ({reason})\n")
+        advice = "; make room, or choose another place" if error.errno in FULL else ""
+        sys.stderr.write(f"error: {error.filename or 'the output'}: cannot be used ({reason}){advice}\n")
         return 1
 
 

@@ -24,7 +24,7 @@ from hf_paretokd.data.shards import Job, Stored, alive, opened, store
 from hf_paretokd.data.tokenizer import TokenizerConfig, train_tokenizer
 from hf_paretokd.errors import DataError
 from hf_paretokd.layout import StoreLayout, leases_in
-from hf_paretokd.utils.files import damage, publish
+from hf_paretokd.utils.files import damage, naming, publish
 from hf_paretokd.utils.lease import GONE, age, leased, wait_while
 
 logger = logging.get_logger(__name__)
@@ -201,18 +201,19 @@ def stored_tokenizer(config: DataConfig, options: TokenizerConfig, max_length: i
             if mine and not folder.is_dir():
                 try:
                     texts = load_text(config, "train") if config.distilled_dir else stream_text(config)
-                    train_tokenizer(
-                        texts,
-                        layout.parts / folder.name,
-                        options.vocab_size,
-                        config.target_tags,
-                        options.joint,
-                        options.byte_fallback,
-                        options.character_coverage,
-                        max_length,
-                        options.cipher_keys,
-                    )
-                    publish(layout.parts / folder.name, folder)
+                    with naming(folder):
+                        train_tokenizer(
+                            texts,
+                            layout.parts / folder.name,
+                            options.vocab_size,
+                            config.target_tags,
+                            options.joint,
+                            options.byte_fallback,
+                            options.character_coverage,
+                            max_length,
+                            options.cipher_keys,
+                        )
+                        publish(layout.parts / folder.name, folder)
                 finally:
                     shutil.rmtree(layout.parts, ignore_errors=True)
         if not mine:

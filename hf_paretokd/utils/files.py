@@ -1,5 +1,6 @@
 """Files and folders that are whole or not there: written beside, flushed to disk, then renamed."""
 
+import errno
 import hashlib
 import json
 import os
@@ -100,8 +101,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(written, ignore_errors=True)
     written.mkdir(parents=True)
     try:
-        yield written
-        put_in_place(written, folder)
+        with naming(folder):
+            yield written
+            put_in_place(written, folder)
     except BaseException:
         shutil.rmtree(written, ignore_errors=True)
         raise
@@ -114,12 +116,13 @@ def whole_files(folder: Path) -> Iterator[Path]:
     shutil.rmtree(written, ignore_errors=True)
     written.mkdir(parents=True)
     try:
-        yield written
-        for path in sorted(path for path in written.rglob("*") if path.is_file()):
-            flush(path)
-            place = folder / path.relative_to(written)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(place)
+        with naming(folder):
+            yield written
+            for path in sorted(path for path in written.rglob("*") if path.is_file()):
+                flush(path)
+                place = folder / path.relative_to(written)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(place)
     finally:
         shutil.rmtree(written, ignore_errors=True)
 
@@ -150,9 +153,28 @@ def flush(path: Path) -> None:
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file that others take for finished as soon as it is there; text in UTF-8."""
     written = path.with_name(f".{path.name}.unfinished")
-    written.write_bytes(content.encode() if isinstance(content, str) else content)
-    flush(written)
-    written.replace(path)
+    with naming(path):
+        try:
+            written.write_bytes(content.encode() if isinstance(content, str) else content)
+            flush(written)
+            written.replace(path)
+        except OSError:
+            written.unlink(missing_ok=True)  # a full disk needs the room
+            raise
+
+
+@contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Has what goes wrong with writing in the block name the place that is written, and be an OSError."""
+    try:
+        yield
+    except SafetensorError as error:
+        full = f"(os error {errno.ENOSPC})" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error).splitlines()[0], str(place)) from error
+    except OSError as error:
+        if error.filename is None or "unfinished" in str(error.filename):
+            error.filename = str(place)
+        raise
 
 
 def save_json(value: Any, path: Path) -> None:
