@@ -298,7 +298,14 @@ class StartLayout:
 
     @classmethod
     def of(cls, run: Path) -> "StartLayout":
-        """That of a run, beside it."""
+        """That of a run, beside it.
+
+        Raises:
+            ModelError: there is nothing beside the root of the disk.
+        """
+        run = run if run.name.strip(".") else run.resolve()
+        if not run.name:
+            raise ModelError(f"training.output_dir: {run} has nothing beside it; choose a folder below it")
         return cls(run.with_name(f"{run.name}.start"))
 
     @property

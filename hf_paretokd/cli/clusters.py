@@ -3,7 +3,7 @@
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from hf_paretokd.cli.parser import Parser, UsageError
+from hf_paretokd.cli.parser import Parser, UsageError, whole
 
 if TYPE_CHECKING:
     from hf_paretokd.runs.cluster import Cluster
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def ray_options(parser: Parser) -> None:
     """Of commands that a cluster can do."""
     parser.option("where", "--ray", metavar="ADDRESS", help="a Ray cluster: host:port, auto, or local for workers here")
-    parser.option("where", "--ray_workers", type=int, metavar="N", help="that work at once (default: all processors)")
+    parser.option("where", "--ray_workers", type=whole, metavar="N", help="that work at once (default: all processors)")
 
 
 def ray_cluster(options: Namespace) -> "Cluster | None":

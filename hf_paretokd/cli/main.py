@@ -205,6 +205,15 @@ def ended_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def check_words(words: Sequence[str]) -> None:
+    """Raises a UsageError if a word, such as the name of a file, is no text: no recipe or card could hold it."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{word!a} holds bytes that are not UTF-8; rename the file, or give text") from error
+
+
 def mended(words: Sequence[str]) -> int:
     """Runs one command; its exit code, also where it ends in an error of ours."""
     if not words or words[0] in HELP:
@@ -217,6 +226,7 @@ def mended(words: Sequence[str]) -> int:
         logging.getLogger("hf_paretokd").setLevel(logging.ERROR)
     try:
         with ended_in_order():
+            check_words(words)
             return run(words)
     except (UsageError, OptionError) as error:
         asked = next((f"{name} " for name in (" ".join(words[:2]), words[0]) if name in COMMANDS), "")

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -106,9 +107,20 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
+def whole(text: str) -> int:
+    """A whole number, as the type of an option."""
+    try:
+        found = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}") from error
+    if abs(found) > sys.maxsize:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than can be counted")
+    return found
+
+
 def positive(text: str) -> int:
     """A whole number from 1 on, as the type of an option."""
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or whole(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not 1 or more")
     return int(text)
 

@@ -5,7 +5,7 @@ from argparse import Namespace
 from math import inf
 from pathlib import Path
 
-from hf_paretokd.cli.parser import Parser, UsageError
+from hf_paretokd.cli.parser import Parser, UsageError, whole
 
 KEY = "PARETOKD_API_KEY"  # of the environment, so that the key need not stand where everybody reads it
 
@@ -14,14 +14,14 @@ def serve_options(parser: Parser) -> None:
     """Of `paretokd serve`."""
     parser.option("what", "exports", nargs="+", type=Path, metavar="export", help="of paretokd export --to ctranslate2")
     parser.option("where", "--host", default="127.0.0.1", help="address it listens at; 0.0.0.0 lets everybody in")
-    parser.option("where", "--port", type=int, default=5000, metavar="N", help="port it listens at")
+    parser.option("where", "--port", type=whole, default=5000, metavar="N", help="port it listens at")
     parser.option("where", "--api_key", metavar="KEY", help=f"that requests have to name (default: {KEY}, or none)")
-    parser.option("how", "--num_beams", type=int, default=1, metavar="N", help="beam width, 1 for greedy search")
-    parser.option("limits", "--max_lines", type=int, default=1000, metavar="N", help="of a request")
-    parser.option("limits", "--max_characters", type=int, default=100_000, metavar="N", help="of a request")
+    parser.option("how", "--num_beams", type=whole, default=1, metavar="N", help="beam width, 1 for greedy search")
+    parser.option("limits", "--max_lines", type=whole, default=1000, metavar="N", help="of a request")
+    parser.option("limits", "--max_characters", type=whole, default=100_000, metavar="N", help="of a request")
     parser.option("limits", "--timeout", type=float, default=60.0, metavar="S", help="seconds that a request may take")
-    parser.option("limits", "--max_waiting", type=int, default=10_000, metavar="N", help="sentences that may wait", rare=True)
-    parser.option("how", "--max_tokens", type=int, default=4096, metavar="N", help="source tokens of a batch", rare=True)
+    parser.option("limits", "--max_waiting", type=whole, default=10_000, metavar="N", help="sentences that may wait", rare=True)
+    parser.option("how", "--max_tokens", type=whole, default=4096, metavar="N", help="source tokens of a batch", rare=True)
 
 
 def serve(options: Namespace, _: list[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_paretokd.cli.clusters import ray_cluster, ray_options
-from hf_paretokd.cli.parser import Parser, UsageError, positive
+from hf_paretokd.cli.parser import Parser, UsageError, positive, whole
 from hf_paretokd.errors import RecipeError, TrainingInterrupted
 from hf_paretokd.layout import RunLayout
 
@@ -265,7 +265,9 @@ def shrink_options(parser: Parser) -> None:
     parser.option("what", "--output", metavar="RUN", required=True, help="the run; what comes before its training is beside it")
     parser.option("text", "--text", nargs="+", default=[], metavar="FILE", help="in the source language; {source} is filled in")
     parser.option("text", "--parallel", metavar="DIR", help="parallel text, SPLIT.LANG[.gz]: train, validation, test, or some")
-    parser.option("size", "--vocab_size", type=int, metavar="N", help="entries of the smaller vocabulary (default: as needed)")
+    parser.option(
+        "size", "--vocab_size", type=whole, metavar="N", help="entries of the smaller vocabulary (default: as needed)"
+    )
     parser.option("size", "--depths", nargs="+", metavar="E-D", help="students that are scored, such as 6-2 2-2 (default: all)")
     start_options(parser)
     parser.fields = "other words are fields of a recipe: --max_steps 5000, --shrink.num_beams 1 …"

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from hf_paretokd.cli.clusters import ray_cluster, ray_options
-from hf_paretokd.cli.parser import Parser, UsageError
+from hf_paretokd.cli.parser import Parser, UsageError, whole
 from hf_paretokd.utils.choices import BAD_LINES, ENGINES, LAYOUTS, LONG, QUANTIZATIONS, TARGETS
 
 TEST_TEXT = """of a model outside a run, say where test text is:
@@ -69,13 +69,13 @@ def translate_options(parser: Parser) -> None:
     parser.option("what", "--overwrite", action="store_true", help="replace the content of the output")
     parser.option("languages", "--to", metavar="de", help="target of lines without a tag such as >>de<<; none leaves them")
     parser.option("languages", "--from", dest="source_language", metavar="en", help="source, for M2M100, NLLB, mBART, T5")
-    parser.option("how", "--num_beams", type=int, default=4, metavar="N", help="beam width, 1 for greedy search")
+    parser.option("how", "--num_beams", type=whole, default=4, metavar="N", help="beam width, 1 for greedy search")
     parser.option("how", "--engine", choices=ENGINES, help="default: what the folder is made for, else transformers")
     parser.option("how", "--long", choices=LONG, default="split", help="what becomes of lines longer than the model takes")
     parser.option("how", "--bad_lines", choices=BAD_LINES, default="stop", help="of unknown tags, control tokens", rare=True)
     parser.option("how", "--quantization", choices=QUANTIZATIONS, help="if CTranslate2 has to convert first", rare=True)
-    parser.option("how", "--buffer", type=int, default=256, metavar="N", help="lines translated together", rare=True)
-    parser.option("how", "--max_tokens", type=int, default=4096, metavar="N", help="source tokens of a batch", rare=True)
+    parser.option("how", "--buffer", type=whole, default=256, metavar="N", help="lines translated together", rare=True)
+    parser.option("how", "--max_tokens", type=whole, default=4096, metavar="N", help="source tokens of a batch", rare=True)
 
 
 def translate(options: Namespace, _: list[str]) -> None:
@@ -95,10 +95,10 @@ def distill_options(parser: Parser) -> None:
         "what", "--text", nargs="+", default=[], metavar="FILE", help="other than training text; {source} is filled in"
     )
     parser.option("what", "--overwrite", action="store_true", help="begin anew, whatever corpus is in the output")
-    parser.option("how", "--num_beams", type=int, default=5, metavar="N", help="beam width, 1 for greedy search")
+    parser.option("how", "--num_beams", type=whole, default=5, metavar="N", help="beam width, 1 for greedy search")
     parser.option("how", "--engine", choices=ENGINES, default="transformers", help="that translates")
     parser.option("how", "--quantization", choices=QUANTIZATIONS, default="float32", help="of CTranslate2", rare=True)
-    parser.option("how", "--max_tokens", type=int, default=4096, metavar="N", help="source tokens of a batch", rare=True)
+    parser.option("how", "--max_tokens", type=whole, default=4096, metavar="N", help="source tokens of a batch", rare=True)
     ray_options(parser)
     parser.fields, parser.sections = PAIRS, ("data",)
 

@@ -68,6 +68,10 @@ def longest_output(sources: Sequence[Sequence[int]], limit: int) -> int:
     return min(limit, 2 * max(map(len, sources)) + 20)
 
 
+# whatever a model's generation_config.json says of how many, of what, and how long
+ONE_EACH = {"do_sample": False, "num_return_sequences": 1, "return_dict_in_generate": False, "max_new_tokens": None}
+
+
 @torch.inference_mode()
 def generate(
     model: PreTrainedModel,
@@ -81,7 +85,7 @@ def generate(
     batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(model.device)
     generating: Any = model
     told = generation_arguments(tokenizer, direction)
-    made = generating.generate(**batch, num_beams=beams, do_sample=False, max_length=longest, **told)
+    made = generating.generate(**batch, num_beams=beams, max_length=longest, **ONE_EACH, **told)
     pad = model.config.pad_token_id
     if pad == tokenizer.pad_token_id:
         return made

@@ -157,10 +157,16 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     """
     try:
         with quiet_files():
-            return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # as many kinds
         reason = missing_part(Path(name)) or reason_of(name, error)
         raise TokenizerError(f"tokenizer {name}: cannot be loaded ({reason})") from error
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float) or not limit > 1:
+        raise TokenizerError(
+            f"tokenizer {name}: model_max_length is {limit!r}, and not 2 tokens or more ({TOKENIZER_SETTINGS})"
+        )
+    return tokenizer
 
 
 def missing_part(folder: Path) -> str | None:

@@ -213,7 +213,7 @@ def type_name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
 
 
-def suggestion(name: str, known: Sequence[str]) -> str:
-    """What may have been meant, in brackets, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
+def suggestion(name: object, known: Sequence[str]) -> str:
+    """What may have been meant by a name, which YAML may have read as a number, in brackets, or nothing."""
+    close = difflib.get_close_matches(str(name), known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(known)})" if len(known) < 12 else ""

@@ -7,6 +7,7 @@ import shutil
 import sys
 
 import pytest
+import safetensors.torch
 import yaml
 from commands import TINY
 from lookalikes import family_like
@@ -1190,6 +1191,97 @@ CASES |= {
         None,
         (*NEW, "--generation_config", "x"),
         ("generation_config: set generation_num_beams",),
+    ),
+}
+
+
+# found by others who read the code for what nobody had tried
+def weights(change):
+    """The teacher of the run with something done to its tensors."""
+
+    def spoil(place):
+        path = place / "run" / "teacher" / "model.safetensors"
+        safetensors.torch.save_file(change(safetensors.torch.load_file(path)), path, {"format": "pt"})
+
+    return spoil
+
+
+INTO_STUDENTS = ("translate", "{place}/run/teacher", "{place}/recipe.yaml")
+CASES |= {
+    "code beside a model": (
+        both(
+            write("run/teacher/code.py", "open('pwned', 'w')"),
+            edit("run/teacher/config.json", model_type="mine", auto_map={"AutoConfig": "code.Mine"}),
+        ),
+        INTO_STUDENTS,
+        ("teacher: no usable checkpoint", "custom code"),
+    ),
+    "weights without a layer": (
+        weights(lambda found: {name: each for name, each in found.items() if "encoder.layers.1.fc1" not in name}),
+        INTO_STUDENTS,
+        ("teacher: no usable checkpoint (its weights lack", "fc1.bias and 1 more"),
+    ),
+    "weights that are no numbers": (
+        weights(lambda found: {name: each * float("nan") for name, each in found.items()}),
+        ("export", "{place}/run/teacher", "--to", "ctranslate2", "--output", "{place}/out"),
+        ("teacher: no usable checkpoint", "no finite numbers"),
+    ),
+    "a tokenizer without length": (
+        edit("run/teacher/tokenizer_config.json", model_max_length=0),
+        INTO_STUDENTS,
+        ("model_max_length is 0, and not 2 tokens or more",),
+    ),
+    "layers that are no number": (
+        edit("run/teacher/config.json", encoder_layers="2"),
+        REPORT,
+        ("teacher/config.json: ", "encoder_layers is '2'"),
+    ),
+    "results of something that is no pair": (
+        write("run/results.json", lambda content: content.replace(b"bs-en", b"foo")),
+        ("students", "{place}/run"),
+        ("results.json: cannot be read (language pair 'foo'",),
+    ),
+    "results of a pair that the recipe lacks": (
+        write("run/results.json", lambda content: content.replace(b"bs-en", b"xx-en")),
+        REPORT,
+        ("results.json: has scores of xx-en, which recipe.yaml does not name", "paretokd evaluate"),
+    ),
+    "a peer before the first": (
+        write("run/results.json", lambda content: content.replace(b'"peer": null', b'"peer": -3')),
+        REPORT,
+        ("results.json: cannot be read (peer -3 is not 1 or more)",),
+    ),
+    "a finished run without its teacher": (
+        remove("run/teacher"),
+        ("students", "{place}/run"),
+        ("its teacher, model or peers are gone", "remove", "results.json", "--resume writes them again"),
+    ),
+    "a run without results or checkpoints": (
+        both(remove("run/results.json"), remove("run/checkpoints")),
+        ("train", "{place}/run"),
+        ("holds an unfinished run; give --resume",),
+    ),
+    "a number for a section": (
+        write("recipe.yaml", lambda content: content + b"1: {a: 1}\n"),
+        NEW,
+        ("recipe.yaml: unknown section 1",),
+    ),
+    "a folder whose name is no text": (None, (*NEW, "--data.data_dir", "\udcff"), ("holds bytes that are not UTF-8",)),
+    "lines beyond counting": (None, (*INTO_STUDENTS, "--buffer", "9" * 30), ("--buffer", "is more than can be counted")),
+    "a family in the root": (
+        write("mono.bs", LINES),
+        shrunk("{place}/run/teacher", "--output", "/"),
+        ("training.output_dir: / has nothing beside it",),
+    ),
+    "a header of one language": (
+        both(write("text/a.tsv", "en\tfr\none\tun\n"), write("text/bs-en/x", "")),
+        (*NEW, "--data.train", "a.tsv"),
+        ("a.tsv:1: seems to be a header, and has no column bs",),
+    ),
+    "text in another format": (
+        write("text/a.tmx", "<tmx>"),
+        (*NEW, "--data.train", "a.tmx"),
+        ("a.tmx: its format is not read",),
     ),
 }
 

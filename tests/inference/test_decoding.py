@@ -24,3 +24,11 @@ def test_output_that_never_ends_is_equal_too(new_model, tokenizer, sentences):
     ours, theirs = ([bare(row, start, model) for row in rows] for rows in (ours, theirs))
     assert ours == theirs
     assert max(map(len, ours)) == min(40, 2 * max(map(len, ids)) + 20) - 2
+
+
+def test_what_a_model_says_of_generation_changes_nothing(trained, tokenizer, sentences, monkeypatch):
+    """Sampling, several outputs a sentence and other lengths are asked for by whoever translates."""
+    wanted = translate(trained, tokenizer, sentences[:3])
+    for name, value in {"do_sample": True, "temperature": 0.5, "num_return_sequences": 3, "max_new_tokens": 2}.items():
+        monkeypatch.setattr(trained.generation_config, name, value)
+    assert translate(trained, tokenizer, sentences[:3]) == wanted
