@@ -172,7 +172,7 @@ def naming(place: Path) -> Iterator[None]:
         full = f"(os error {errno.ENOSPC})" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error).splitlines()[0], str(place)) from error
     except OSError as error:
-        if error.filename is None or "unfinished" in str(error.filename):
+        if error.filename is None or ".unfinished" in str(error.filename):
             error.filename = str(place)
         raise
 
