@@ -37,7 +37,6 @@ from hf_paretokd.data.readers import (
     read_parquet,
     read_tsv,
     record_row,
-    unread,
 )
 from hf_paretokd.data.seeds import derive_seed
 from hf_paretokd.errors import DataError, RecipeError
@@ -184,9 +183,8 @@ def row_files(config: DataConfig, split: str, pair: LanguagePair) -> list[Path]:
     if format_of(name):
         return [Path(config.data_dir or ".") / name]
     if not config.data_dir:
-        if Path(name).is_file():
-            raise unread(Path(name))
-        raise RecipeError(f"data.{split}: {name!r} is no .tsv, .jsonl or .parquet file; give data.data_dir or data.hub")
+        advice = "convert it" if Path(name).is_file() else "give data.data_dir or data.hub"
+        raise RecipeError(f"data.{split}: {name!r} is no .tsv, .jsonl or .parquet file; {advice}")
     return [*find_aligned(Path(config.data_dir), name, pair)]
 
 

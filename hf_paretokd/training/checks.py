@@ -42,6 +42,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "dataloader_prefetch_factor": (1, math.inf),
     "ddp_timeout": (1, math.inf),
 }
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
 CHECKPOINTING = {"use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop"}
 NUMBERS = {float: Real, int: Integral}
 
@@ -66,9 +67,8 @@ def check_compiling(args: Any) -> None:
     known = torch.compiler.list_backends(exclude_tags=()) if args.torch_compile else []
     if args.torch_compile and args.torch_compile_backend not in (None, *known):
         raise TrainingError(f"torch_compile_backend: {args.torch_compile_backend!r} is not one of {', '.join(known)}")
-    modes = torch._inductor.list_mode_options() if args.torch_compile and args.torch_compile_mode else {}
-    if modes and args.torch_compile_mode not in modes:
-        raise TrainingError(f"torch_compile_mode: {args.torch_compile_mode!r} is not one of {', '.join(modes)}")
+    if args.torch_compile and args.torch_compile_mode not in (None, *MODES):
+        raise TrainingError(f"torch_compile_mode: {args.torch_compile_mode!r} is not one of {', '.join(MODES)}")
     for name in ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"):
         given = getattr(args, name, None) or {}
         if unknown := set(given) - CHECKPOINTING:

@@ -215,7 +215,7 @@ def test_formats_that_are_not_read_are_called_so(tmp_path, name, monkeypatch):
     with pytest.raises(DataError, match=f"{name}: its format is not read; convert it to one of .tsv"):
         read(tmp_path, train=name)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=f"{name}: its format is not read"):
+    with pytest.raises(RecipeError, match=rf"'{name}' is no \.tsv, \.jsonl or \.parquet file; convert it"):
         load_text(DataConfig(pairs=["de-en"], train=name), "train")
 
 
