@@ -79,8 +79,8 @@ def check_fit(found: Mapping[str, Any], what: str) -> None:
 
 
 def check_finite(model: PreTrainedModel, what: str) -> None:
-    """Raises a ModelError if a weight is infinite or not a number."""
-    for name, each in model.state_dict().items():
+    """Raises a ModelError if a weight is infinite or not a number; a buffer may hold −∞ for what is never predicted."""
+    for name, each in model.named_parameters():
         if not each.isfinite().all():
             raise ModelError(f"{what}: no usable checkpoint ({name} holds values that are no finite numbers)")
 
