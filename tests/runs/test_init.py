@@ -199,7 +199,7 @@ def test_the_recipe_is_short_explained_and_trains_as_it_stands(text_folder, tmp_
     recipe = load_recipe(tmp_path / "recipe.yaml")
     length = re.search(r"About (.*) on this machine \(cpu, 1.5 s an update\), 2\.2 GB", text)[1]
     assert length == f"{recipe.training.max_steps * 1.5:.0f} s" or length.endswith("min")
-    assert recipe.training.temperatures == [2.0]
+    assert recipe.training.temperatures == [1.0]
     assert recipe.model.d_model == 256
     assert command("train", "recipe.yaml", *TINY, "--temperatures", "2", "--evaluation.depths", "2-2") == 0
     assert command("init", "text") == 1
