@@ -8,7 +8,6 @@ teacher/ | model/ | peers/1/ …    students/E-D/    peers/1/students/E-D/
 a member    config.json  model.safetensors  tokenizer files  README.md
 """
 
-import fnmatch
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ SHARDS = ".shards"  # what has been translated of one that is in the making
 SOURCE, REFERENCE = "source", "reference"
 # ---- what a run has written into its folders, and nobody else
 SET_ASIDE = ".set-aside"  # the end of a checkpoint's name that a training from before it does not need
-PARTS = [fnmatch.translate(name) for name in PLAIN_CHECKPOINT if not name.startswith("*.safetensors")]
+PARTS = [re.escape(name).replace(r"\*", "[^/]*") for name in PLAIN_CHECKPOINT if not name.startswith("*.safetensors")]
 WRITTEN_BELOW = (
     rf"checkpoints/(unfinished|{CHECKPOINT}-\d+({re.escape(SET_ASIDE)})?)",
     rf"plots/({'|'.join(PLOTS)}){re.escape(PICTURE)}",

@@ -332,7 +332,7 @@ class StreamedText:
                 good = [each for each in sides if not refused(*each)]
                 if not seen.count and not good:
                     for row, each in zip(chunk, sides, strict=True):
-                        reason = refused(*each) or DUPLICATE
+                        reason = str(refused(*each))
                         skipped[reason] += 1
                         examples.setdefault(reason, row.place)
                 yield from compress(good, seen.add(keys_of(f"{source}\0{target}" for source, target in good)))

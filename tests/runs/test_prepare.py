@@ -206,7 +206,7 @@ def test_a_run_that_is_replaced_takes_nothing_with_it(unfinished, tmp_path, monk
     folder = shutil.copytree(unfinished / "run", tmp_path / "run")
     mine = ["checkpoints/mine.txt", "students/mine.txt", "plots/mine.png", "translations/mine.txt", "teacher/other/mine.txt"]
     mine += ["checkpoints/checkpoint-mine/mine.txt", "translations/test.bs-en/human.txt", "latency-phone.json"]
-    mine += ["teacher/adapter_model.safetensors"]
+    mine += ["teacher/adapter_model.safetensors", "teacher/other/mine.spm", "tokenizer/other/mine.model"]
     for name in mine:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("mine")
