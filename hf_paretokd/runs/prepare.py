@@ -27,7 +27,7 @@ from hf_paretokd.runs.text import TrainingText, existing_tokenizer, new_tokenize
 from hf_paretokd.training.checkpointing import checkpoint_folders
 from hf_paretokd.training.identity import deciding_arguments, differences, read_identity
 from hf_paretokd.training.trainer import TranslationTrainer
-from hf_paretokd.utils.files import check_apart, claimed, save_json, write_whole
+from hf_paretokd.utils.files import check_apart, claimed, save_json, whole_files, write_whole
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,12 @@ class StartOfRun(TrainerCallback):
         if self.recipe.model.from_pretrained == str(start.model) and start.record.is_file():
             write_whole(self.layout.shrunk, start.record.read_bytes())
         if self.layout.new_tokenizer.exists():
-            shutil.rmtree(self.layout.tokenizer, ignore_errors=True)
-            self.layout.new_tokenizer.rename(self.layout.tokenizer)
+            if self.layout.tokenizer.exists():  # what is left there is of others
+                with whole_files(self.layout.tokenizer) as beside:
+                    shutil.copytree(self.layout.new_tokenizer, beside, dirs_exist_ok=True)
+                shutil.rmtree(self.layout.new_tokenizer)
+            else:
+                self.layout.new_tokenizer.rename(self.layout.tokenizer)
 
     def release(self) -> None:
         """Lets others have the folder; one in which no training has begun is left as it was."""
